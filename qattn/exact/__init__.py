@@ -1,0 +1,171 @@
+r"""Exact Boltzmann moments, probabilities and independent reads of an :class:`~qattn.IsingBatch`.
+
+The cost is 2^(n/2) numbers per query and matrix products with one 2^(n/2) x 2^(n/2) table per
+group, instead of 2^n states per query; see :mod:`qattn.exact.factorised` for the algebra. float32
+answers hold to about 1e-5 or are computed in float64; couplings too strong for products of
+float64 are summed in log space. On CUDA the products follow PyTorch's TF32 setting: leave
+``torch.backends.cuda.matmul.allow_tf32`` off (its default) where digits matter.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn.exact import enumeration, reads
+from qattn.exact.autograd import moments, solve
+from qattn.exact.factorised import Factors, times_K_transposed
+from qattn.exact.layout import Layout, cut, states
+from qattn.exact.memory import check_memory, required_bytes
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+from qattn.timing import sampling_clock
+
+__all__ = [
+    "log_partition",
+    "log_prob",
+    "mean_spins",
+    "pair_correlations",
+    "required_bytes",
+    "sample",
+]
+
+
+def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
+    r"""Logarithm of the partition function of every query.
+
+    .. math:: \log Z = \log \sum_s \exp\Big(\beta\big(\sum_j h_j s_j
+              + \sum_{j<k} J_{jk} s_j s_k\big)\Big)
+
+    Differentiable once in h, J and β: ∂ log Z/∂h_j = β⟨s_j⟩, and ∂ log Z/∂J_jk = β⟨s_j s_k⟩ for
+    the pair, half of it in each of the two entries of the symmetric J.
+
+    Raises:
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+        ValueError: h or J holds NaN or infinity.
+    """
+    return _moments(batch)[0]
+
+
+def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
+    r"""Magnetisations ⟨s_j⟩ = Σ_s p(s) s_j of every query; 0 at absent spins.
+
+    Differentiable once in h, J and β: ∂⟨s_i⟩/∂h_j = β Cov(s_i, s_j) and
+    ∂⟨s_i⟩/∂J_jk = β Cov(s_i, s_j s_k) for the pair, half of it in each entry of the symmetric J.
+
+    Raises:
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+        ValueError: h or J holds NaN or infinity.
+    """
+    return _moments(batch)[1]
+
+
+@torch.no_grad()
+def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
+    r"""Correlations ⟨s_j s_k⟩ = Σ_s p(s) s_j s_k of every query; diagonal 1, 0 at absent spins.
+
+    Not differentiable: for the gradient of a loss in J, differentiate :func:`log_partition` or
+    :func:`mean_spins`.
+
+    Raises:
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+        ValueError: h or J holds NaN or infinity.
+    """
+    h, J, active, lay = _sorted(batch)
+    with sampling_clock.running(h.device):
+        _, factors = solve(h, J, active, lay)
+        pairs = _factorised_pairs(factors, lay)
+        for some in enumeration.rows(h, J, active, ~factors.certain):
+            log_Z = enumeration.log_partition(some)
+            zero, one = torch.zeros_like(some.h), torch.ones_like(log_Z)
+            pairs[some.group, some.query] = enumeration.weighted_moments(some, log_Z, zero, one)[1]
+    pairs = pairs * (active.unsqueeze(-1) & active.unsqueeze(-2))
+    return _unsorted(pairs.to(h.dtype), lay)
+
+
+def log_prob(batch: IsingBatch, spins: Tensor) -> Float[Tensor, "groups queries reads"]:
+    r"""Log p(s) of configurations, ``-β·batch.energies(spins) - log_partition(batch)``.
+
+    Differentiable once in h, J and β.
+
+    Args:
+        batch: The models.
+        spins: Values in {-1, +1}, shape (groups, queries, reads, spins), any dtype; values at
+            absent spins are ignored.
+
+    Raises:
+        ValueError: `spins` has another shape, or an active spin is neither -1 nor +1.
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+    """
+    energies = batch.energies(spins)
+    wrong = (spins.abs() != 1) & batch.active.unsqueeze(2)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"Argument `spins` must be -1 or +1 at active spins, "
+            f"but holds {spins[wrong][0].item()}."
+        )
+    beta = batch.beta.reshape(-1, 1, 1) if isinstance(batch.beta, Tensor) else batch.beta
+    return -beta * energies - log_partition(batch).unsqueeze(-1)
+
+
+@torch.no_grad()
+def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSamples:
+    r"""Independent reads from the exact Boltzmann distribution of every query.
+
+    Args:
+        batch: The models.
+        num_reads: Number of reads per query.
+        seed: Seed of the draw; None draws from PyTorch's global generator. The same seed gives
+            the same reads on one device type.
+
+    Raises:
+        ValueError: `num_reads` is not positive, or h or J holds NaN or infinity.
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+    """
+    if num_reads < 1:
+        raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
+    h, J, active, lay = _sorted(batch)
+    generator = None
+    if seed is not None:
+        generator = torch.Generator(h.device).manual_seed(seed)
+    shape = (2, batch.num_groups, batch.num_queries, num_reads)
+    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=h.device)
+    with sampling_clock.running(h.device):
+        _, factors = solve(h, J, active, lay)
+        spins = reads.draw(h, J, active, factors, lay, uniforms)
+    spins = spins.masked_fill(~active.unsqueeze(2), 0)
+    return SpinSamples(_unsorted(spins, lay))
+
+
+def _sorted(batch: IsingBatch) -> tuple[Tensor, Tensor, Tensor, Layout]:
+    """βh, βJ and the mask with the queries in the order of the layout, after the memory check."""
+    G, Q, n = batch.h.shape
+    check_memory(G, Q, n, batch.h.element_size())
+    h, J = batch.scaled()
+    active, lay = batch.active, cut(batch.lengths, Q, n)
+    if lay.order is not None:
+        order = lay.order.to(h.device)
+        h, active = h[:, order], active[:, order]
+    return h, J, active, lay
+
+
+def _unsorted(x: Tensor, lay: Layout) -> Tensor:
+    return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
+
+
+def _moments(batch: IsingBatch) -> tuple[Tensor, Tensor]:
+    h, J, active, lay = _sorted(batch)
+    log_Z, mean = moments(h, J, active, lay)
+    return _unsorted(log_Z, lay), _unsorted(mean, lay)
+
+
+def _factorised_pairs(factors: Factors, lay: Layout) -> Tensor:
+    u, v, Kv, Ku, _, K = factors
+    SA, SB = (states(m, u.dtype, u.device) for m in (lay.spins_a, lay.spins_b))
+    within_a = torch.einsum("gaq,aj,ak->gqjk", u * Kv, SA, SA)
+    within_b = torch.einsum("gbq,bj,bk->gqjk", v * Ku, SB, SB)
+    between = u.new_empty(u.shape[0], u.shape[2], lay.spins_a, lay.spins_b)
+    for j, spin in enumerate(SA.mT):
+        between[:, :, j] = (v * times_K_transposed(K, u * spin.unsqueeze(-1), lay)).mT @ SB
+    return torch.cat(
+        [torch.cat([within_a, between], -1), torch.cat([between.mT, within_b], -1)], -2
+    )

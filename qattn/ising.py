@@ -1,0 +1,283 @@
+"""Many small Ising models in one object, and the one place that knows dimod's sign convention."""
+
+from dataclasses import InitVar, dataclass
+from typing import Any
+
+import dimod
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+SYMMETRY_TOLERANCE = 1e-6
+"""Largest |J_jk - J_kj|, relative to max |J|, that counts as rounding and not as an error."""
+
+
+def to_dimod_signs(h: Tensor, J: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Biases in dimod's convention, E = Σ linear·s + Σ quadratic·s·s with P ∝ exp(-βE).
+
+    qattn writes p(s) ∝ exp(β(Σ h s + Σ J s s)), so linear = -h and quadratic = -J. Every
+    conversion between the two conventions goes through this function.
+    """
+    return -h, -J
+
+
+@dataclass(frozen=True, eq=False)
+class IsingBatch:
+    r"""A batch of Ising models that share couplings within a group and differ in their fields.
+
+    Query :math:`q` of group :math:`g` has the Boltzmann distribution
+
+    .. math::
+        p_{gq}(s) = \frac{1}{Z_{gq}} \exp\Big(\beta\big(\sum_j h_{gqj} s_j
+                    + \sum_{j<k} J_{gjk} s_j s_k\big)\Big),
+        \qquad s_j \in \{-1, +1\},
+
+    over its first ``lengths[q]`` spins; the other spins are absent (not fixed, not masked: the
+    model is smaller), and every function that returns a value per spin returns 0 there. Positive
+    J is cooperative (ferromagnetic). In attention a group is a head and a query a position of a
+    sequence (Kim and Park, arXiv 2606.12478).
+
+    Args:
+        h: Local fields, shape (groups, queries, spins), float32 or float64.
+        J: Couplings, shape (groups, spins, spins): symmetric, with zero diagonal. An asymmetry of
+            up to 1e-6 of max |J| is taken for rounding and averaged away; more is an error,
+            because the sum over j < k and the sum over all j, k would then disagree. For
+            couplings given in one triangle, pass ``J.triu(1) + J.triu(1).mT``.
+        lengths: Number of active spins per query, shape (queries,), or (groups, queries) where
+            groups differ; None means all spins everywhere. Kept on the CPU.
+        beta: Inverse temperature, positive; a float, or a tensor of shape () or (groups,) when it
+            is learnable.
+        validate: Check the values of h, J and beta (finite, symmetric, positive). Shapes are
+            checked always. Switch it off inside ``torch.func.vmap`` or where a GPU must not wait.
+
+    Raises:
+        ValueError: An argument has the wrong shape, a value out of range, or J is asymmetric.
+        TypeError: h and J are not of the same floating dtype.
+    """
+
+    h: Float[Tensor, "groups queries spins"]
+    J: Float[Tensor, "groups spins spins"]
+    lengths: Int[Tensor, " queries"] | Int[Tensor, "groups queries"] | None = None
+    beta: float | Float[Tensor, ""] | Float[Tensor, " groups"] = 1.0
+    validate: InitVar[bool] = True
+
+    def __post_init__(self, validate: bool) -> None:
+        _check_shapes(self.h, self.J)
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", _checked_lengths(self.lengths, self.h))
+        if isinstance(self.beta, Tensor) and self.beta.shape not in ((), (self.num_groups,)):
+            raise ValueError(
+                f"Argument `beta` must be a number or have shape () or ({self.num_groups},), "
+                f"but has shape {tuple(self.beta.shape)}."
+            )
+        if validate:
+            _check_values(self.h, self.J, self.beta)
+            object.__setattr__(self, "J", (self.J + self.J.mT) / 2)
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups; the queries of a group share one J."""
+        return self.h.shape[0]
+
+    @property
+    def num_queries(self) -> int:
+        """Number of queries in each group."""
+        return self.h.shape[1]
+
+    @property
+    def num_spins(self) -> int:
+        """Number of spins of the longest query."""
+        return self.h.shape[2]
+
+    @property
+    def active(self) -> Bool[Tensor, "#groups queries spins"]:
+        """True where a query has a spin, on the device of h; first dimension 1 or groups."""
+        n = self.num_spins
+        if self.lengths is None:
+            return torch.ones(1, self.num_queries, n, dtype=torch.bool, device=self.h.device)
+        lengths = self.lengths if self.lengths.ndim == 2 else self.lengths[None]
+        return (torch.arange(n) < lengths[..., None]).to(self.h.device)
+
+    @property
+    def num_active(self) -> NDArray[np.int64]:
+        """Number of active spins, shape (groups, queries)."""
+        shape = (self.num_groups, self.num_queries)
+        lengths = self.num_spins if self.lengths is None else self.lengths.numpy()
+        return np.broadcast_to(np.asarray(lengths, dtype=np.int64), shape)
+
+    def scaled(
+        self,
+    ) -> tuple[Float[Tensor, "groups queries spins"], Float[Tensor, "groups spins spins"]]:
+        r"""βh and βJ: the same models at β = 1. Differentiable in h, J and β."""
+        if not isinstance(self.beta, Tensor):
+            return (
+                (self.h, self.J) if self.beta == 1.0 else (self.beta * self.h, self.beta * self.J)
+            )
+        beta = self.beta.reshape(-1, 1, 1)
+        return beta * self.h, beta * self.J
+
+    def energies(self, spins: Tensor) -> Float[Tensor, "groups queries reads"]:
+        r"""Energies in dimod's sign, E(s) = -Σ_j h_j s_j - Σ_{j<k} J_jk s_j s_k, so P ∝ exp(-βE).
+
+        Equal to ``bqm.energy`` of the models of :meth:`to_bqms`. Values at absent spins are
+        ignored. Units: those of h and J (β is not applied).
+
+        Args:
+            spins: Values in {-1, +1}, shape (groups, queries, reads, spins), any dtype.
+
+        Raises:
+            ValueError: `spins` has another shape.
+        """
+        G, Q, n = self.h.shape
+        if spins.ndim != 4 or spins.shape[:2] != (G, Q) or spins.shape[3] != n:
+            raise ValueError(
+                f"Argument `spins` must have shape ({G}, {Q}, reads, {n}), "
+                f"but has shape {tuple(spins.shape)}."
+            )
+        s = spins.to(self.h.dtype) * self.active.unsqueeze(2)
+        linear, quadratic = to_dimod_signs(self.h, self.J)
+        pairs = (s.flatten(1, 2) @ quadratic).view_as(s)
+        return (s @ linear.unsqueeze(-1)).squeeze(-1) + (pairs * s).sum(-1) / 2
+
+    def to_bqms(self) -> list[dimod.BinaryQuadraticModel]:
+        r"""One spin-valued ``dimod.BinaryQuadraticModel`` per query, group by group.
+
+        Model number ``g * num_queries + q`` has the variables 0 … lengths[q] - 1, linear biases
+        -h and quadratic biases -J (every pair, zero couplings too). β is not applied: weight
+        dimod's samples with exp(-β·energy).
+        """
+        blocks = self._dimod_blocks()
+        return [_bqm(linear, row, col, quad) for linear, row, col, quad in blocks]
+
+    def to_union_bqm(self) -> dimod.BinaryQuadraticModel:
+        r"""One BQM that holds every query as a disjoint block, so a sampler sees one problem.
+
+        The variables are running integers over the active spins in the order (group, query,
+        spin); the energy is the sum of the blocks' energies. β is not applied.
+        """
+        blocks = self._dimod_blocks()
+        offsets = np.cumsum([0] + [len(linear) for linear, *_ in blocks])[:-1]
+        linear, row, col, quad = (
+            np.concatenate(parts)
+            for parts in zip(
+                *(
+                    (lin, r + start, c + start, q)
+                    for (lin, r, c, q), start in zip(blocks, offsets, strict=True)
+                ),
+                strict=True,
+            )
+        )
+        return _bqm(linear, row, col, quad)
+
+    def with_ghost_spin(self) -> "IsingBatch":
+        r"""The same models with their fields carried by couplings to one more spin, number 0.
+
+        .. math::
+            \sum_j h_j s_j + \sum_{j<k} J_{jk} s_j s_k \;\to\;
+            \sum_j h_j s_0 s_j + \sum_{j<k} J_{jk} s_j s_k
+
+        All fields are then zero (a QPU's fast anneal allows no others) and a read of the
+        original model is :math:`s_0 s_j`: see :meth:`qattn.SpinSamples.without_ghost_spin`.
+        Fields differ between queries, so every query becomes a group of its own: h has shape
+        (groups · queries, 1, spins + 1), J (groups · queries, spins + 1, spins + 1).
+        """
+        G, Q, n = self.h.shape
+        J = torch.nn.functional.pad(self.J, (1, 0, 1, 0))
+        J = J.unsqueeze(1).expand(G, Q, n + 1, n + 1).clone()
+        J[..., 0, 1:] = self.h
+        J[..., 1:, 0] = self.h
+        beta = self.beta
+        if isinstance(beta, Tensor) and beta.ndim == 1:
+            beta = beta.repeat_interleave(Q)
+        lengths = None
+        if self.lengths is not None:
+            lengths = torch.from_numpy(self.num_active + 1).reshape(G * Q, 1)
+        h = self.h.new_zeros(G * Q, 1, n + 1)
+        return IsingBatch(h, J.flatten(0, 1), lengths, beta, validate=False)
+
+    def _dimod_blocks(self) -> list[tuple[NDArray[Any], ...]]:
+        """Per query in dimod's signs: linear, row, column and value of each pair of its spins."""
+        linear, quadratic = (
+            x.detach().to("cpu", torch.float64).numpy() for x in to_dimod_signs(self.h, self.J)
+        )
+        blocks = []
+        for g, q in np.ndindex(self.num_groups, self.num_queries):
+            length = int(self.num_active[g, q])
+            row, col = np.triu_indices(length, 1)
+            blocks.append((linear[g, q, :length], row, col, quadratic[g, row, col]))
+        return blocks
+
+
+def _bqm(
+    linear: NDArray[Any], row: NDArray[Any], col: NDArray[Any], quad: NDArray[Any]
+) -> dimod.BinaryQuadraticModel:
+    return dimod.BinaryQuadraticModel.from_numpy_vectors(linear, (row, col, quad), 0.0, dimod.SPIN)
+
+
+def _check_shapes(h: Tensor, J: Tensor) -> None:
+    if h.ndim != 3 or 0 in h.shape[::2]:
+        raise ValueError(
+            f"Argument `h` must have shape (groups, queries, spins) with at least one group and "
+            f"one spin, but has shape {tuple(h.shape)}."
+        )
+    groups, _, spins = h.shape
+    if J.shape != (groups, spins, spins):
+        raise ValueError(
+            f"Argument `J` must have shape (groups, spins, spins) = {(groups, spins, spins)} to "
+            f"match `h`, but has shape {tuple(J.shape)}."
+        )
+    if h.dtype not in (torch.float32, torch.float64) or J.dtype != h.dtype:
+        raise TypeError(
+            f"Arguments `h` and `J` must both be float32 or both float64, "
+            f"but are {h.dtype} and {J.dtype}."
+        )
+    if h.device != J.device:
+        raise ValueError(
+            f"Arguments `h` and `J` must be on one device, but are on {h.device} and {J.device}."
+        )
+
+
+@torch.no_grad()
+def _check_values(h: Tensor, J: Tensor, beta: float | Tensor) -> None:
+    for name, value in (("h", h), ("J", J)):
+        if not bool(value.isfinite().all()):
+            where = tuple((~value.isfinite()).nonzero()[0].tolist())
+            raise ValueError(
+                f"Argument `{name}` must be finite, but is {value[where].item()} at index {where}."
+            )
+    scale = float(J.abs().max())
+    asymmetry = float((J - J.mT).abs().max())
+    if asymmetry > SYMMETRY_TOLERANCE * scale:
+        raise ValueError(
+            f"Argument `J` must be symmetric, but max |J_jk - J_kj| = {asymmetry:.3g}. Pass "
+            f"(J + J.mT) / 2, or J.triu(1) + J.triu(1).mT for couplings given in one triangle."
+        )
+    diagonal = float(J.diagonal(dim1=-2, dim2=-1).abs().max())
+    if diagonal > 0:
+        raise ValueError(
+            f"Argument `J` must have a zero diagonal, but max |J_jj| = {diagonal:.3g}. "
+            f"s_j s_j = 1 is a constant: subtract torch.diag_embed(J.diagonal(dim1=-2, dim2=-1))."
+        )
+    values = torch.as_tensor(beta)
+    if not bool((values.isfinite() & (values > 0)).all()):
+        raise ValueError(f"Argument `beta` must be positive and finite, but is {beta}.")
+
+
+def _checked_lengths(lengths: Tensor, h: Tensor) -> Tensor:
+    groups, queries, spins = h.shape
+    if tuple(lengths.shape) not in ((queries,), (groups, queries)):
+        raise ValueError(
+            f"Argument `lengths` must have shape ({queries},) or ({groups}, {queries}), "
+            f"but has shape {tuple(lengths.shape)}."
+        )
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise TypeError(f"Argument `lengths` must hold integers, but is {lengths.dtype}.")
+    lengths = lengths.detach().to("cpu", torch.int64)
+    if lengths.numel() and (int(lengths.min()) < 0 or int(lengths.max()) > spins):
+        raise ValueError(
+            f"Argument `lengths` must lie between 0 and {spins} (the spins of `h`), "
+            f"but ranges from {int(lengths.min())} to {int(lengths.max())}."
+        )
+    return lengths

@@ -1,0 +1,1 @@
+"""Local samplers: nothing here yet; the simulated annealers are being built."""

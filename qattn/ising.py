@@ -202,7 +202,7 @@ class IsingBatch:
         linear, quadratic = (
             x.detach().to("cpu", torch.float64).numpy() for x in to_dimod_signs(self.h, self.J)
         )
-        blocks = []
+        blocks: list[tuple[NDArray[Any], ...]] = []
         for g, q in np.ndindex(self.num_groups, self.num_queries):
             length = int(self.num_active[g, q])
             row, col = np.triu_indices(length, 1)

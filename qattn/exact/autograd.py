@@ -27,7 +27,7 @@ def moments(
     lay: Layout,
 ) -> tuple[Float[Tensor, "g q"], Float[Tensor, "g q n"]]:
     """Log Z and ⟨s⟩ of queries in the order of `lay`; differentiable in h and J."""
-    log_Z, mean, *_ = _Moments.apply(h, J, active, lay)
+    log_Z, mean, *_ = _Moments.apply(h, J, active, lay)  # type: ignore[no-untyped-call]
     return log_Z, mean
 
 
@@ -83,7 +83,7 @@ class _Moments(torch.autograd.Function):
         h, J, active, mean, *factors = ctx.saved_tensors
         grad_log_Z = torch.zeros_like(mean[..., 0]) if grads[0] is None else grads[0]
         grad_mean = torch.zeros_like(mean) if grads[1] is None else grads[1]
-        grad_h, grad_J = _MomentsBackward.apply(
+        grad_h, grad_J = _MomentsBackward.apply(  # type: ignore[no-untyped-call]
             grad_log_Z, grad_mean, h, J, active, mean, *factors, ctx.lay
         )
         return grad_h, grad_J, None, None

@@ -1,7 +1,6 @@
 """Many small Ising models in one object, and the one place that knows dimod's sign convention."""
 
 from dataclasses import InitVar, dataclass
-from typing import Any
 
 import dimod
 import numpy as np
@@ -9,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+
+from qattn.union import union_bqm
 
 SYMMETRY_TOLERANCE = 1e-6
 """Largest |J_jk - J_kj|, relative to max |J|, that counts as rounding and not as an error."""
@@ -148,28 +149,35 @@ class IsingBatch:
         -h and quadratic biases -J (every pair, zero couplings too). β is not applied: weight
         dimod's samples with exp(-β·energy).
         """
-        blocks = self._dimod_blocks()
-        return [_bqm(linear, row, col, quad) for linear, row, col, quad in blocks]
+        linear, quadratic = self.dimod_biases()
+        return [
+            union_bqm(linear[p : p + 1, :length], quadratic[g : g + 1, :length, :length])
+            for p, (g, length) in enumerate(
+                zip(self.group_of_problem, self.num_active.ravel(), strict=True)
+            )
+        ]
 
     def to_union_bqm(self) -> dimod.BinaryQuadraticModel:
         r"""One BQM that holds every query as a disjoint block, so a sampler sees one problem.
 
         The variables are running integers over the active spins in the order (group, query,
         spin); the energy is the sum of the blocks' energies. β is not applied.
+        :func:`qattn.union.split_union` takes its reads apart again.
         """
-        blocks = self._dimod_blocks()
-        offsets = np.cumsum([0] + [len(linear) for linear, *_ in blocks])[:-1]
-        linear, row, col, quad = (
-            np.concatenate(parts)
-            for parts in zip(
-                *(
-                    (lin, r + start, c + start, q)
-                    for (lin, r, c, q), start in zip(blocks, offsets, strict=True)
-                ),
-                strict=True,
-            )
+        linear, quadratic = self.dimod_biases()
+        return union_bqm(linear, quadratic, self.group_of_problem, self.num_active.ravel())
+
+    def dimod_biases(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Linear biases -h, shape (groups · queries, spins), and quadratic -J, as arrays."""
+        linear, quadratic = (
+            x.detach().to("cpu", torch.float64).numpy() for x in to_dimod_signs(self.h, self.J)
         )
-        return _bqm(linear, row, col, quad)
+        return linear.reshape(-1, self.num_spins), quadratic
+
+    @property
+    def group_of_problem(self) -> NDArray[np.int64]:
+        """The group of problem number ``g * num_queries + q``, shape (groups · queries,)."""
+        return np.repeat(np.arange(self.num_groups), self.num_queries)
 
     def with_ghost_spin(self) -> "IsingBatch":
         r"""The same models with their fields carried by couplings to one more spin, number 0.
@@ -196,24 +204,6 @@ class IsingBatch:
             lengths = torch.from_numpy(self.num_active + 1).reshape(G * Q, 1)
         h = self.h.new_zeros(G * Q, 1, n + 1)
         return IsingBatch(h, J.flatten(0, 1), lengths, beta, validate=False)
-
-    def _dimod_blocks(self) -> list[tuple[NDArray[Any], ...]]:
-        """Per query in dimod's signs: linear, row, column and value of each pair of its spins."""
-        linear, quadratic = (
-            x.detach().to("cpu", torch.float64).numpy() for x in to_dimod_signs(self.h, self.J)
-        )
-        blocks: list[tuple[NDArray[Any], ...]] = []
-        for g, q in np.ndindex(self.num_groups, self.num_queries):
-            length = int(self.num_active[g, q])
-            row, col = np.triu_indices(length, 1)
-            blocks.append((linear[g, q, :length], row, col, quadratic[g, row, col]))
-        return blocks
-
-
-def _bqm(
-    linear: NDArray[Any], row: NDArray[Any], col: NDArray[Any], quad: NDArray[Any]
-) -> dimod.BinaryQuadraticModel:
-    return dimod.BinaryQuadraticModel.from_numpy_vectors(linear, (row, col, quad), 0.0, dimod.SPIN)
 
 
 def _check_shapes(h: Tensor, J: Tensor) -> None:

@@ -1,0 +1,78 @@
+"""What a backend is: something that draws reads of an Ising batch."""
+
+from abc import ABC, abstractmethod
+from importlib.util import find_spec
+from typing import ClassVar
+
+import torch
+
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+
+
+class Backend(ABC):
+    r"""A sampler of Ising batches.
+
+    :meth:`sample` draws, for every query of a batch, reads from
+
+    .. math::
+        p(s) \propto \exp\Big(\beta\big(\sum_j h_j s_j + \sum_{j<k} J_{jk} s_j s_k\big)\Big),
+
+    as nearly as the backend gets. Scaling a problem to a device's units is the backend's own
+    business. :class:`qattn.testing.BackendConformance` tests a backend against this contract.
+
+    A subclass that a registry builds takes its options as keyword arguments of ``__init__``.
+
+    Attributes:
+        name: The name under which it is registered.
+        description: One line that says what it is.
+        requires: Importable modules that it needs and the pip requirement that brings each, for
+            example ``{"qutip": "qutip>=5"}``.
+    """
+
+    name: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    requires: ClassVar[dict[str, str]] = {}
+
+    @abstractmethod
+    def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
+        """Draw reads of every query.
+
+        Args:
+            batch: The models; their β is part of the target distribution.
+            num_reads: Number of reads per query. A backend that aggregates equal reads returns
+                fewer rows, with weights that sum to `num_reads`.
+            seed: Seed of the draw; None takes one from PyTorch's global generator.
+
+        Returns:
+            Reads on the device of ``batch.h``, 0 at absent spins.
+
+        Raises:
+            ValueError: `num_reads` is not positive.
+        """
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """What keeps the backend from running here and how to get it; None if nothing does."""
+        absent = [pip for module, pip in cls.requires.items() if not _importable(module)]
+        if not absent:
+            return None
+        return f"pip install {' '.join(repr(pip) for pip in absent)}"
+
+
+def check_num_reads(num_reads: int) -> None:
+    """Raise the ValueError that every backend raises for `num_reads` < 1."""
+    if num_reads < 1:
+        raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
+
+
+def drawn_seed(seed: int | None) -> int:
+    """`seed`, or one below 2^31 from PyTorch's global generator, so that a run can be repeated."""
+    return int(torch.randint(2**31, ())) if seed is None else seed
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is absent
+        return False

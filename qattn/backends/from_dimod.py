@@ -1,0 +1,132 @@
+"""Any dimod sampler as a backend."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import dimod
+import numpy as np
+import torch
+from dimod.core.sampler import Sampler
+from numpy.typing import NDArray
+
+from qattn.backends.base import Backend, check_num_reads, drawn_seed
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+from qattn.timing import sampling_clock
+from qattn.union import slices, split_union, union_bqm
+
+MAX_UNION_SPINS = 1 << 14
+"""Default bound on the variables of one union BQM."""
+
+
+class DimodBackend(Backend):
+    r"""A backend made of a ``dimod.Sampler``.
+
+    The sampler is given E(s) = -β(Σ h s + Σ J s s), to be sampled at β = 1: whether what it
+    returns is distributed as exp(-E) is the sampler's affair, and so is scaling. Equal reads that
+    it aggregated keep their ``num_occurrences`` as weights.
+
+    Args:
+        sampler: The sampler. ``num_reads`` and ``seed`` are passed if its ``parameters`` name
+            them.
+        union: Give it the whole batch as one BQM of disjoint blocks (the default), or one BQM
+            per query, for samplers that aggregate or that have a size limit.
+        max_union_spins: Bound on the variables of a union BQM; larger batches are cut in several.
+        **sample_kwargs: Further arguments of ``sampler.sample``.
+    """
+
+    name: ClassVar[str] = "dimod"
+    description: ClassVar[str] = "any dimod.Sampler"
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        union: bool = True,
+        max_union_spins: int = MAX_UNION_SPINS,
+        **sample_kwargs: Any,
+    ) -> None:
+        if not isinstance(sampler, Sampler):
+            raise TypeError(
+                f"Argument `sampler` must be a dimod.Sampler, but is {type(sampler).__name__}."
+            )
+        self.sampler = sampler
+        self.max_union_spins = max_union_spins if union else 0
+        self.sample_kwargs = sample_kwargs
+
+    def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
+        """Draw reads; see :meth:`Backend.sample`."""
+        check_num_reads(num_reads)
+        known = self.sampler.parameters
+
+        def sample_bqm(bqm: dimod.BinaryQuadraticModel, seed: int) -> dimod.SampleSet:
+            kwargs = {"num_reads": num_reads, "seed": seed}
+            kwargs = {key: value for key, value in kwargs.items() if key in known}
+            sampleset: dimod.SampleSet = self.sampler.sample(bqm, **(kwargs | self.sample_kwargs))
+            return sampleset
+
+        with sampling_clock.running(batch.h.device):
+            return sample_unions(
+                batch,
+                sample_bqm,
+                num_reads=num_reads,
+                seed=drawn_seed(seed),
+                max_spins=self.max_union_spins,
+            )
+
+
+def sample_unions(
+    batch: IsingBatch,
+    sample_bqm: Callable[[dimod.BinaryQuadraticModel, int], dimod.SampleSet],
+    *,
+    num_reads: int,
+    seed: int,
+    max_spins: int,
+) -> SpinSamples:
+    """Sample a batch through union BQMs with the energies -β(Σ h s + Σ J s s).
+
+    Args:
+        batch: The models.
+        sample_bqm: Takes a BQM and a seed below 2^31, another one for every BQM.
+        num_reads: Rows of queries without spins, which no sampler is asked about.
+        seed: Where the seeds come from.
+        max_spins: Bound on the variables of one BQM; a single query may exceed it.
+    """
+    h, J = batch.scaled()
+    models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
+    linear, quadratic = models.dimod_biases()
+    group, lengths = models.group_of_problem, models.num_active.ravel()
+    parts, counts = [], []
+    cuts = list(slices(lengths, max_spins))
+    seeds = np.random.SeedSequence(seed).generate_state(len(cuts)) >> 1
+    for part, part_seed in zip(cuts, seeds.tolist(), strict=True):
+        if lengths[part].any():
+            bqm = union_bqm(linear[part], quadratic, group[part], lengths[part])
+            sampleset = sample_bqm(bqm, part_seed).change_vartype(dimod.SPIN, inplace=False)
+            spins, occurrences = split_union(sampleset, lengths[part], batch.num_spins)
+        else:
+            spins = np.zeros((len(lengths[part]), num_reads, batch.num_spins), np.int8)
+            occurrences = np.ones(num_reads, np.int64)
+        parts.append(spins)
+        counts.append(occurrences)
+    spins, weights = _joined(parts, counts)
+    shape = (batch.num_groups, batch.num_queries)
+    return SpinSamples(
+        torch.from_numpy(spins).unflatten(0, shape).to(h.device),
+        None if weights is None else torch.from_numpy(weights).unflatten(0, shape).to(h),
+    )
+
+
+def _joined(
+    parts: list[NDArray[np.int8]], counts: list[NDArray[np.int64]]
+) -> tuple[NDArray[np.int8], NDArray[np.float64] | None]:
+    """Parts one after another, short ones padded with reads of weight 0; weights if they differ."""
+    rows = max((len(count) for count in counts), default=0)
+    if all(len(count) == rows and (count == 1).all() for count in counts):
+        return np.concatenate(parts), None
+    weights = [
+        np.broadcast_to(np.pad(count, (0, rows - len(count))), (len(part), rows))
+        for part, count in zip(parts, counts, strict=True)
+    ]
+    parts = [np.pad(part, ((0, 0), (0, rows - part.shape[1]), (0, 0)), "edge") for part in parts]
+    return np.concatenate(parts), np.concatenate(weights).astype(np.float64)

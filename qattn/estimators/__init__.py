@@ -1,0 +1,120 @@
+r"""Gradients from reads: estimators of mean spins and of their derivatives in h, J and β.
+
+============ ==================================== =========================================
+estimator    value                                gradient
+============ ==================================== =========================================
+``callen``   mean of tanh b_i                     pairs averaged given the rest of the read
+``moment``   mean of the reads                    covariances of the reads
+``score``    mean of the reads                    score function, leave-one-out baseline
+``exact``    :func:`qattn.exact.mean_spins`       its derivative; draws no reads
+============ ==================================== =========================================
+
+All are unbiased for independent reads; ``callen`` has the least variance. ``score`` is there for
+values that are not linear in the pattern: :func:`hard_patterns`, :func:`expectation` and
+:func:`surrogate`.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn import exact
+from qattn.backends.base import Backend
+from qattn.estimators.autograd import ESTIMATORS, estimate
+from qattn.estimators.draw import draw
+from qattn.estimators.score import expectation, hard_patterns, surrogate
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+
+__all__ = [
+    "DEFAULT_ESTIMATOR",
+    "available_estimators",
+    "draw",
+    "expectation",
+    "hard_patterns",
+    "mean_spins",
+    "mean_spins_from",
+    "surrogate",
+]
+
+DEFAULT_ESTIMATOR = "callen"
+
+
+def available_estimators() -> tuple[str, ...]:
+    """The names that :func:`mean_spins` takes."""
+    return (*sorted([*ESTIMATORS, "score"]), "exact")
+
+
+def mean_spins(
+    batch: IsingBatch,
+    backend: Backend | None = None,
+    *,
+    num_reads: int = 100,
+    estimator: str = DEFAULT_ESTIMATOR,
+    seed: int | None = None,
+) -> Float[Tensor, "groups queries spins"]:
+    r"""Estimate of ⟨s_j⟩ from reads of a backend, differentiable in h, J and β.
+
+    Its gradients are estimates of ∂⟨s_i⟩/∂h_j = β Cov(s_i, s_j) and ∂⟨s_i⟩/∂J_jk =
+    β Cov(s_i, s_j s_k) for the pair, half of it in each entry of the symmetric J, as in
+    :func:`qattn.exact.mean_spins`; 0 at absent spins. First derivatives only.
+
+    Args:
+        batch: The models.
+        backend: Where the reads come from; not needed for the estimator ``exact``.
+        num_reads: Number of reads per query.
+        estimator: One of :func:`available_estimators`.
+        seed: Seed of the reads; None takes one from PyTorch's global generator.
+
+    Raises:
+        ValueError: There is no such estimator, the backend is missing, or `num_reads` is below 2
+            (every sampling estimator needs a variance).
+    """
+    _check_name(estimator)
+    if estimator == "exact":
+        return exact.mean_spins(batch)
+    if backend is None:
+        raise ValueError(
+            f"Argument `backend` must be a Backend for the estimator {estimator!r}, but is None."
+        )
+    if num_reads < 2:
+        raise ValueError(
+            f"Argument `num_reads` must be at least 2 for the estimator {estimator!r}, which needs "
+            f"a variance, but is {num_reads}."
+        )
+    samples = draw(batch, backend, num_reads=num_reads, seed=seed)
+    return mean_spins_from(samples, batch, estimator=estimator)
+
+
+def mean_spins_from(
+    samples: SpinSamples, batch: IsingBatch, *, estimator: str = DEFAULT_ESTIMATOR
+) -> Float[Tensor, "groups queries spins"]:
+    """The estimate of :func:`mean_spins` from reads that are there already.
+
+    Args:
+        samples: Reads of `batch`. Weights are numbers of occurrences: a row of weight 2 counts as
+            two equal reads.
+        batch: The models.
+        estimator: One of :func:`available_estimators`; ``exact`` ignores the reads.
+
+    Raises:
+        ValueError: There is no such estimator, or a query has fewer than two reads.
+    """
+    _check_name(estimator)
+    if estimator == "exact":
+        return exact.mean_spins(batch)
+    if samples.num_reads < 2 and samples.weights is None:
+        raise ValueError(
+            f"Argument `samples` must have at least 2 reads for the estimator {estimator!r}, which "
+            f"needs a variance, but has {samples.num_reads}."
+        )
+    if estimator == "score":
+        return expectation(samples.spins.to(batch.h.dtype), batch, samples)
+    h, J = batch.scaled()
+    active = batch.active.expand(h.shape)
+    return estimate(h, J, samples.spins, samples.weights, active, estimator)
+
+
+def _check_name(estimator: str) -> None:
+    if estimator not in available_estimators():
+        names = ", ".join(repr(name) for name in available_estimators())
+        raise ValueError(f"Argument `estimator` must be one of {names}, but is {estimator!r}.")

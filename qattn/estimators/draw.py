@@ -1,0 +1,62 @@
+"""Reads of a batch as an operation that torch.func.vmap understands."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qattn.backends.base import Backend
+from qattn.estimators.folding import over_groups
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+
+
+def draw(
+    batch: IsingBatch, backend: Backend, *, num_reads: int, seed: int | None = None
+) -> SpinSamples:
+    """Reads of `batch` from `backend`, without gradient.
+
+    Under ``torch.func.vmap`` the members become more groups of one call to the backend, with
+    independent reads.
+
+    Raises:
+        ValueError: `num_reads` is not positive.
+    """
+    h, J = batch.scaled()
+    lengths = batch.lengths
+    if lengths is not None:
+        lengths = lengths.expand(batch.num_groups, -1)
+    drawn = _Draw.apply(h, J, lengths, backend, num_reads, seed)  # type: ignore[no-untyped-call]
+    return SpinSamples(*drawn)
+
+
+class _Draw(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        h: Tensor,
+        J: Tensor,
+        lengths: Tensor | None,
+        backend: Backend,
+        num_reads: int,
+        seed: int | None,
+    ) -> tuple[Tensor, ...]:
+        batch = IsingBatch(h.detach(), J.detach(), lengths, validate=False)
+        samples = backend.sample(batch, num_reads=num_reads, seed=seed)
+        if samples.weights is None:
+            return (samples.spins,)
+        return samples.spins, samples.weights
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+        return (None,) * 6
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Sequence[int | None], *args: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        return over_groups(_Draw, info.batch_size, in_dims, args)

@@ -1,0 +1,34 @@
+r"""The covariance estimator of the gradient.
+
+For f(s) = g·s, where g is the gradient that arrives at ⟨s⟩, and at β = 1,
+
+.. math::
+    \frac{\partial \langle f \rangle}{\partial h_i} = \mathrm{Cov}(f, s_i), \qquad
+    \frac{\partial \langle f \rangle}{\partial J_{ij}} = \mathrm{Cov}(f, s_i s_j).
+
+Centred on the mean of the reads and divided by (reads - 1), both are unbiased for independent
+reads; they equal the score function with a leave-one-out baseline.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn.estimators.reads import Reads
+
+
+def mean(reads: Reads) -> Float[Tensor, "g n q"]:
+    """The mean of the reads."""
+    return reads.average(reads.spins)
+
+
+def gradients(
+    reads: Reads, grad: Float[Tensor, "g n q"]
+) -> tuple[Float[Tensor, "g n q"], Float[Tensor, "g n n"]]:
+    """Derivatives in h and in each pair's J (symmetric) from that in ⟨s⟩."""
+    s = reads.spins
+    f = (grad.unsqueeze(-1) * s).sum(1, keepdim=True)
+    deviation = (f - reads.average(f).unsqueeze(-1)) / (reads.count - 1).unsqueeze(-1)
+    if reads.weights is not None:
+        deviation = deviation * reads.weights
+    weighted = deviation * s
+    return weighted.sum(-1), weighted.flatten(2) @ s.flatten(2).mT

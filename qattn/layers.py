@@ -63,7 +63,8 @@ class MultiheadAttention(nn.Module, ABC):
     ) -> Float[Tensor, "batch positions embed"]:
         """Attend, and project the heads' outputs back."""
         query, key, value = self._heads(x)
-        return self.out(self._attend(query, key, value).transpose(1, 2).flatten(2))
+        projected: Tensor = self.out(self._attend(query, key, value).transpose(1, 2).flatten(2))
+        return projected
 
     def weights(
         self, x: Float[Tensor, "batch positions embed"]
@@ -209,8 +210,8 @@ class BoltzmannAttention(SigmoidAttention):
     @property
     def couplings(self) -> Float[Tensor, "heads context context"]:
         """J, symmetric with zero diagonal, differentiable in ``coupling_values``."""
-        J = self.coupling_values @ self.coupling_basis
-        return J.unflatten(-1, (self.context, self.context))
+        J: Tensor = self.coupling_values @ self.coupling_basis
+        return J.view(-1, self.context, self.context)
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         return self._boltzmann_weights(self._biased_scores(query, key))

@@ -1,6 +1,6 @@
 """A small pre-norm transformer language model with any of the attention layers."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -96,7 +96,7 @@ class Transformer(nn.Module):
     ) -> list[Float[Tensor, "batch heads positions positions"]]:
         """The attention weights of every layer on these tokens."""
         weights, x = [], self._embedded(tokens)
-        for block in self.blocks:
+        for block in cast("list[Block]", self.blocks):
             weights.append(block.attention.weights(block.attention_norm(x)))
             x = block(x)
         return weights

@@ -32,7 +32,7 @@ class Solution(NamedTuple):
 def moments(
     h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
 ) -> tuple[Float[Tensor, "g q"], Float[Tensor, "g q n"]]:
-    """Log Z and ⟨s⟩ in the order of `lay`; differentiable in h and the (symmetric) J."""
+    """log Z and ⟨s⟩ in the order of `lay`; differentiable in h and the (symmetric) J."""
     log_Z, mean, *_ = _Moments.apply(h, J, lay, 1)  # type: ignore[no-untyped-call]
     return log_Z, mean
 
@@ -112,8 +112,9 @@ class _Moments(torch.autograd.Function):
         info: Any, in_dims: Sequence[int | None], h: Tensor, J: Tensor, lay: Layout, copies: int
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         h, J = _folded(info.batch_size, in_dims[:2], (h, J))
-        outputs = _Moments.apply(h, J, lay, copies * info.batch_size)
-        return _unfolded(info.batch_size, outputs)
+        size = info.batch_size
+        outputs = _Moments.apply(h, J, lay, copies * size)  # type: ignore[no-untyped-call]
+        return _unfolded(size, outputs)
 
 
 class _MomentsBackward(torch.autograd.Function):
@@ -163,8 +164,9 @@ class _MomentsBackward(torch.autograd.Function):
         info: Any, in_dims: Sequence[int | None], lay: Layout, copies: int, *args: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         folded = _folded(info.batch_size, in_dims[2:], args)
-        outputs = _MomentsBackward.apply(lay, copies * info.batch_size, *folded)
-        return _unfolded(info.batch_size, outputs)
+        size = info.batch_size
+        outputs = _MomentsBackward.apply(lay, copies * size, *folded)  # type: ignore[no-untyped-call]
+        return _unfolded(size, outputs)
 
 
 def _backward_blocks(

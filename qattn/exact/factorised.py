@@ -59,18 +59,20 @@ def couplings_to_K(
     M = entries.unflatten(1, (tab.features.shape[1],) * 2)
     K = tab.features @ (M @ tab.features.mT)
     K_max = K.amax((1, 2))
-    return K.sub_(K_max[:, None, None]).exp_(), K_max
+    K = K.sub_(K_max[:, None, None]).exp_()
+    return K, K_max
 
 
 def fields_to_uv(
     fields: Float[Tensor, "g two two_half q"], tab: Tables, mask: Masks | None
 ) -> Float[Tensor, "g two s q"]:
-    """U and v, each with maximum 1, from [relu(h), relu(-h)]; 0 where an absent spin is +1."""
+    """u and v, each with maximum 1, from [relu(h), relu(-h)]; 0 where an absent spin is +1."""
     parts = (tab.penalties @ fields).exp_()
     if mask is not None:
         parts.mul_(mask.possible)
     low, high = parts.split(part_sizes(tab.S.shape[1]), 2)
-    return (high.unsqueeze(3) * low.unsqueeze(2)).flatten(2, 3)
+    uv: Tensor = high.unsqueeze(3) * low.unsqueeze(2)
+    return uv.flatten(2, 3)
 
 
 def times_K(K: Float[Tensor, "g a b"], x: Float[Tensor, "g two s q"]) -> Tensor:

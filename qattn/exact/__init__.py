@@ -10,10 +10,11 @@ float64 are summed in log space. On CUDA the products follow PyTorch's TF32 sett
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from qattn.exact import enumeration, reads
 from qattn.exact.autograd import moments, solve
-from qattn.exact.factorised import Factors, times_K_transposed
+from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, cut, states
 from qattn.exact.memory import check_memory, required_bytes
 from qattn.ising import IsingBatch
@@ -70,16 +71,20 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
         ValueError: h or J holds NaN or infinity.
     """
-    h, J, active, lay = _sorted(batch)
+    h, J, lay = _prepared(batch)
     with sampling_clock.running(h.device):
-        _, factors = solve(h, J, active, lay)
-        pairs = _factorised_pairs(factors, lay)
-        for some in enumeration.rows(h, J, active, ~factors.certain):
+        found = solve(h, J, lay)
+        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=found.mean.dtype, device=h.device)
+        for block, factors in zip(lay.blocks, found.factors, strict=True):
+            q, m = slice(block.start, block.end), block.num_spins
+            pairs[:, q, :m, :m] = _factorised_pairs(factors, m)
+        for some in enumeration.rows(h, J, lay, 1, found.inverse_Z == 0):
             log_Z = enumeration.log_partition(some)
             zero, one = torch.zeros_like(some.h), torch.ones_like(log_Z)
             pairs[some.group, some.query] = enumeration.weighted_moments(some, log_Z, zero, one)[1]
-    pairs = pairs * (active.unsqueeze(-1) & active.unsqueeze(-2))
-    return _unsorted(pairs.to(h.dtype), lay)
+    n = batch.num_spins
+    pairs = _restored(pairs.to(h.dtype), lay)[..., :n, :n]
+    return pairs * (batch.active.unsqueeze(-1) & batch.active.unsqueeze(-2))
 
 
 def log_prob(batch: IsingBatch, spins: Tensor) -> Float[Tensor, "groups queries reads"]:
@@ -123,49 +128,52 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     """
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
-    h, J, active, lay = _sorted(batch)
+    h, J, lay = _prepared(batch)
     generator = None
     if seed is not None:
         generator = torch.Generator(h.device).manual_seed(seed)
     shape = (2, batch.num_groups, batch.num_queries, num_reads)
     uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=h.device)
     with sampling_clock.running(h.device):
-        _, factors = solve(h, J, active, lay)
-        spins = reads.draw(h, J, active, factors, lay, uniforms)
-    spins = spins.masked_fill(~active.unsqueeze(2), 0)
-    return SpinSamples(_unsorted(spins, lay))
+        spins = reads.draw(h, J, lay, solve(h, J, lay), uniforms)
+    spins = _restored(spins, lay)[..., : batch.num_spins]
+    return SpinSamples(spins.masked_fill(~batch.active.unsqueeze(2), 0))
 
 
-def _sorted(batch: IsingBatch) -> tuple[Tensor, Tensor, Tensor, Layout]:
-    """βh, βJ and the mask with the queries in the order of the layout, after the memory check."""
+def _prepared(batch: IsingBatch) -> tuple[Tensor, Tensor, Layout]:
+    """βh and βJ with the queries in the order of the layout and an even number of spins."""
     G, Q, n = batch.h.shape
     check_memory(G, Q, n, batch.h.element_size())
     h, J = batch.scaled()
-    active, lay = batch.active, cut(batch.lengths, Q, n)
+    lay = cut(batch.lengths, G, Q, n)
     if lay.order is not None:
-        order = lay.order.to(h.device)
-        h, active = h[:, order], active[:, order]
-    return h, J, active, lay
+        h = h[:, lay.order.to(h.device)]
+    if lay.num_spins > n:
+        h, J = F.pad(h, (0, 1)), F.pad(J, (0, 1, 0, 1))
+    return h, J, lay
 
 
-def _unsorted(x: Tensor, lay: Layout) -> Tensor:
+def _restored(x: Tensor, lay: Layout) -> Tensor:
     return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
 
 
 def _moments(batch: IsingBatch) -> tuple[Tensor, Tensor]:
-    h, J, active, lay = _sorted(batch)
-    log_Z, mean = moments(h, J, active, lay)
-    return _unsorted(log_Z, lay), _unsorted(mean, lay)
+    h, J, lay = _prepared(batch)
+    log_Z, mean = moments(h, J, lay)
+    return _restored(log_Z, lay), _restored(mean, lay)[..., : batch.num_spins]
 
 
-def _factorised_pairs(factors: Factors, lay: Layout) -> Tensor:
-    u, v, Kv, Ku, _, K = factors
-    SA, SB = (states(m, u.dtype, u.device) for m in (lay.spins_a, lay.spins_b))
-    within_a = torch.einsum("gaq,aj,ak->gqjk", u * Kv, SA, SA)
-    within_b = torch.einsum("gbq,bj,bk->gqjk", v * Ku, SB, SB)
-    between = u.new_empty(u.shape[0], u.shape[2], lay.spins_a, lay.spins_b)
-    for j, spin in enumerate(SA.mT):
-        between[:, :, j] = (v * times_K_transposed(K, u * spin.unsqueeze(-1), lay)).mT @ SB
-    return torch.cat(
-        [torch.cat([within_a, between], -1), torch.cat([between.mT, within_b], -1)], -2
-    )
+def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n n"]:
+    """⟨s_j s_k⟩ of a block; absent spins count as -1."""
+    uv, Kuv, inverse_Z, K = factors
+    half = num_spins // 2
+    S = states(half, uv.dtype, uv.device)
+    within = torch.einsum("ghsq,sj,sk->ghqjk", uv * Kuv, S, S)
+    pairs = uv.new_empty(uv.shape[0], uv.shape[3], num_spins, num_spins)
+    pairs[..., :half, :half] = within[:, 0]
+    pairs[..., half:, half:] = within[:, 1]
+    for j, spin in enumerate(S.mT):
+        product = uv[:, 1] * (K.mT @ (uv[:, 0] * spin.unsqueeze(-1)))
+        pairs[..., j, half:] = product.mT @ S
+    pairs[..., half:, :half] = pairs[..., :half, half:].mT
+    return pairs * inverse_Z[..., None, None]

@@ -1,15 +1,15 @@
 """The exact moments as one differentiable operation, with its fallbacks and its vmap rule."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from qattn.exact import enumeration, factorised
-from qattn.exact.factorised import Factors, Moments
-from qattn.exact.layout import Layout
+from qattn.exact.factorised import Factors
+from qattn.exact.layout import Layout, masks, tables
 from qattn.timing import sampling_clock
 
 FLOAT32_COUPLING_LIMIT = 64.0
@@ -20,109 +20,132 @@ summed without cancellation).
 """
 
 
+class Solution(NamedTuple):
+    """log Z and ⟨s⟩ of a batch in the order of its layout, and the factors of each block."""
+
+    log_Z: Float[Tensor, "groups queries"]
+    mean: Float[Tensor, "groups queries spins"]
+    inverse_Z: Float[Tensor, "groups queries"]
+    factors: list[Factors]
+
+
 def moments(
-    h: Float[Tensor, "g q n"],
-    J: Float[Tensor, "g n n"],
-    active: Bool[Tensor, "#g q n"],
-    lay: Layout,
+    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
 ) -> tuple[Float[Tensor, "g q"], Float[Tensor, "g q n"]]:
-    """Log Z and ⟨s⟩ of queries in the order of `lay`; differentiable in h and J."""
-    log_Z, mean, *_ = _Moments.apply(h, J, active, lay)  # type: ignore[no-untyped-call]
+    """log Z and ⟨s⟩ in the order of `lay`; differentiable in h and the (symmetric) J."""
+    log_Z, mean, *_ = _Moments.apply(h, J, lay, 1)  # type: ignore[no-untyped-call]
     return log_Z, mean
 
 
 def solve(
-    h: Float[Tensor, "g q n"],
-    J: Float[Tensor, "g n n"],
-    active: Bool[Tensor, "#g q n"],
-    lay: Layout,
-) -> tuple[Moments, Factors]:
+    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout, copies: int = 1
+) -> Solution:
     """Factorised moments: in float32 if that is exact to rounding, else in float64.
 
     Queries that even float64 cannot hold as a product (couplings and fields of hundreds that
-    oppose each other) come from log space; `Factors.certain` is False there.
+    oppose each other) come from log space; their `inverse_Z` is 0. `copies` is how often the
+    groups of the layout are repeated in h.
     """
-    J = factorised.off_diagonal((J + J.mT) / 2)
-    strong = J.abs().sum((1, 2)).amax() / 2 > FLOAT32_COUPLING_LIMIT
-    if h.dtype == torch.float32 and not bool(strong):
-        found, factors = factorised.forward(h, J, active, lay)
-        if bool(factors.certain.all()):
-            return found, factors
-    found, factors = factorised.forward(h.double(), J.double(), active, lay)
-    if bool(factors.certain.all()):
-        return found, factors
-    for name, value in (("h", h), ("J", J)):
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
-    for some in enumeration.rows(h, J, active, ~factors.certain):
-        log_Z = enumeration.log_partition(some)
-        zero, one = torch.zeros_like(some.h), torch.ones_like(log_Z)
-        mean, _ = enumeration.weighted_moments(some, log_Z, zero, one)
-        found.log_Z[some.group, some.query] = log_Z
-        found.mean[some.group, some.query] = mean
-    return found, factors
+    weak = torch.linalg.vector_norm(J, 1, (1, 2)).amax() <= 2 * FLOAT32_COUPLING_LIMIT
+    if h.dtype == torch.float32 and bool(weak):
+        found = _solve_blocks(h, J, lay, copies)
+        if bool((found.inverse_Z > 0).all()):
+            return found
+    found = _solve_blocks(h.double(), J.double(), lay, copies)
+    uncertain = found.inverse_Z == 0
+    if bool(uncertain.any()):
+        for name, value in (("h", h), ("J", J)):
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
+        for some in enumeration.rows(h, J, lay, copies, uncertain):
+            log_Z = enumeration.log_partition(some)
+            zero, one = torch.zeros_like(some.h), torch.ones_like(log_Z)
+            mean, _ = enumeration.weighted_moments(some, log_Z, zero, one)
+            found.log_Z[some.group, some.query] = log_Z
+            found.mean[some.group, some.query] = mean
+    return found
+
+
+def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int) -> Solution:
+    n = lay.num_spins
+    mean = h.new_empty(h.shape[0], n, h.shape[1])
+    log_Z, factors = [], []
+    for block in lay.blocks:
+        q, m = slice(block.start, block.end), block.num_spins
+        tab = tables(m, h.dtype, h.device)
+        mask = masks(block, copies, h.dtype, h.device)
+        found, left = factorised.forward(h[:, q, :m].mT, J[:, :m, :m], tab, mask)
+        mean[:, :m, q] = found.mean
+        mean[:, m:, q] = 0.0
+        log_Z.append(found.log_Z)
+        factors.append(left)
+    inverse_Z = torch.cat([left.inverse_Z for left in factors], 1)
+    return Solution(torch.cat(log_Z, 1), mean.mT, inverse_Z, factors)
 
 
 class _Moments(torch.autograd.Function):
     @staticmethod
-    def forward(h: Tensor, J: Tensor, active: Tensor, lay: Layout) -> tuple[Tensor, ...]:
+    def forward(h: Tensor, J: Tensor, lay: Layout, copies: int) -> tuple[Tensor, ...]:
         with sampling_clock.running(h.device), torch.autocast(h.device.type, enabled=False):
-            found, factors = solve(h, J, active, lay)
-        return found.log_Z.to(h.dtype), found.mean.to(h.dtype), *factors
+            log_Z, mean, _, factors = solve(h, J, lay, copies)
+        return log_Z.to(h.dtype), mean.to(h.dtype), *(x for left in factors for x in left)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        h, J, active, ctx.lay = inputs
+        h, J, ctx.lay, ctx.copies = inputs
         _, mean, *factors = output
         ctx.mark_non_differentiable(*factors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(h, J, active, mean, *factors)
+        ctx.save_for_backward(h, J, mean, *factors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        h, J, active, mean, *factors = ctx.saved_tensors
+        h, J, mean, *factors = ctx.saved_tensors
         grad_log_Z = torch.zeros_like(mean[..., 0]) if grads[0] is None else grads[0]
         grad_mean = torch.zeros_like(mean) if grads[1] is None else grads[1]
-        grad_h, grad_J = _MomentsBackward.apply(  # type: ignore[no-untyped-call]
-            grad_log_Z, grad_mean, h, J, active, mean, *factors, ctx.lay
-        )
+        args = (ctx.lay, ctx.copies, grad_log_Z, grad_mean, h, J, mean, *factors)
+        grad_h, grad_J = _MomentsBackward.apply(*args)  # type: ignore[no-untyped-call]
         return grad_h, grad_J, None, None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], *args: Any
+        info: Any, in_dims: Sequence[int | None], h: Tensor, J: Tensor, lay: Layout, copies: int
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _vmap_over_groups(_Moments, info.batch_size, in_dims, args)
+        h, J = _folded(info.batch_size, in_dims[:2], (h, J))
+        size = info.batch_size
+        outputs = _Moments.apply(h, J, lay, copies * size)  # type: ignore[no-untyped-call]
+        return _unfolded(size, outputs)
 
 
 class _MomentsBackward(torch.autograd.Function):
     @staticmethod
     def forward(
+        lay: Layout,
+        copies: int,
         grad_log_Z: Tensor,
         grad_mean: Tensor,
         h: Tensor,
         J: Tensor,
-        active: Tensor,
         mean: Tensor,
-        *rest: Any,
+        *flat_factors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        *tensors, lay = rest
-        factors = Factors(*tensors)
-        dtype = factors.K.dtype
+        per_block = len(Factors._fields)
+        factors = [
+            Factors(*flat_factors[i * per_block : (i + 1) * per_block])
+            for i in range(len(lay.blocks))
+        ]
         with sampling_clock.running(h.device), torch.autocast(h.device.type, enabled=False):
-            grad_mean = grad_mean.to(dtype).masked_fill(~active, 0.0)
-            grad_log_Z = grad_log_Z.to(dtype)
-            grad_h, grad_J = factorised.backward(
-                grad_log_Z, grad_mean, mean.to(dtype), active, factors, lay
-            )
-            for some in enumeration.rows(h, J, active, ~factors.certain):
-                g = grad_mean[some.group, some.query]
+            grad_h, grad_J = _backward_blocks(lay, copies, grad_log_Z, grad_mean, mean, factors)
+            uncertain = torch.cat([left.inverse_Z for left in factors], 1) == 0
+            for some in enumeration.rows(h, J, lay, copies, uncertain):
+                g = grad_mean[some.group, some.query] * some.active
                 c = grad_log_Z[some.group, some.query]
                 c = c - (g * mean[some.group, some.query]).sum(-1)
                 log_Z = enumeration.log_partition(some)
-                first, second = enumeration.weighted_moments(some, log_Z, g, c)
+                first, second = enumeration.weighted_moments(some, log_Z, g.double(), c.double())
                 grad_h[some.group, some.query] = first
-                grad_J.index_add_(0, some.group, factorised.off_diagonal(second) / 2)
+                off_diagonal = tables(lay.num_spins, second.dtype, second.device).off_diagonal
+                grad_J.index_add_(0, some.group, second * off_diagonal / 2)
         return grad_h.to(h.dtype), grad_J.to(J.dtype)
 
     @staticmethod
@@ -138,21 +161,50 @@ class _MomentsBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], *args: Any
+        info: Any, in_dims: Sequence[int | None], lay: Layout, copies: int, *args: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return _vmap_over_groups(_MomentsBackward, info.batch_size, in_dims, args)
+        folded = _folded(info.batch_size, in_dims[2:], args)
+        size = info.batch_size
+        outputs = _MomentsBackward.apply(lay, copies * size, *folded)  # type: ignore[no-untyped-call]
+        return _unfolded(size, outputs)
 
 
-def _vmap_over_groups(
-    function: Any, size: int, in_dims: Sequence[int | None], args: Sequence[Any]
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Models of different members share nothing, so a vmapped dimension is more groups."""
+def _backward_blocks(
+    lay: Layout,
+    copies: int,
+    grad_log_Z: Tensor,
+    grad_mean: Tensor,
+    mean: Tensor,
+    factors: list[Factors],
+) -> tuple[Tensor, Tensor]:
+    dtype, device = factors[0].K.dtype, mean.device
+    G, Q, n = mean.shape
+    grad_h = torch.empty(G, n, Q, dtype=dtype, device=device)
+    grad_J = torch.zeros(G, n, n, dtype=dtype, device=device)
+    for block, left in zip(lay.blocks, factors, strict=True):
+        q, m = slice(block.start, block.end), block.num_spins
+        block_h, block_J = factorised.backward(
+            grad_log_Z[:, q].to(dtype),
+            grad_mean[:, q, :m].mT.to(dtype),
+            mean[:, q, :m].mT.to(dtype),
+            left,
+            tables(m, dtype, device),
+            masks(block, copies, dtype, device),
+        )
+        grad_h[:, :m, q] = block_h
+        grad_h[:, m:, q] = 0.0
+        grad_J[:, :m, :m] += block_J
+    return grad_h.mT, grad_J
 
-    def fold(arg: Any, dim: int | None) -> Any:
-        if not isinstance(arg, Tensor) or (arg.dtype == torch.bool and arg.shape[0] == 1):
-            return arg  # the layout; the mask of active spins, where all groups share it
-        arg = arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
-        return arg.flatten(0, 1)
 
-    outputs = function.apply(*(fold(arg, dim) for arg, dim in zip(args, in_dims, strict=True)))
+def _folded(size: int, in_dims: Sequence[int | None], args: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """A vmapped dimension becomes more groups: models of different members share nothing."""
+    moved = (
+        x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+        for x, dim in zip(args, in_dims, strict=True)
+    )
+    return tuple(x.flatten(0, 1) for x in moved)
+
+
+def _unfolded(size: int, outputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     return tuple(x.unflatten(0, (size, -1)) for x in outputs), (0,) * len(outputs)

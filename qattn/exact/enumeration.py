@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from qattn.exact.layout import states
+from qattn.exact.layout import Layout, masks, states
 
 CHUNK_ELEMENTS = 1 << 22
 """Elements of the largest temporary tensor."""
@@ -29,13 +29,18 @@ class Rows(NamedTuple):
 def rows(
     h: Float[Tensor, "g q n"],
     J: Float[Tensor, "g n n"],
-    active: Bool[Tensor, "#g q n"],
+    lay: Layout,
+    copies: int,
     chosen: Bool[Tensor, "g q"],
 ) -> Iterator[Rows]:
     """The chosen queries of a batch, a chunk at a time."""
     if not bool(chosen.any()):
         return
-    active = active.expand(h.shape)
+    active = torch.zeros(h.shape, dtype=torch.bool, device=h.device)
+    for block in lay.blocks:
+        here = active[:, block.start : block.end, : block.num_spins]
+        mask = masks(block, copies, h.dtype, h.device)
+        here[:] = True if mask is None else mask.present.mT > 0
     for index in chosen.nonzero().split(CHUNK_ROWS):
         group, query = index.unbind(1)
         here = active[group, query]

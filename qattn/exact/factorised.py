@@ -1,176 +1,147 @@
-r"""Exact moments of all queries of a batch as matrix products over two halves of the spins.
+r"""Exact moments of a block of queries as matrix products over two halves of the spins.
 
 Split the spins into halves A and B with states a and b. The Boltzmann weight of a query factors,
 
 .. math::
-    e^{h \cdot s + \frac12 s^T J s} = u_a K_{ab} v_b, \qquad
+    e^{h \cdot s + \sum_{j<k} J_{jk} s_j s_k} = u_a K_{ab} v_b, \qquad
     u_a = e^{h_A \cdot a}, \quad v_b = e^{h_B \cdot b}, \quad K_{ab} = e^{E_J(a, b)},
 
 and K is shared by all queries of a group. Hence Z = uᵀKv, p(a) = u_a (Kv)_a / Z and
 p(b) = v_b (Kᵀu)_b / Z: no exponential is taken inside the 2^n loop, and all queries together are
-matrix products. With f̃(s) = g·(s - ⟨s⟩) + c, every derivative that the backward pass needs is
-Σ_s p(s) f̃(s) s and Σ_s p(s) f̃(s) s sᵀ, and f̃ splits into f_A(a) + f_B(b): products of the same
+matrix products. With f(s) = g·(s - ⟨s⟩) + c, every derivative that the backward pass needs is
+Σ_s p(s) f(s) s and Σ_s p(s) f(s) s sᵀ, and f splits into f_A(a) + f_B(b): products of the same
 shape.
 
-An absent spin is fixed to -1 in K, and the present spins get the field Σ J_jk over the absent
-ones to undo that; it is then invisible to the others. With states numbered so that the absent
-spins are the high bits at zero, a short query uses the leading columns of the same K.
+E_J is bilinear in features of the halves, E_J = F_A M F_Bᵀ: F holds the spins of a half, their
+pairs and 1, and each J_jk stands at one place of M.
+
+An absent spin is fixed to -1, and the present spins get the field Σ J_jk over the absent ones to
+undo that; it is then invisible to the others.
 
 Scaling: u, v and K are each divided by their maximum, and the penalties of single spins are summed
 without cancellation, so nothing overflows and what underflows is below 3·2^n·tiny in total. Z,
-relative to that, tells whether an answer holds to rounding: `Factors.certain`.
+relative to that, tells whether an answer holds to rounding; where it does not, 1/Z is set to 0.
 
-Tensors have the queries last: sums over states are then products with tall, not with thin,
-matrices, which BLAS does several times faster.
+Tensors have the queries last, and the halves stacked in front of the states: sums over states are
+then products with tall, not with thin, matrices, and the halves share each operation.
 """
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from qattn.exact.layout import Layout, part_states, states
+from qattn.exact.layout import Masks, Tables, part_sizes
 
 
 class Factors(NamedTuple):
-    """What the forward pass leaves for the backward pass; u is divided by Z, K by its maximum."""
+    """What the forward pass leaves for the backward pass."""
 
-    u: Float[Tensor, "groups a queries"]
-    v: Float[Tensor, "groups b queries"]
-    Kv: Float[Tensor, "groups a queries"]
-    Ku: Float[Tensor, "groups b queries"]
-    certain: Bool[Tensor, "groups queries"]
-    K: Float[Tensor, "groups a b"]
+    uv: Float[Tensor, "groups two states queries"]
+    Kuv: Float[Tensor, "groups two states queries"]
+    inverse_Z: Float[Tensor, "groups queries"]
+    K: Float[Tensor, "groups states states"]
 
 
 class Moments(NamedTuple):
-    """log Z and ⟨s⟩ (0 at absent spins) where `Factors.certain`."""
+    """log Z and ⟨s⟩ (0 at absent spins), queries last."""
 
     log_Z: Float[Tensor, "groups queries"]
-    mean: Float[Tensor, "groups queries spins"]
+    mean: Float[Tensor, "groups n queries"]
 
 
-def coupling_energies(J: Float[Tensor, "g n n"], spins_a: int) -> Float[Tensor, "g a b"]:
-    """½ sᵀJs of every state, low bits along rows, high bits along columns."""
-    SA = states(spins_a, J.dtype, J.device)
-    SB = states(J.shape[-1] - spins_a, J.dtype, J.device)
-    within_a = ((SA @ J[:, :spins_a, :spins_a]) * SA).sum(-1) / 2
-    within_b = ((SB @ J[:, spins_a:, spins_a:]) * SB).sum(-1) / 2
-    between = SA @ (J[:, :spins_a, spins_a:] @ SB.mT)
-    return between.add_(within_a.unsqueeze(-1)).add_(within_b.unsqueeze(-2))
+def couplings_to_K(
+    J: Float[Tensor, "g n n"], tab: Tables
+) -> tuple[Float[Tensor, "g a b"], Float[Tensor, " g"]]:
+    """K divided by its maximum, and the logarithm of the maximum. Reads one triangle of J."""
+    entries = J.flatten(1).index_select(1, tab.pair_of_entry).mul_(tab.entry_is_pair)
+    M = entries.unflatten(1, (tab.features.shape[1],) * 2)
+    K = tab.features @ (M @ tab.features.mT)
+    K_max = K.amax((1, 2))
+    K = K.sub_(K_max[:, None, None]).exp_()
+    return K, K_max
 
 
-def half_weights(
-    fields: Float[Tensor, "g n q"], active: Bool[Tensor, "#g n q"], spins_a: int
-) -> tuple[Float[Tensor, "g a q"], Float[Tensor, "g b q"]]:
-    """U and v, each with maximum 1; 0 at states in which an absent spin is +1."""
-    n = fields.shape[1]
-    parts = (spins_a // 2, spins_a - spins_a // 2, (n - spins_a) // 2, (n - spins_a + 1) // 2)
-    S = part_states(parts, fields.dtype, fields.device)
-    up, down = S.relu(), (-S).relu()
-    penalties = torch.cat([down, up], 1) @ torch.cat([fields.relu(), (-fields).relu()], 1)
-    possible = up @ (~active).to(S.dtype) == 0
-    weights = penalties.mul_(-2).exp_().mul_(possible)
-    a_low, a_high, b_low, b_high = weights.split([1 << m for m in parts], 1)
-    u = (a_high.unsqueeze(2) * a_low.unsqueeze(1)).flatten(1, 2)
-    v = (b_high.unsqueeze(2) * b_low.unsqueeze(1)).flatten(1, 2)
-    return u, v
+def fields_to_uv(
+    fields: Float[Tensor, "g two two_half q"], tab: Tables, mask: Masks | None
+) -> Float[Tensor, "g two s q"]:
+    """u and v, each with maximum 1, from [relu(h), relu(-h)]; 0 where an absent spin is +1."""
+    parts = (tab.penalties @ fields).exp_()
+    if mask is not None:
+        parts.mul_(mask.possible)
+    low, high = parts.split(part_sizes(tab.S.shape[1]), 2)
+    uv: Tensor = high.unsqueeze(3) * low.unsqueeze(2)
+    return uv.flatten(2, 3)
 
 
-def times_K(
-    K: Float[Tensor, "g a b"], x: Float[Tensor, "g b q"], lay: Layout
-) -> Float[Tensor, "g a q"]:
-    """Kx for x that is zero outside the columns of each block."""
-    out = x.new_empty(x.shape[0], K.shape[1], x.shape[2])
-    for start, end, cols in lay.blocks:
-        torch.bmm(K[:, :, :cols], x[:, :cols, start:end], out=out[:, :, start:end])
-    return out
-
-
-def times_K_transposed(
-    K: Float[Tensor, "g a b"], x: Float[Tensor, "g a q"], lay: Layout
-) -> Float[Tensor, "g b q"]:
-    """Kᵀx in the columns of each block, zero elsewhere."""
-    out = x.new_zeros(x.shape[0], K.shape[2], x.shape[2])
-    for start, end, cols in lay.blocks:
-        torch.bmm(K[:, :, :cols].mT, x[:, :, start:end], out=out[:, :cols, start:end])
+def times_K(K: Float[Tensor, "g a b"], x: Float[Tensor, "g two s q"]) -> Tensor:
+    """[K x_B, Kᵀ x_A], shape (groups, 2, states, queries)."""
+    out = torch.empty_like(x)
+    torch.bmm(K, x[:, 1], out=out[:, 0])
+    torch.bmm(K.mT, x[:, 0], out=out[:, 1])
     return out
 
 
 def forward(
-    h: Float[Tensor, "g q n"],
-    J: Float[Tensor, "g n n"],
-    active: Bool[Tensor, "#g q n"],
-    lay: Layout,
+    h: Float[Tensor, "g n q"], J: Float[Tensor, "g n n"], tab: Tables, mask: Masks | None
 ) -> tuple[Moments, Factors]:
-    """Log Z and ⟨s⟩ in the dtype of h, and what the backward pass needs."""
-    n, spins_a = h.shape[-1], lay.spins_a
-    active = active.mT
-    absent = (~active).to(h.dtype)
-    absent_J = J @ absent
-    fields = (h.mT + absent_J).masked_fill_(~active, 0.0)
-    u, v = half_weights(fields, active, spins_a)
-    K = coupling_energies(J, spins_a)
-    K_max = K.amax((1, 2))
-    K = K.sub_(K_max[:, None, None]).exp_()
-
-    Kv = times_K(K, v, lay)
-    p_a = u * Kv
-    Z = p_a.sum(1)
-    limits = torch.finfo(h.dtype)
-    certain = 3 * 2.0**n * limits.tiny / limits.eps <= Z
-    inverse_Z = torch.where(certain, 1 / Z, 0.0).unsqueeze(1)
-    p_a.mul_(inverse_Z)
-    u.mul_(inverse_Z)
-    Ku = times_K_transposed(K, u, lay)
-    p_b = v * Ku
-    SA, SB = (states(m, h.dtype, h.device) for m in (spins_a, lay.spins_b))
-    mean = torch.cat([SA.mT @ p_a, SB.mT @ p_b], 1).masked_fill_(~active, 0.0)
-    constant = K_max.unsqueeze(-1) - (absent_J * absent).sum(1) / 2
-    log_Z = Z.log() + fields.abs().sum(1) + constant
-    return Moments(log_Z, mean.mT), Factors(u, v, Kv, Ku, certain, K)
+    """Log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs."""
+    n = h.shape[1]
+    K, K_max = couplings_to_K(J, tab)
+    constant = K_max.unsqueeze(-1)
+    if mask is not None:
+        absent_J = J @ mask.absent
+        h = (h + absent_J).mul_(mask.present)
+        constant = constant - (absent_J * mask.absent).sum(1) / 2
+    h = h.unflatten(1, (2, n // 2))
+    fields = torch.cat([h, -h], 2).relu_()
+    uv = fields_to_uv(fields, tab, mask)
+    Kuv = times_K(K, uv)
+    p = uv * Kuv
+    Z = p[:, 0].sum(1)
+    limits = torch.finfo(Z.dtype)
+    enough = 3 * 2.0**n * limits.tiny / limits.eps
+    inverse_Z = torch.where(enough <= Z, Z, torch.inf).reciprocal_()
+    mean = (tab.S.mT @ p).flatten(1, 2).mul_(inverse_Z.unsqueeze(1))
+    if mask is not None:
+        mean.mul_(mask.present)
+    log_Z = Z.log() + fields.sum((1, 2)) + constant
+    return Moments(log_Z, mean), Factors(uv, Kuv, inverse_Z, K)
 
 
 def backward(
     grad_log_Z: Float[Tensor, "g q"],
-    grad_mean: Float[Tensor, "g q n"],
-    mean: Float[Tensor, "g q n"],
-    active: Bool[Tensor, "#g q n"],
+    grad_mean: Float[Tensor, "g n q"],
+    mean: Float[Tensor, "g n q"],
     factors: Factors,
-    lay: Layout,
-) -> tuple[Float[Tensor, "g q n"], Float[Tensor, "g n n"]]:
-    """Gradients in h and J from those in ⟨s⟩ and log Z; nothing from uncertain queries."""
-    u, v, Kv, Ku, certain, K = factors
-    SA, SB = (states(m, u.dtype, u.device) for m in (lay.spins_a, lay.spins_b))
-    g = grad_mean.mT
-    constant = (grad_log_Z - (grad_mean * mean).sum(-1)).unsqueeze(1)
-    fA = torch.cat([SA, SA.new_ones(len(SA), 1)], 1) @ torch.cat([g[:, : lay.spins_a], constant], 1)
-    fB = SB @ g[:, lay.spins_a :]
-    u_fA = fA.mul_(u)
-    v_fB = fB.mul_(v)
+    tab: Tables,
+    mask: Masks | None,
+) -> tuple[Float[Tensor, "g n q"], Float[Tensor, "g n n"]]:
+    """Gradients in h and J from those in log Z and ⟨s⟩; nothing from queries with 1/Z = 0.
 
-    p_f_a = times_K(K, v_fB, lay).mul_(u).addcmul_(u_fA, Kv)
-    p_f_b = times_K_transposed(K, u_fA, lay).mul_(v).addcmul_(v_fB, Ku)
-    grad_h = torch.cat([SA.mT @ p_f_a, SB.mT @ p_f_b], 1).masked_fill_(~active.mT, 0.0)
+    Half of the derivative in the coupling of a pair goes to each of its two entries in J.
+    """
+    uv, Kuv, inverse_Z, K = factors
+    scale = inverse_Z.unsqueeze(1)
+    g = grad_mean * scale
+    if mask is not None:
+        g.mul_(mask.present)
+    constant = grad_log_Z.unsqueeze(1) * scale - (g * mean).sum(1, keepdim=True)
+    uv_f = tab.S @ g.unflatten(1, (2, -1))
+    uv_f[:, 0] += constant
+    uv_f.mul_(uv)
 
-    p_f = torch.zeros_like(K)
-    for start, end, cols in lay.blocks:
-        block = p_f[:, :, :cols]
-        block.baddbmm_(u_fA[:, :, start:end], v[:, :cols, start:end].mT)
-        block.baddbmm_(u[:, :, start:end], v_fB[:, :cols, start:end].mT)
-    p_f.mul_(K)
-    within_a = (SA.mT * p_f.sum(2).unsqueeze(1)) @ SA
-    within_b = (SB.mT * p_f.sum(1).unsqueeze(1)) @ SB
-    between = SA.mT @ (p_f @ SB)
-    grad_J = torch.cat([torch.cat([within_a, between], 2), torch.cat([between.mT, within_b], 2)], 1)
-    # K saw the absent spins at -1: take their pairs out again.
-    absent = (~active).to(u.dtype).expand(grad_mean.shape)
-    cross = grad_h @ absent
-    both = absent.mT @ (absent * (grad_log_Z * certain).unsqueeze(-1))
-    return grad_h.mT, off_diagonal(grad_J + cross + cross.mT - both) / 2
-
-
-def off_diagonal(x: Float[Tensor, "m n n"]) -> Float[Tensor, "m n n"]:
-    """X with a zero diagonal."""
-    return x - torch.diag_embed(x.diagonal(dim1=-2, dim2=-1))
+    p_f = times_K(K, uv_f).mul_(uv).addcmul_(uv_f, Kuv)
+    grad_h = (tab.S.mT @ p_f).flatten(1, 2)
+    pairs = uv_f[:, 0] @ uv[:, 1].mT
+    pairs.baddbmm_(uv[:, 0], uv_f[:, 1].mT).mul_(K)
+    entries = (tab.features.mT @ (pairs @ tab.features)).flatten(1)
+    grad_J = entries.index_select(1, tab.entry_of_pair).view(-1, *tab.off_diagonal.shape)
+    if mask is not None:
+        # K saw the absent spins at -1: take their pairs with all others out again.
+        grad_h.mul_(mask.present)
+        total = torch.where(scale > 0, grad_log_Z.unsqueeze(1), 0.0) / 2
+        cross = (grad_h - mask.absent * total) @ mask.absent.mT
+        grad_J = grad_J + (cross + cross.mT)
+    return grad_h, grad_J * tab.off_diagonal / 2

@@ -7,10 +7,11 @@ u_a K_ab v_b.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn.exact import enumeration
+from qattn.exact.autograd import Solution
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, states
 
@@ -24,33 +25,27 @@ CHUNK_JOINT = 1 << 18
 def draw(
     h: Float[Tensor, "g q n"],
     J: Float[Tensor, "g n n"],
-    active: Bool[Tensor, "#g q n"],
-    factors: Factors,
     lay: Layout,
+    found: Solution,
     uniforms: Float[Tensor, "two g q reads"],
 ) -> Int[Tensor, "g q reads n"]:
     """Spins in {-1, +1} as int8; `uniforms` holds two numbers in [0, 1) for each read."""
-    a, b = torch.empty(uniforms.shape[1:], dtype=torch.int64, device=h.device).repeat(2, 1, 1, 1)
-    (G, rows, columns), reads = factors.K.shape, uniforms.shape[3]
-    for start, end, reachable in lay.blocks:
-        joint = reads * columns > rows * reachable
-        step = CHUNK_JOINT // (G * rows * reachable) if joint else 0
-        step = max(1, step or CHUNK_ELEMENTS // (G * reads * columns))
-        for lo in range(start, end, step):
-            q = slice(lo, min(lo + step, end))
-            if joint:
-                a[:, q], b[:, q] = _draw_jointly(factors, q, reachable, uniforms[0, :, q])
-            else:
-                a[:, q], b[:, q] = _draw_halves(factors, q, uniforms[:, :, q])
-    spins = torch.cat(
-        [
-            states(lay.spins_a, torch.int8, h.device)[a],
-            states(lay.spins_b, torch.int8, h.device)[b],
-        ],
-        -1,
-    )
-    for some in enumeration.rows(h, J, active, ~factors.certain):
-        for i, (g, q) in enumerate(zip(some.group, some.query, strict=True)):
+    G, Q, n = h.shape
+    reads = uniforms.shape[3]
+    spins = torch.full((G, Q, reads, n), -1, dtype=torch.int8, device=h.device)
+    for block, factors in zip(lay.blocks, found.factors, strict=True):
+        S = states(block.half, torch.int8, h.device)
+        joint = reads > len(S)
+        step = CHUNK_JOINT // (G * len(S) ** 2) if joint else CHUNK_ELEMENTS // (G * reads * len(S))
+        step = max(1, step)
+        for start in range(block.start, block.end, step):
+            q = slice(start, min(start + step, block.end))
+            local = slice(start - block.start, q.stop - block.start)
+            method = _draw_jointly if joint else _draw_halves
+            a, b = method(factors, local, uniforms[:, :, q])
+            spins[:, q, :, : block.num_spins] = torch.cat([S[a], S[b]], -1)
+    for some in enumeration.rows(h, J, lay, 1, found.inverse_Z == 0):
+        for i, (g, q) in enumerate(zip(some.group.tolist(), some.query.tolist(), strict=True)):
             one = enumeration.Rows(*(x[i : i + 1] for x in some))
             spins[g, q] = _draw_in_log_space(one, uniforms[0, g, q])
     return spins
@@ -59,9 +54,9 @@ def draw(
 def _draw_halves(
     factors: Factors, q: slice, uniforms: Float[Tensor, "two g q reads"]
 ) -> tuple[Int[Tensor, "g q reads"], Int[Tensor, "g q reads"]]:
-    u, v, Kv = (x[:, :, q].mT for x in (factors.u, factors.v, factors.Kv))
     K = factors.K
-    a = invert_cdf(u * Kv, uniforms[0])
+    u, v = factors.uv[..., q].mT.unbind(1)
+    a = invert_cdf(u * factors.Kuv[:, 0, :, q].mT, uniforms[0])
     group = torch.arange(K.shape[0], device=K.device)[:, None, None]
     rows = K[group, a] * v.unsqueeze(2)
     b = invert_cdf(rows, uniforms[1].unsqueeze(-1)).squeeze(-1)
@@ -69,12 +64,12 @@ def _draw_halves(
 
 
 def _draw_jointly(
-    factors: Factors, q: slice, reachable: int, uniforms: Float[Tensor, "g q reads"]
+    factors: Factors, q: slice, uniforms: Float[Tensor, "two g q reads"]
 ) -> tuple[Int[Tensor, "g q reads"], Int[Tensor, "g q reads"]]:
-    u, v = factors.u[:, :, q].mT, factors.v[:, :reachable, q].mT
-    weights = factors.K[:, None, :, :reachable] * v.unsqueeze(2)
-    state = invert_cdf(weights.mul_(u.unsqueeze(-1)).flatten(2), uniforms)
-    return state // reachable, state % reachable
+    u, v = factors.uv[..., q].mT.unbind(1)
+    weights = (factors.K.unsqueeze(1) * v.unsqueeze(2)).mul_(u.unsqueeze(-1))
+    state = invert_cdf(weights.flatten(2), uniforms[0])
+    return state // v.shape[2], state % v.shape[2]
 
 
 def _draw_in_log_space(one: enumeration.Rows, uniforms: Float[Tensor, " r"]) -> Tensor:

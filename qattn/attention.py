@@ -1,0 +1,185 @@
+r"""Boltzmann attention as a function: the counterpart of ``F.scaled_dot_product_attention``."""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn import exact
+from qattn.ising import IsingBatch
+
+
+def boltzmann_attention(
+    query: Float[Tensor, "batch heads queries head_dim"],
+    key: Float[Tensor, "batch heads positions head_dim"],
+    value: Float[Tensor, "batch heads positions value_dim"],
+    couplings: Float[Tensor, "heads positions positions"],
+    *,
+    is_causal: bool = True,
+    field_bias: Float[Tensor, " heads"] | float | None = None,
+    beta: float | Tensor = 1.0,
+    normalize: bool = False,
+    scale: float | None = None,
+    backend: str = "exact",
+    validate: bool = True,
+) -> Float[Tensor, "batch heads queries value_dim"]:
+    r"""Attention whose pattern is an Ising model with learnable couplings between positions.
+
+    The pattern of query :math:`i` is a configuration of spins :math:`s_j = \pm 1` (attend to
+    position j or not) with
+
+    .. math::
+        p_i(s) \propto \exp\Big(\beta\big(\sum_j h_{ij} s_j + \sum_{j<k} J_{jk} s_j s_k\big)\Big),
+        \qquad h_{ij} = \tfrac12\Big(\frac{q_i \cdot k_j}{\sqrt{d}} + b\Big),
+
+    .. math::
+        w_{ij} = \tfrac12(1 + \langle s_j \rangle_i) \in [0, 1], \qquad o_i = \sum_j w_{ij} v_j .
+
+    With ``couplings`` = 0 and β = 1, w is exactly sigmoid(q·k/√d + b): sigmoid attention.
+
+    Args:
+        query: Shape (batch, heads, queries, head_dim).
+        key: Shape (batch, heads, positions, head_dim).
+        value: Shape (batch, heads, positions, value_dim).
+        couplings: J, shape (heads, positions, positions), symmetric with zero diagonal; positive
+            is cooperative.
+        is_causal: Query i attends to positions j ≤ i only: a smaller Ising model, not a masked
+            one. Needs as many queries as positions.
+        field_bias: b, one number or one per head; None means 0.
+        beta: Inverse temperature.
+        normalize: Divide by Σ_j w_ij, so that the weights of a query sum to one.
+        scale: Factor of q·k; None means 1/√head_dim.
+        backend: Where ⟨s⟩ comes from: "exact".
+        validate: Check that couplings are finite and symmetric; off inside ``torch.func.vmap``.
+
+    Returns:
+        Output, shape (batch, heads, queries, value_dim). See :func:`boltzmann_weights` for w.
+
+    Raises:
+        ValueError: A shape does not fit, couplings are asymmetric or a value is not finite.
+        MemoryError: More positions than exact enumeration can hold.
+
+    Source: Kim and Park, "Boltzmann Attention", arXiv 2606.12478.
+    """
+    if value.ndim != 4 or value.shape[:3] != key.shape[:3]:
+        raise ValueError(
+            f"Argument `value` must have shape (batch, heads, positions, value_dim) like `key` "
+            f"{tuple(key.shape)}, but has shape {tuple(value.shape)}."
+        )
+    weights = boltzmann_weights(
+        query,
+        key,
+        couplings,
+        is_causal=is_causal,
+        field_bias=field_bias,
+        beta=beta,
+        normalize=normalize,
+        scale=scale,
+        backend=backend,
+        validate=validate,
+    )
+    return weights @ value
+
+
+def boltzmann_weights(
+    query: Float[Tensor, "batch heads queries head_dim"],
+    key: Float[Tensor, "batch heads positions head_dim"],
+    couplings: Float[Tensor, "heads positions positions"],
+    *,
+    is_causal: bool = True,
+    field_bias: Float[Tensor, " heads"] | float | None = None,
+    beta: float | Tensor = 1.0,
+    normalize: bool = False,
+    scale: float | None = None,
+    backend: str = "exact",
+    validate: bool = True,
+) -> Float[Tensor, "batch heads queries positions"]:
+    """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see."""
+    _check_query_and_key(query, key, couplings, is_causal)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * scale) @ key.mT
+    if field_bias is not None:
+        bias = torch.as_tensor(field_bias, dtype=scores.dtype, device=scores.device)
+        scores = scores + bias.reshape(-1, 1, 1)
+    return weights_from_scores(
+        scores,
+        couplings,
+        is_causal=is_causal,
+        beta=beta,
+        normalize=normalize,
+        backend=backend,
+        validate=validate,
+    )
+
+
+def weights_from_scores(
+    scores: Float[Tensor, "batch heads queries positions"],
+    couplings: Float[Tensor, "heads positions positions"],
+    *,
+    is_causal: bool,
+    beta: float | Tensor = 1.0,
+    normalize: bool = False,
+    backend: str = "exact",
+    validate: bool = True,
+) -> Float[Tensor, "batch heads queries positions"]:
+    """Attention weights of the Ising models with the local fields scores/2."""
+    B, H, Q, n = scores.shape
+    # Spins first and queries last: the order in which the exact engine computes, so no copy there.
+    fields = (scores / 2).permute(1, 3, 2, 0).reshape(H, n, Q * B)
+    lengths = _causal_lengths(Q, B) if is_causal else None
+    batch = IsingBatch(fields.mT, couplings, lengths, beta, validate=validate)
+    mean = mean_spins(batch, backend).mT.reshape(H, n, Q, B).permute(3, 0, 2, 1)
+    if is_causal:
+        weights = (mean + _causal_mask(n, mean.dtype, mean.device)) / 2
+    else:
+        weights = (mean + 1) / 2
+    return normalized(weights) if normalize else weights
+
+
+def mean_spins(batch: IsingBatch, backend: str) -> Float[Tensor, "groups queries spins"]:
+    """⟨s⟩ from a backend, by name."""
+    if backend != "exact":
+        raise ValueError(f"Argument `backend` must be 'exact', but is {backend!r}.")
+    return exact.mean_spins(batch)
+
+
+def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*batch positions"]:
+    """Weights that sum to one over the positions of each query."""
+    total = weights.sum(-1, keepdim=True)
+    return weights / total.clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+def _check_query_and_key(query: Tensor, key: Tensor, couplings: Tensor, is_causal: bool) -> None:
+    if query.ndim != 4:
+        raise ValueError(
+            f"Argument `query` must have shape (batch, heads, queries, head_dim), "
+            f"but has shape {tuple(query.shape)}."
+        )
+    if key.ndim != 4 or key.shape[:2] != query.shape[:2] or key.shape[3] != query.shape[3]:
+        raise ValueError(
+            f"Argument `key` must have shape (batch, heads, positions, head_dim) like `query` "
+            f"{tuple(query.shape)}, but has shape {tuple(key.shape)}."
+        )
+    heads, positions = key.shape[1:3]
+    if tuple(couplings.shape) != (heads, positions, positions):
+        raise ValueError(
+            f"Argument `couplings` must have shape (heads, positions, positions) = "
+            f"{(heads, positions, positions)}, but has shape {tuple(couplings.shape)}."
+        )
+    if is_causal and query.shape[2] != positions:
+        raise ValueError(
+            f"Causal attention needs as many queries as positions, but `query` has "
+            f"{query.shape[2]} and `key` {positions}: pass is_causal=False."
+        )
+
+
+@lru_cache(maxsize=64)
+def _causal_lengths(queries: int, batch: int) -> Tensor:
+    return torch.arange(1, queries + 1).repeat_interleave(batch)
+
+
+@lru_cache(maxsize=64)
+def _causal_mask(positions: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones(positions, positions, dtype=dtype, device=device).tril()

@@ -1,0 +1,259 @@
+r"""Multi-head attention layers with one interface: Boltzmann attention and its three controls."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qattn.attention import normalized, weights_from_scores
+
+INITIAL_COUPLING_STD = 0.02
+"""Standard deviation of the couplings at the start."""
+
+
+class MultiheadAttention(nn.Module, ABC):
+    """Projections, heads and their arithmetic; subclasses turn queries and keys into weights.
+
+    Args:
+        embed_dim: Width of input and output.
+        num_heads: Number of heads; divides `embed_dim`.
+        context: Largest number of positions.
+        is_causal: Position i attends to positions j ≤ i only.
+        qk_norm: Layer-normalise queries and keys over the head dimension before their product;
+            keeps the local fields of order one, whatever the width and the training time.
+        normalize: Divide by the sum of a query's weights.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        context: int,
+        *,
+        is_causal: bool = True,
+        qk_norm: bool = False,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, number in (
+            ("embed_dim", embed_dim),
+            ("num_heads", num_heads),
+            ("context", context),
+        ):
+            if number < 1:
+                raise ValueError(f"Argument `{name}` must be positive, but is {number}.")
+        if embed_dim % num_heads:
+            raise ValueError(
+                f"Argument `embed_dim` must be a multiple of `num_heads` = {num_heads}, "
+                f"but is {embed_dim}."
+            )
+        self.num_heads, self.context = num_heads, context
+        self.is_causal, self.normalize = is_causal, normalize
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.out = nn.Linear(embed_dim, embed_dim)
+        head_dim = embed_dim // num_heads
+        self.query_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
+        self.key_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
+
+    def forward(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> Float[Tensor, "batch positions embed"]:
+        """Attend, and project the heads' outputs back."""
+        query, key, value = self._heads(x)
+        projected: Tensor = self.out(self._attend(query, key, value).transpose(1, 2).flatten(2))
+        return projected
+
+    def weights(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> Float[Tensor, "batch heads positions positions"]:
+        """The attention weights that `forward` uses on x."""
+        query, key, _ = self._heads(x)
+        return self._weights(query, key)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if x.shape[1] > self.context:
+            raise ValueError(
+                f"Argument `x` must have at most context = {self.context} positions, "
+                f"but has {x.shape[1]}."
+            )
+        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)
+        return self.query_norm(query), self.key_norm(key), value
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self._weights(query, key) @ value
+
+    @abstractmethod
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """Weights, shape (batch or 1, heads, queries, positions)."""
+
+    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
+        return (query / math.sqrt(query.shape[-1])) @ key.mT
+
+    def _masked(self, x: Tensor, value: float) -> Tensor:
+        if not self.is_causal:
+            return x
+        return x.masked_fill(x.new_ones(x.shape[-2:], dtype=torch.bool).triu(1), value)
+
+
+class SoftmaxAttention(MultiheadAttention):
+    r"""Softmax attention, :math:`w_{ij} = \mathrm{softmax}_j(q_i \cdot k_j/\sqrt d)`: a control."""
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
+
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        return self._masked(self._scores(query, key), -torch.inf).softmax(-1)
+
+
+class SigmoidAttention(MultiheadAttention):
+    r"""Sigmoid attention, :math:`w_{ij} = \sigma(q_i \cdot k_j/\sqrt d + b)`: Boltzmann at J = 0.
+
+    b is learnable per head and starts at -log(context): see :class:`BoltzmannAttention`.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        context: int,
+        *,
+        is_causal: bool = True,
+        qk_norm: bool = False,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__(
+            embed_dim,
+            num_heads,
+            context,
+            is_causal=is_causal,
+            qk_norm=qk_norm,
+            normalize=normalize,
+        )
+        self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
+
+    def _biased_scores(self, query: Tensor, key: Tensor) -> Tensor:
+        return self._scores(query, key) + self.field_bias[:, None, None]
+
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        weights = self._masked(self._biased_scores(query, key).sigmoid(), 0.0)
+        return normalized(weights) if self.normalize else weights
+
+
+class BoltzmannAttention(SigmoidAttention):
+    r"""Boltzmann attention: the pattern of each query is an Ising model; one J per head.
+
+    .. math::
+        h_{ij} = \tfrac12(q_i \cdot k_j/\sqrt d + b), \qquad
+        w_{ij} = \tfrac12(1 + \langle s_j \rangle_i)
+
+    with ⟨s⟩ from :math:`p_i(s) \propto \exp(\beta(\sum_j h_{ij} s_j + \sum_{j<k} J_{jk} s_j s_k))`
+    (Kim and Park, arXiv 2606.12478; see :func:`qattn.boltzmann_attention`).
+
+    J is stored as its independent entries, ``coupling_values``, so that no optimiser step can
+    make it asymmetric or give it a diagonal; :attr:`couplings` is the matrix.
+
+    The start. Couplings are drawn with standard deviation 0.02: far below the 1/√context at which
+    a dense random model leaves its paramagnetic phase, so that at first ⟨s⟩ follows the fields,
+    the layer is sigmoid attention to a good approximation, and gradients in J do not vanish, as
+    they would between frozen spins. The field bias b starts at -log(context): a query then
+    attends to about one position in all, as softmax does, where b = 0 would attend to half of
+    them and drown the value of each (Ramapuram et al., "Theory, Analysis, and Best Practices for
+    Sigmoid Self-Attention", ICLR 2025).
+
+    Args:
+        embed_dim: Width of input and output.
+        num_heads: Number of heads; divides `embed_dim`.
+        context: Largest number of positions; a shorter sequence uses the leading block of J.
+        is_causal: Position i attends to positions j ≤ i only.
+        qk_norm: Layer-normalise queries and keys over the head dimension before their product.
+        normalize: Divide by the sum of a query's weights.
+        relative: J_jk depends on the distance |j - k| only: context - 1 numbers per head instead
+            of context·(context - 1)/2.
+        beta: Inverse temperature of the Ising models.
+        backend: Where ⟨s⟩ comes from: "exact".
+    """
+
+    coupling_basis: Tensor
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        context: int,
+        *,
+        is_causal: bool = True,
+        qk_norm: bool = False,
+        normalize: bool = False,
+        relative: bool = False,
+        beta: float = 1.0,
+        backend: str = "exact",
+    ) -> None:
+        super().__init__(
+            embed_dim,
+            num_heads,
+            context,
+            is_causal=is_causal,
+            qk_norm=qk_norm,
+            normalize=normalize,
+        )
+        self.beta, self.backend = beta, backend
+        basis = coupling_basis(context, relative)
+        self.register_buffer("coupling_basis", basis, persistent=False)
+        self.coupling_values = nn.Parameter(
+            INITIAL_COUPLING_STD * torch.randn(num_heads, basis.shape[0])
+        )
+
+    @property
+    def couplings(self) -> Float[Tensor, "heads context context"]:
+        """J, symmetric with zero diagonal, differentiable in ``coupling_values``."""
+        J: Tensor = self.coupling_values @ self.coupling_basis
+        return J.view(-1, self.context, self.context)
+
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        return self._boltzmann_weights(self._biased_scores(query, key))
+
+    def _boltzmann_weights(self, scores: Tensor) -> Tensor:
+        n = scores.shape[-1]
+        return weights_from_scores(
+            scores,
+            self.couplings[:, :n, :n],
+            is_causal=self.is_causal,
+            beta=self.beta,
+            normalize=self.normalize,
+            backend=self.backend,
+            validate=False,
+        )
+
+
+class CouplingsAttention(BoltzmannAttention):
+    r"""Couplings only: Boltzmann attention with fields h = b/2, without queries and keys.
+
+    Its pattern is learned and the same for every input; it shows what J does on its own.
+    """
+
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        shape = (1, self.num_heads, query.shape[2], key.shape[2])
+        return self._boltzmann_weights(self.field_bias[:, None, None].expand(shape))
+
+
+ATTENTION: dict[str, type[MultiheadAttention]] = {
+    "boltzmann": BoltzmannAttention,
+    "softmax": SoftmaxAttention,
+    "sigmoid": SigmoidAttention,
+    "couplings": CouplingsAttention,
+}
+"""The arms of the ablation by the name that the command line uses."""
+
+
+def coupling_basis(context: int, relative: bool) -> Float[Tensor, "parameters pairs"]:
+    """Symmetric 0/1 matrices with zero diagonal, flattened: J is a linear combination of them."""
+    row, col = torch.triu_indices(context, context, 1)
+    parameter = col - row - 1 if relative else torch.arange(len(row))
+    basis = torch.zeros(int(parameter.max()) + 1 if len(row) else 0, context, context)
+    basis[parameter, row, col] = 1.0
+    basis[parameter, col, row] = 1.0
+    return basis.flatten(1)

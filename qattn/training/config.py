@@ -1,0 +1,147 @@
+"""Everything that defines a training run: one dataclass for Python, TOML and the command line."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from qattn.exact.memory import check_memory
+from qattn.layers import ATTENTION
+from qattn.tasks import TASKS
+from qattn.transformer import Transformer
+
+
+def _setting(default: Any, description: str) -> Any:
+    return field(default=default, metadata={"help": description})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run; the same names in TOML files and, with dashes, as flags.
+
+    Raises:
+        ValueError: A value is out of range.
+        MemoryError: The Ising models are too large for exact enumeration.
+    """
+
+    task: str = _setting("brackets", f"Task: {', '.join(TASKS)}.")
+    data: str | None = _setting(None, "Text file of the task shakespeare.")
+    attention: str = _setting("boltzmann", f"Attention: {', '.join(ATTENTION)}.")
+    sampler: str = _setting("exact", "Where the mean spins come from: exact.")
+    context: int = _setting(12, "Number of positions T.")
+    layers: int = _setting(2, "Number of blocks.")
+    heads: int = _setting(4, "Number of heads in each.")
+    width: int = _setting(64, "Width of the model, a multiple of heads.")
+    ffn: bool = _setting(True, "Feed-forward network in each block.")
+    qk_norm: bool = _setting(False, "Layer-normalise queries and keys.")
+    relative: bool = _setting(False, "Couplings depend on the distance only.")
+    normalize: bool = _setting(False, "Divide attention weights by their sum (not for softmax).")
+    steps: int = _setting(2000, "Number of training steps.")
+    batch_size: int = _setting(64, "Sequences per step.")
+    lr: float = _setting(1e-3, "Learning rate of AdamW.")
+    coupling_lr_factor: float = _setting(1.0, "Learning rate of the couplings over --lr.")
+    weight_decay: float = _setting(0.0, "Weight decay of AdamW.")
+    warmup: int = _setting(100, "Steps over which the learning rate rises linearly.")
+    seed: int = _setting(0, "Seed of the weights and the data.")
+    ensemble: int = _setting(1, "Train this many seeds (seed, seed + 1, ...) in one process.")
+    device: str = _setting("cpu", "PyTorch device: cpu, cuda, ...")
+    threads: int | None = _setting(None, "CPU threads (default: PyTorch's own choice).")
+    log_every: int = _setting(50, "Steps between lines of the training loss in metrics.jsonl.")
+    eval_every: int = _setting(500, "Steps between validations.")
+    checkpoint_every: int = _setting(500, "Steps between checkpoints.")
+
+    def __post_init__(self) -> None:
+        _one_of("task", self.task, TASKS)
+        _one_of("attention", self.attention, ATTENTION)
+        _one_of("sampler", self.sampler, ("exact",))
+        for setting in dataclasses.fields(self):
+            value = getattr(self, setting.name)
+            least = 0 if setting.name in ("warmup", "weight_decay", "seed") else 1
+            if setting.type in (int, int | None) and value is not None and value < least:
+                raise ValueError(
+                    f"Argument `{setting.name}` must be at least {least}, but is {value}."
+                )
+        for name in ("lr", "coupling_lr_factor"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"Argument `{name}` must be positive and finite, but is {getattr(self, name)}."
+                )
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(
+                f"Argument `weight_decay` must not be negative, but is {self.weight_decay}."
+            )
+        if self.width % self.heads:
+            raise ValueError(
+                f"Argument `width` must be a multiple of heads = {self.heads}, but is {self.width}."
+            )
+        _check_device(self.device)
+        if self.attention in ("boltzmann", "couplings") and self.sampler == "exact":
+            queries = self.context * (1 if self.attention == "couplings" else self.batch_size)
+            check_memory(self.ensemble * self.heads, queries, self.context, itemsize=4)
+
+    def model(self, vocab_size: int) -> Transformer:
+        """A new model, with weights from PyTorch's global generator."""
+        options: dict[str, Any] = {"qk_norm": self.qk_norm, "normalize": self.normalize}
+        if self.attention in ("boltzmann", "couplings"):
+            options |= {"relative": self.relative, "backend": self.sampler}
+        return Transformer(
+            vocab_size,
+            self.context,
+            attention=self.attention,
+            num_layers=self.layers,
+            num_heads=self.heads,
+            embed_dim=self.width,
+            ffn=self.ffn,
+            **options,
+        )
+
+    def to_toml(self) -> str:
+        """All settings but those that are None, which TOML cannot say."""
+        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return tomli_w.dumps(given)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings from a TOML file, checked for names and types but not for values.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: It is not TOML, or has a setting that does not exist or of the wrong type.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No configuration file at {path}.")
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}.") from None
+    known = {setting.name: setting for setting in dataclasses.fields(TrainConfig)}
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(f"{path} has an unknown setting `{name}`; known: {', '.join(known)}.")
+        kind = known[name].type
+        if kind is float and type(value) is int:
+            settings[name] = float(value)
+        elif not isinstance(value, kind) or (kind in (int, int | None) and value is True):  # type: ignore[arg-type]
+            raise ValueError(
+                f"Setting `{name}` in {path} must be of type {getattr(kind, '__name__', kind)}, "
+                f"but is {value!r}."
+            )
+    return settings
+
+
+def _one_of(name: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise ValueError(f"Argument `{name}` must be one of {', '.join(known)}, but is {value!r}.")
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"Argument `device` is {name!r}, which fails here: {reason}") from None

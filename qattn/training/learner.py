@@ -1,0 +1,126 @@
+r"""One model, or an ensemble of models trained side by side, behind one interface.
+
+An ensemble stacks the parameters of its members and runs them under ``torch.func.vmap``: the
+members' small matrix products become batched ones, and their Ising models more groups of the same
+enumeration. Members share nothing: each has its own seed, weights and data.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
+
+from qattn.tasks import Task, make_task
+from qattn.training.config import TrainConfig
+from qattn.transformer import Transformer
+
+EVALUATION_BATCH = 256
+"""Sequences per forward pass of a validation."""
+
+
+class Learner:
+    """Models, data and optimiser of a run, for members with seeds seed, seed + 1 and so on."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.device = torch.device(config.device)
+        seeds = range(config.seed, config.seed + config.ensemble)
+        data = None if config.data is None else Path(config.data)
+        self.tasks: list[Task] = [make_task(config.task, config.context, s, data) for s in seeds]
+        models = []
+        for seed, task in zip(seeds, self.tasks, strict=True):
+            torch.manual_seed(seed)
+            models.append(config.model(task.vocab_size).to(self.device))
+        self.model = models[0]
+        if config.ensemble > 1:
+            stacked, _ = stack_module_state(list[nn.Module](models))
+            self.parameters: dict[str, Tensor] = {k: v.detach() for k, v in stacked.items()}
+        else:
+            self.parameters = dict(self.model.named_parameters())
+        self.optimizer = _optimizer(self.parameters, config)
+
+    def step(self, number: int) -> Float[Tensor, " members"]:
+        """One training step (the first has number 0); returns each member's loss."""
+        inputs, targets = self._stacked(
+            [task.batch(number, self.config.batch_size) for task in self.tasks]
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * min(1.0, (number + 1) / max(1, self.config.warmup))
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self._logits(inputs)
+        losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
+        losses = losses.view(len(self.tasks), -1).mean(1)
+        losses.sum().backward()
+        self.optimizer.step()
+        return losses.detach()
+
+    @torch.no_grad()
+    def evaluate(self) -> list[dict[str, float]]:
+        """Each member's metrics on its validation set."""
+        inputs, targets = self._stacked([task.validation() for task in self.tasks])
+        logits = torch.cat([self._logits(x).cpu() for x in inputs.split(EVALUATION_BATCH, 1)], 1)
+        return [
+            task.metrics(*member)
+            for task, *member in zip(self.tasks, logits, targets.cpu(), strict=True)
+        ]
+
+    def first_member(self) -> Transformer:
+        """The model of the first seed with its current weights."""
+        if self.config.ensemble > 1:
+            self.model.load_state_dict({k: v[0] for k, v in self.parameters.items()}, strict=False)
+        return self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and random-number states."""
+        state: dict[str, Any] = {
+            "parameters": {k: v.detach() for k, v in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        if "cuda_rng" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+    def _logits(
+        self, inputs: Int[Tensor, "members batch T"]
+    ) -> Float[Tensor, "members batch T vocab"]:
+        if self.config.ensemble == 1:
+            logits: Tensor = self.model(inputs[0])
+            return logits.unsqueeze(0)
+
+        def member(parameters: dict[str, Tensor], tokens: Tensor) -> Tensor:
+            found: Tensor = functional_call(self.model, parameters, (tokens,))
+            return found
+
+        together: Tensor = vmap(member)(self.parameters, inputs)
+        return together
+
+    def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        inputs, targets = zip(*examples, strict=True)
+        return torch.stack(inputs).to(self.device), torch.stack(targets).to(self.device)
+
+
+def _optimizer(parameters: dict[str, Tensor], config: TrainConfig) -> torch.optim.AdamW:
+    groups = []
+    for is_coupling in (False, True):
+        chosen = [v for k, v in parameters.items() if k.endswith("coupling_values") == is_coupling]
+        if chosen:
+            factor = config.coupling_lr_factor if is_coupling else 1.0
+            groups.append({"params": chosen, "peak_lr": config.lr * factor})
+    for value in parameters.values():
+        value.requires_grad_()
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)

@@ -1,0 +1,105 @@
+"""A small pre-norm transformer language model with any of the attention layers."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qattn.layers import ATTENTION, MultiheadAttention
+
+
+class Block(nn.Module):
+    """Attention and, if wanted, a feed-forward network, each behind a norm and a skip."""
+
+    def __init__(self, embed_dim: int, attention: MultiheadAttention, ffn: bool) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.attention = attention
+        self.ffn = (
+            nn.Sequential(
+                nn.LayerNorm(embed_dim),
+                nn.Linear(embed_dim, 4 * embed_dim),
+                nn.GELU(),
+                nn.Linear(4 * embed_dim, embed_dim),
+            )
+            if ffn
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One layer."""
+        x = x + self.attention(self.attention_norm(x))
+        return x if self.ffn is None else x + self.ffn(x)
+
+
+class Transformer(nn.Module):
+    r"""Causal language model: token and position embeddings, blocks, a linear read-out.
+
+    Args:
+        vocab_size: Number of tokens.
+        context: Largest number of positions.
+        attention: Arm, a key of :data:`qattn.layers.ATTENTION`.
+        num_layers: Number of blocks.
+        num_heads: Number of heads in each.
+        embed_dim: Width.
+        ffn: Whether blocks have a feed-forward network (4x width, GELU).
+        attention_options: Further keyword arguments of the attention layer.
+
+    Raises:
+        ValueError: The arm is unknown, or a size is out of range.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int,
+        *,
+        attention: str = "boltzmann",
+        num_layers: int = 2,
+        num_heads: int = 4,
+        embed_dim: int = 64,
+        ffn: bool = True,
+        **attention_options: Any,
+    ) -> None:
+        super().__init__()
+        if attention not in ATTENTION:
+            raise ValueError(
+                f"Argument `attention` must be one of {', '.join(ATTENTION)}, but is {attention!r}."
+            )
+        arm = ATTENTION[attention]
+        self.tokens = nn.Embedding(vocab_size, embed_dim)
+        self.positions = nn.Parameter(torch.empty(context, embed_dim))
+        for embedding in (self.tokens.weight, self.positions):
+            nn.init.normal_(embedding, std=0.02)
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, arm(embed_dim, num_heads, context, **attention_options), ffn)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+        self.read_out = nn.Linear(embed_dim, vocab_size)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch positions"]
+    ) -> Float[Tensor, "batch positions vocab"]:
+        """Logits of the next token at every position."""
+        x = self._embedded(tokens)
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.read_out(self.norm(x))
+        return logits
+
+    @torch.no_grad()
+    def attention_weights(
+        self, tokens: Int[Tensor, "batch positions"]
+    ) -> list[Float[Tensor, "batch heads positions positions"]]:
+        """The attention weights of every layer on these tokens."""
+        weights, x = [], self._embedded(tokens)
+        for block in cast("list[Block]", self.blocks):
+            weights.append(block.attention.weights(block.attention_norm(x)))
+            x = block(x)
+        return weights
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.tokens.weight) + self.positions[: tokens.shape[1]]

@@ -1,7 +1,7 @@
 """Any dimod sampler as a backend."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import dimod
 import numpy as np
@@ -88,45 +88,44 @@ def sample_unions(
     Args:
         batch: The models.
         sample_bqm: Takes a BQM and a seed below 2^31, another one for every BQM.
-        num_reads: Rows of queries without spins, which no sampler is asked about.
+        num_reads: Reads of queries without spins, which no sampler is asked about.
         seed: Where the seeds come from.
         max_spins: Bound on the variables of one BQM; a single query may exceed it.
     """
     h, J = batch.scaled()
     models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
     linear, quadratic = models.dimod_biases()
-    group, lengths = models.group_of_problem, models.num_active.ravel()
-    parts, counts = [], []
+    lengths = models.num_active.ravel()
+    (asked,) = lengths.nonzero()
+    lengths, linear, group = lengths[asked], linear[asked], models.group_of_problem[asked]
     cuts = list(slices(lengths, max_spins))
     seeds = np.random.SeedSequence(seed).generate_state(len(cuts)) >> 1
+    spins, counts = [], []
     for part, part_seed in zip(cuts, seeds.tolist(), strict=True):
-        if lengths[part].any():
-            bqm = union_bqm(linear[part], quadratic, group[part], lengths[part])
-            sampleset = sample_bqm(bqm, part_seed).change_vartype(dimod.SPIN, inplace=False)
-            spins, occurrences = split_union(sampleset, lengths[part], batch.num_spins)
-        else:
-            spins = np.zeros((len(lengths[part]), num_reads, batch.num_spins), np.int8)
-            occurrences = np.ones(num_reads, np.int64)
-        parts.append(spins)
-        counts.append(occurrences)
-    spins, weights = _joined(parts, counts)
+        bqm = union_bqm(linear[part], quadratic, group[part], lengths[part])
+        sampleset = sample_bqm(bqm, part_seed).change_vartype(dimod.SPIN, inplace=False)
+        found, occurrences = split_union(sampleset, lengths[part], batch.num_spins)
+        spins.append(found)
+        counts.append(np.broadcast_to(occurrences, found.shape[:2]))
+
+    rows = max((found.shape[1] for found in spins), default=num_reads)
     shape = (batch.num_groups, batch.num_queries)
+    everything = np.zeros((shape[0] * shape[1], rows, batch.num_spins), np.int8)
+    weights = None
+    if any(count.shape[1] < rows or (count != 1).any() for count in counts):
+        weights = np.zeros(everything.shape[:2])
+        weights[:, 0] = num_reads
+    if spins:
+        everything[asked] = np.concatenate([_lengthened(x, rows, "edge") for x in spins])
+        if weights is not None:
+            weights[asked] = np.concatenate([_lengthened(x, rows, "constant") for x in counts])
     return SpinSamples(
-        torch.from_numpy(spins).unflatten(0, shape).to(h.device),
+        torch.from_numpy(everything).unflatten(0, shape).to(h.device),
         None if weights is None else torch.from_numpy(weights).unflatten(0, shape).to(h),
     )
 
 
-def _joined(
-    parts: list[NDArray[np.int8]], counts: list[NDArray[np.int64]]
-) -> tuple[NDArray[np.int8], NDArray[np.float64] | None]:
-    """Parts one after another, short ones padded with reads of weight 0; weights if they differ."""
-    rows = max((len(count) for count in counts), default=0)
-    if all(len(count) == rows and (count == 1).all() for count in counts):
-        return np.concatenate(parts), None
-    weights = [
-        np.broadcast_to(np.pad(count, (0, rows - len(count))), (len(part), rows))
-        for part, count in zip(parts, counts, strict=True)
-    ]
-    parts = [np.pad(part, ((0, 0), (0, rows - part.shape[1]), (0, 0)), "edge") for part in parts]
-    return np.concatenate(parts), np.concatenate(weights).astype(np.float64)
+def _lengthened(x: NDArray[Any], rows: int, mode: Literal["edge", "constant"]) -> NDArray[Any]:
+    """More rows: copies of the last read (which then have weight 0), or zeros."""
+    widths = [(0, 0), (0, rows - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
+    return np.pad(x, widths, mode)

@@ -1,0 +1,86 @@
+"""Simulated annealing reaches the noise floor at its default; the library's schedule does not."""
+
+import pytest
+import torch
+from dwave.samplers import SimulatedAnnealingSampler
+
+from qattn import IsingBatch, exact
+from qattn.backends import DimodBackend
+from qattn.simulators import neal
+from qattn.simulators.neal import NealBackend
+
+READS = 1000
+LIMIT = 1.1  # times the error of as many independent reads
+
+
+def attention_like(problems=50, spins=12, coupling=0.3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.randn(problems, 1, spins, generator=generator, dtype=torch.float64)
+    J = torch.randn(problems, spins, spins, generator=generator, dtype=torch.float64).triu(1)
+    return IsingBatch(h, coupling * (J + J.mT))
+
+
+def relative_errors(samples, batch):
+    """RMS errors of ⟨s⟩ and ⟨ss⟩ over what independent exact reads have in expectation."""
+    row, col = torch.triu_indices(batch.num_spins, batch.num_spins, 1)
+    pairs = exact.pair_correlations(batch)[..., row, col]
+    found_pairs = samples.pair_correlations(torch.float64)[..., row, col]
+    means, found_means = exact.mean_spins(batch), samples.mean_spins(torch.float64)
+    return [
+        float((found - m).square().mean().sqrt() / ((1 - m**2) / samples.num_reads).mean().sqrt())
+        for found, m in ((found_means, means), (found_pairs, pairs))
+    ]
+
+
+def test_default_is_at_the_noise_floor():
+    # The ratio of an exact sampler is 1 with a standard deviation of 0.03 over draws (600
+    # correlated moments); the limit allows a squared bias of a fifth of the variance.
+    batch = attention_like()
+    assert max(relative_errors(exact.sample(batch, READS, seed=1), batch)) < LIMIT
+    for seed in (1, 2):
+        samples = NealBackend().sample(batch, num_reads=READS, seed=seed)
+        assert max(relative_errors(samples, batch)) < LIMIT
+
+
+def test_library_default_schedule_is_far_off():
+    batch = attention_like(problems=10)
+    samples = DimodBackend(SimulatedAnnealingSampler()).sample(batch, num_reads=READS, seed=1)
+    assert min(relative_errors(samples, batch)) > 10
+
+
+def test_a_ramp_without_sweeps_at_the_target_is_biased():
+    """The negative control of the schedule: ending at β is not being in equilibrium there."""
+    batch = attention_like(problems=10)
+    kwargs = {"beta_schedule_type": "linear", "beta_range": [0.05, 1.0], "num_sweeps": 20}
+    biased = DimodBackend(SimulatedAnnealingSampler(), **kwargs)
+    assert max(relative_errors(biased.sample(batch, num_reads=READS, seed=1), batch)) > LIMIT
+    right = NealBackend(ramp_sweeps=10).sample(batch, num_reads=READS, seed=1)
+    assert max(relative_errors(right, batch)) < 1.25  # 120 correlated moments: sd 0.05
+
+
+def test_chunks_have_their_own_reads(monkeypatch):
+    h, J = torch.full((1, 4, 3), 0.2), torch.zeros(1, 3, 3)
+    batch = IsingBatch(h, J)
+    monkeypatch.setattr(neal, "CHUNK_ELEMENTS", 3 * 500)  # one query a chunk
+    spins = NealBackend().sample(batch, num_reads=500, seed=1).spins
+    assert len({tuple(spins[0, q].flatten().tolist()) for q in range(4)}) == 4
+
+
+def test_large_fields_and_couplings():
+    h = torch.tensor([[[50.0, -50.0, 0.0]]])
+    J = torch.zeros(1, 3, 3)
+    J[0, 0, 2] = J[0, 2, 0] = 40.0
+    spins = NealBackend().sample(IsingBatch(h, J), num_reads=20, seed=1).spins
+    assert torch.equal(spins[0, 0], torch.tensor([1, -1, 1], dtype=torch.int8).expand(20, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_sweeps": 0}, "`num_sweeps` must be positive, but is 0"),
+        ({"ramp_sweeps": -1}, "`ramp_sweeps` must not be negative, but is -1"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        NealBackend(**options)

@@ -52,7 +52,8 @@ def deviation_from_exact(
     weights = None if samples.weights is None else samples.weights.double().sum(-1)
     N = torch.as_tensor(float(reads)) if weights is None else weights[..., None, None]
     active = batch.active.expand(batch.h.shape)
-    double = IsingBatch(*(x.detach().double() for x in batch.scaled()), batch.lengths)
+    h, J = (x.detach().double() for x in batch.scaled())
+    double = IsingBatch(h, J, batch.lengths)
     found = samples.pair_correlations(torch.float64)
     expected = exact.pair_correlations(double)
     # The mean spins take the place of the diagonal, which is 1.

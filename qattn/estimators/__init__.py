@@ -21,7 +21,7 @@ from qattn import exact
 from qattn.backends.base import Backend
 from qattn.estimators.autograd import ESTIMATORS, estimate
 from qattn.estimators.draw import draw
-from qattn.estimators.score import expectation, hard_patterns, surrogate
+from qattn.estimators.score import check_variance, expectation, hard_patterns, surrogate
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
@@ -102,11 +102,7 @@ def mean_spins_from(
     _check_name(estimator)
     if estimator == "exact":
         return exact.mean_spins(batch)
-    if samples.num_reads < 2 and samples.weights is None:
-        raise ValueError(
-            f"Argument `samples` must have at least 2 reads for the estimator {estimator!r}, which "
-            f"needs a variance, but has {samples.num_reads}."
-        )
+    check_variance(samples)
     if estimator == "score":
         return expectation(samples.spins.to(batch.h.dtype), batch, samples)
     h, J = batch.scaled()

@@ -14,6 +14,8 @@ gradient of log Z, the same for all reads of a query, drops out and -βE stands 
 for independent reads (Williams, Machine Learning 8, 229 (1992), for the score function).
 """
 
+from contextlib import suppress
+
 from torch import Tensor
 
 from qattn.ising import IsingBatch
@@ -96,8 +98,23 @@ def surrogate(losses: Tensor, batch: IsingBatch, samples: SpinSamples) -> Tensor
     return (baselined * log_p.squeeze(2)).sum()
 
 
+def check_variance(samples: SpinSamples) -> None:
+    """Raise a ValueError where a query has fewer than the two reads that a variance takes."""
+    least = float(samples.num_reads)
+    if samples.weights is not None and samples.weights.numel():
+        # Values cannot be looked at inside vmap, where the reads come from `draw`.
+        with suppress(RuntimeError):
+            least = float(samples.weights.sum(-1).min())
+    if least < 2:
+        raise ValueError(
+            f"Argument `samples` must have at least 2 reads per query for an estimator that needs "
+            f"a variance, but has {least:g}."
+        )
+
+
 def _log_weights(batch: IsingBatch, samples: SpinSamples) -> tuple[Tensor, Tensor, Tensor]:
     """Weights that sum to one and -βE less its value, both (g, q, 1, reads), and read counts."""
+    check_variance(samples)
     h, J = batch.scaled()
     energies = IsingBatch(h, J, batch.lengths, validate=False).energies(samples.spins)
     weights = samples.normalized_weights(h.dtype)
@@ -105,9 +122,4 @@ def _log_weights(batch: IsingBatch, samples: SpinSamples) -> tuple[Tensor, Tenso
         count = h.new_full((1, 1, 1, 1), samples.num_reads)
     else:
         count = samples.weights.to(h).sum(-1)[..., None, None]
-    if samples.num_reads < 2:
-        raise ValueError(
-            f"Argument `samples` must have at least 2 reads, since the leave-one-out baseline is "
-            f"the mean of the others, but has {samples.num_reads}."
-        )
     return weights.unsqueeze(2), (energies.detach() - energies).unsqueeze(2), count

@@ -1,0 +1,172 @@
+r"""State vectors of many anneals at once, in PyTorch.
+
+With S = diag(1, i) on every spin, S† e^{iθσx} S = [[cos θ, -sin θ], [sin θ, cos θ]] is real, and S
+commutes with the kicks, which are diagonal. In that frame a turn of k spins is one real orthogonal
+2^k x 2^k matrix that all problems share and that acts on real and imaginary parts alike: half the
+arithmetic of the complex product. The state is a tensor (2, 2^n, problems); the spins are cut into
+factors of at most four, so a turn is ⌈n/4⌉ matrix products with long rows.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn.exact.layout import states
+from qattn.simulators.splitting import Kicks, Splitting
+
+FACTOR_SPINS = 4
+"""Spins turned by one matrix product: the fastest of 4 and n/2 as measured on one CPU core."""
+
+CHUNK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 30}
+"""Bytes of work space that one chunk of problems should have: about a CPU's cache."""
+
+MEMORY_LIMIT = 8 * 2**30
+"""Bytes that one chunk may need; assign to ``statevector.MEMORY_LIMIT`` to change it."""
+
+LEAST_CHUNK = 16
+"""Problems per chunk below which the matrix products have too short rows."""
+
+ARRAYS = 8
+"""Real numbers of work space per problem and state: two states of two, phases, the energies."""
+
+
+def evolve(
+    h: Float[Tensor, "problems n"],
+    J: Float[Tensor, "problems n n"],
+    splitting: Splitting,
+) -> Float[Tensor, "problems states"]:
+    r"""Probabilities |⟨s|ψ(T)⟩|² after the anneal of E(s) = Σ_j h_j s_j + Σ_{j<k} J_jk s_j s_k.
+
+    Beside the result, the memory is that of one chunk of problems (:data:`CHUNK_BYTES`).
+
+    Args:
+        h: Programmed fields in D-Wave's sign, ψ' = -2πi(-A/2 Σσx + B/2 E)ψ; float32 computes in
+            complex64, float64 in complex128.
+        J: Programmed couplings in D-Wave's sign; symmetric, zero diagonal.
+        splitting: The splitting of the schedule.
+
+    Returns:
+        State i has spin j up where bit j of i is set.
+
+    Raises:
+        MemoryError: Even one problem needs more than :data:`MEMORY_LIMIT`.
+    """
+    problems, n = h.shape
+    chunk = min(chunk_size(n, h.element_size(), h.device), problems)
+    turns = [_turns(kicks, n, h.dtype, h.device) for kicks, _ in splitting.parts]
+    start = _start(n, h.dtype, h.device).unsqueeze(-1)
+    workspace = h.new_empty(6, chunk << n)
+    out = h.new_zeros(problems, 1 << n)
+    for lo in range(0, problems, chunk):
+        here = slice(lo, min(lo + chunk, problems))
+        size = here.stop - here.start
+        space = workspace[:, : size << n].unflatten(1, (1 << n, size))
+        energy = energies(h[here], J[here])
+        for (kicks, weight), turn in zip(splitting.parts, turns, strict=True):
+            space[:2] = start
+            re, im = _run(energy, kicks, turn, space[:2], space[2:4], space[4:])
+            out[here].add_(re.mul_(re).addcmul_(im, im).mT, alpha=weight)
+    if splitting.order > 2:
+        out.clamp_(min=0)
+        out /= out.sum(1, keepdim=True)
+    return out
+
+
+def _run(
+    energy: Tensor, kicks: Kicks, turns: list[Tensor], x: Tensor, y: Tensor, phases: Tensor
+) -> Tensor:
+    """Apply the kicks and turns to the state x in place of x and y; returns the one it is in."""
+    cosine, sine = phases
+    for k, kappa in enumerate(kicks.kappa.tolist()):
+        torch.mul(energy, kappa, out=cosine)
+        torch.sin(cosine, out=sine)
+        cosine.cos_()
+        torch.mul(x, cosine, out=y)
+        y[0].addcmul_(x[1], sine)
+        y[1].addcmul_(x[0], sine, value=-1)
+        x, y = y, x
+        rows = 2
+        for turn in turns:
+            shape = (rows, turn.shape[1], -1)
+            _turn(turn[k], x.view(shape), y.view(shape))
+            x, y = y, x
+            rows *= turn.shape[1]
+    return x
+
+
+def chunk_size(num_spins: int, itemsize: int, device: torch.device) -> int:
+    """Number of problems to evolve together.
+
+    Raises:
+        MemoryError: Even one problem needs more than :data:`MEMORY_LIMIT`.
+    """
+    per_problem = ARRAYS * itemsize << num_spins
+    if per_problem > MEMORY_LIMIT:
+        raise MemoryError(
+            f"The state of an anneal of {num_spins} spins needs about "
+            f"{per_problem / 2**30:.3g} GiB, and the limit is {MEMORY_LIMIT / 2**30:.3g} GiB: use "
+            f"fewer spins, or the backend 'neal', or raise "
+            f"qattn.simulators.statevector.MEMORY_LIMIT."
+        )
+    wanted = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // per_problem
+    return max(1, min(max(wanted, LEAST_CHUNK), MEMORY_LIMIT // per_problem))
+
+
+def _turn(matrix: Tensor, x: Tensor, out: Tensor) -> None:
+    if x.shape[2] == 1:
+        torch.mm(x[..., 0], matrix.mT, out=out[..., 0])
+    else:
+        torch.bmm(matrix.expand(x.shape[0], -1, -1), x, out=out)
+
+
+def _factors(num_spins: int) -> list[int]:
+    """Sizes of the factors, highest spins first."""
+    count = -(-num_spins // FACTOR_SPINS)
+    return [num_spins * (i + 1) // count - num_spins * i // count for i in range(count)]
+
+
+@lru_cache(maxsize=64)
+def _start(num_spins: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "two states"]:
+    """Real and imaginary part of the uniform superposition, times (-i)^(spins up)."""
+    ups = (states(num_spins, torch.int64, device) + 1).sum(1) // 2 % 4
+    parts = torch.tensor([[1, 0, -1, 0], [0, -1, 0, 1]], dtype=dtype, device=device)
+    return parts[:, ups] * math.sqrt(0.5**num_spins)
+
+
+def _turns(
+    kicks: Kicks, num_spins: int, dtype: torch.dtype, device: torch.device
+) -> list[Float[Tensor, "kicks size size"]]:
+    """The real turn matrices of every kick, one tensor per factor."""
+    factors = _factors(num_spins)
+    theta = torch.from_numpy(kicks.theta)
+    cos, sin = theta.cos(), theta.sin()
+    one = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+    powers = {0: torch.ones(len(theta), 1, 1, dtype=torch.float64)}
+    for m in range(max(factors)):
+        powers[m + 1] = torch.einsum("kab,kcd->kacbd", one, powers[m]).reshape(-1, 2 << m, 2 << m)
+    return [powers[m].to(device, dtype) for m in factors]
+
+
+def energies(
+    h: Float[Tensor, "problems n"], J: Float[Tensor, "problems n n"]
+) -> Float[Tensor, "states problems"]:
+    r"""Σ_j h_j s_j + Σ_{j<k} J_jk s_j s_k: halves of the spins, and the product between them."""
+    problems, n = h.shape
+    low = n // 2
+    SA, SB = (states(m, h.dtype, h.device) for m in (low, n - low))
+    a = _half_energies(SA, h[:, :low], J[:, :low, :low])
+    b = _half_energies(SB, h[:, low:], J[:, low:, low:])
+    between = J[:, low:, :low].permute(1, 2, 0).reshape(n - low, low * problems)
+    energy = torch.matmul(SA, (SB @ between).view(len(SB), low, problems))
+    energy += a
+    energy += b.unsqueeze(1)
+    return energy.view(1 << n, problems)
+
+
+def _half_energies(S: Tensor, h: Tensor, J: Tensor) -> Float[Tensor, "states problems"]:
+    pairs = torch.triu_indices(J.shape[1], J.shape[1], 1, device=J.device)
+    features = torch.cat([S, S[:, pairs[0]] * S[:, pairs[1]]], 1)
+    return features @ torch.cat([h, J[:, pairs[0], pairs[1]]], 1).mT

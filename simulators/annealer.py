@@ -50,7 +50,8 @@ class SimulatedAnnealer(Backend):
         annealing_time: Duration in ns; None keeps the schedule's own.
         sheet: "fast" or "standard", where the schedule is an xlsx file.
         field_encoding: "direct" or "ghost"; None takes "direct".
-        betas: (β_h, β_J) by which to divide instead of the schedule's; "ghost" uses β_J alone.
+        betas: (β_h, β_J) by which to divide instead of the schedule's; with "ghost", β_h is that
+            of the couplings to the ghost spin.
         calibration: A file that ``qattn calibrate`` wrote; its recommendation replaces defaults
             of the arguments above.
         warn_divergence: Warn when the mean Kullback-Leibler divergence from the target exceeds

@@ -62,21 +62,22 @@ def program(
 ) -> Iterator[Programmed]:
     r"""The problems of a batch by number of spins, such that the anneal's first order is their β.
 
-    "direct" programs -βh/β_h and -βJ/β_J; "ghost" programs couplings -β(h, J)/β_J alone. The
-    minus is D-Wave's convention (:func:`qattn.ising.to_dimod_signs`). Sizes of 0 are left out.
+    Both encodings program -βh/β_h and -βJ/β_J, "ghost" the former as couplings to spin 0 (whose
+    β_h is therefore that of couplings). The minus is D-Wave's convention
+    (:func:`qattn.ising.to_dimod_signs`). Sizes of 0 are left out.
 
     Args:
         batch: The models.
-        beta_h: Effective inverse temperature of fields.
+        beta_h: Effective inverse temperature of fields, as they are encoded.
         beta_J: Effective inverse temperature of couplings.
         field_encoding: One of :data:`FIELD_ENCODINGS`.
     """
     G, Q, n = batch.h.shape
     target_h, target_J = (x.detach() for x in batch.scaled())
     ghost = field_encoding == "ghost"
-    used = batch.with_ghost_spin() if ghost else batch
-    h, J = to_dimod_signs(*(x.detach() for x in used.scaled()))
-    h, J = (h / beta_J if ghost else h / beta_h), J / beta_J
+    used = IsingBatch(target_h / beta_h, target_J / beta_J, batch.lengths, validate=False)
+    used = used.with_ghost_spin() if ghost else used
+    h, J = to_dimod_signs(used.h, used.J)
     sizes = batch.num_active.ravel()
     group = np.arange(G * Q) // Q
     h = h.reshape(G * Q, -1)

@@ -60,6 +60,8 @@ class AnnealerSettings:
     def effective_betas(self, schedule: AnnealSchedule) -> tuple[float, float]:
         """The (β_h, β_J) in force: given ones, or those of first-order theory.
 
+        Theory's is (β_J, β_J) with the ghost spin, where fields are couplings.
+
         Raises:
             ValueError: The schedule's are not positive, so that it cannot sample.
         """
@@ -72,7 +74,7 @@ class AnnealerSettings:
                 f"effective inverse temperatures, but has β_h = {beta_h:.3g} and β_J = "
                 f"{beta_J:.3g}: use another annealing_time."
             )
-        return beta_h, beta_J
+        return (beta_J, beta_J) if self.field_encoding == "ghost" else (beta_h, beta_J)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML or JSON; None left out."""

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import dimod
 import numpy as np
+import torch
 
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.backends.from_dimod import sample_unions
@@ -11,8 +12,8 @@ from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 from qattn.timing import sampling_clock
 
-CHUNK_ELEMENTS = 1 << 21
-"""Spins times reads of one union BQM."""
+MAX_UNION_SPINS = 1 << 11
+"""Variables of one union BQM: enough to spread a call's overhead, few enough for the cache."""
 
 
 class NealBackend(Backend):
@@ -23,7 +24,8 @@ class NealBackend(Backend):
     `num_sweeps` times at the target β itself, in sequential order with Gibbs acceptance: Metropolis
     in that order can be periodic on flat landscapes, and random order needs about five times the
     sweeps. A chain that has forgotten its start is an independent read, so what remains is the
-    noise of the number of reads.
+    noise of the number of reads. Large batches run on as many threads as PyTorch has
+    (``torch.set_num_threads``).
 
     Args:
         num_sweeps: Sweeps at the target β. The default reaches the noise floor of 1,000 reads for
@@ -71,5 +73,6 @@ class NealBackend(Backend):
                 anneal,
                 num_reads=num_reads,
                 seed=drawn_seed(seed),
-                max_spins=max(1, CHUNK_ELEMENTS // num_reads),
+                max_spins=MAX_UNION_SPINS,
+                num_threads=torch.get_num_threads(),
             )

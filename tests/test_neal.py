@@ -61,9 +61,19 @@ def test_a_ramp_without_sweeps_at_the_target_is_biased():
 def test_chunks_have_their_own_reads(monkeypatch):
     h, J = torch.full((1, 4, 3), 0.2), torch.zeros(1, 3, 3)
     batch = IsingBatch(h, J)
-    monkeypatch.setattr(neal, "CHUNK_ELEMENTS", 3 * 500)  # one query a chunk
+    monkeypatch.setattr(neal, "MAX_UNION_SPINS", 3)  # one query a chunk
     spins = NealBackend().sample(batch, num_reads=500, seed=1).spins
     assert len({tuple(spins[0, q].flatten().tolist()) for q in range(4)}) == 4
+
+
+def test_threads_do_not_change_the_reads(monkeypatch):
+    batch = attention_like(problems=8, spins=4)
+    monkeypatch.setattr(neal, "MAX_UNION_SPINS", 8)
+    reads = []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        reads.append(NealBackend().sample(batch, num_reads=20, seed=1).spins)
+    assert torch.equal(*reads)
 
 
 def test_large_fields_and_couplings():

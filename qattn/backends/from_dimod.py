@@ -1,6 +1,7 @@
 """Any dimod sampler as a backend."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
 
 import dimod
@@ -82,6 +83,7 @@ def sample_unions(
     num_reads: int,
     seed: int,
     max_spins: int,
+    num_threads: int = 1,
 ) -> SpinSamples:
     """Sample a batch through union BQMs with the energies -β(Σ h s + Σ J s s).
 
@@ -91,6 +93,7 @@ def sample_unions(
         num_reads: Reads of queries without spins, which no sampler is asked about.
         seed: Where the seeds come from.
         max_spins: Bound on the variables of one BQM; a single query may exceed it.
+        num_threads: BQMs that are sampled at a time; the reads do not depend on it.
     """
     h, J = batch.scaled()
     models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
@@ -100,13 +103,19 @@ def sample_unions(
     lengths, linear, group = lengths[asked], linear[asked], models.group_of_problem[asked]
     cuts = list(slices(lengths, max_spins))
     seeds = np.random.SeedSequence(seed).generate_state(len(cuts)) >> 1
-    spins, counts = [], []
-    for part, part_seed in zip(cuts, seeds.tolist(), strict=True):
+
+    def sample_part(part: slice, part_seed: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
         bqm = union_bqm(linear[part], quadratic, group[part], lengths[part])
         sampleset = sample_bqm(bqm, part_seed).change_vartype(dimod.SPIN, inplace=False)
         found, occurrences = split_union(sampleset, lengths[part], batch.num_spins)
-        spins.append(found)
-        counts.append(np.broadcast_to(occurrences, found.shape[:2]))
+        return found, np.broadcast_to(occurrences, found.shape[:2])
+
+    if num_threads > 1 and len(cuts) > 1:
+        with ThreadPoolExecutor(num_threads) as pool:
+            parts = list(pool.map(sample_part, cuts, seeds.tolist()))
+    else:
+        parts = [sample_part(*args) for args in zip(cuts, seeds.tolist(), strict=True)]
+    spins, counts = [found for found, _ in parts], [count for _, count in parts]
 
     rows = max((found.shape[1] for found in spins), default=num_reads)
     shape = (batch.num_groups, batch.num_queries)

@@ -72,12 +72,12 @@ def compare(n: int, annealing_time: float, rounds: int) -> None:
         if off <= TOLERANCE:
             candidates.append((seconds(lambda b=backend: b.probabilities(few)), off, options))
     _, loose_error, loose = min(candidates, key=lambda candidate: candidate[0])
+    default = QutipBackend("linear", annealing_time)
+    fastest = QutipBackend("linear", annealing_time, solver_options=loose)
     tools = {
         "diabatic": lambda: engine.probabilities(batch),
-        "default": lambda b=QutipBackend("linear", annealing_time): b.probabilities(few),
-        "fastest": lambda b=QutipBackend("linear", annealing_time, solver_options=loose): (
-            b.probabilities(few)
-        ),
+        "default": lambda: default.probabilities(few),
+        "fastest": lambda: fastest.probabilities(few),
     }
     per_problem = {name: [] for name in tools}
     for _ in range(rounds):

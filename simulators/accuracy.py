@@ -118,17 +118,23 @@ def _choose(
 
 
 def _fewest(error: Callable[[int], float], goal: float, most: int) -> int | None:
-    """Smallest tried number of kicks with an error within the goal, there and at the next try."""
-    kicks, before = 4, None
+    """About the smallest number of kicks with an error within the goal, there and a little on."""
+    kicks, failed, found = 4, 0, None
     while kicks <= most:
         if error(kicks) > goal:
-            before = None
-        elif before is not None:
-            return before
+            failed, found = kicks, None
+        elif found is not None:
+            break
         else:
-            before = kicks
+            found = kicks
         kicks = math.ceil(1.15 * kicks)
-    return before
+    while found is not None and found - failed > max(1, 0.03 * found):
+        middle = (found + failed) // 2
+        if error(middle) > goal:
+            failed = middle
+        else:
+            found = middle
+    return found
 
 
 def _distance(p: Tensor, q: Tensor) -> float:

@@ -83,12 +83,12 @@ def _run(
 ) -> Tensor:
     """Apply the kicks and turns to the state x in place of x and y; returns the one it is in."""
     cosine, sine = phases
-    largest = float(energy.abs().max())
+    largest, one = float(energy.abs().max()), energy.new_ones(())
     for k, kappa in enumerate(kicks.kappa.tolist()):
         torch.mul(energy, kappa, out=cosine)
         torch.sin(cosine, out=sine)
         if abs(kappa) * largest < SMALL_PHASE:
-            torch.mul(sine, sine, out=cosine).neg_().add_(1).sqrt_()
+            torch.addcmul(one, sine, sine, value=-1, out=cosine).sqrt_()
         else:
             cosine.cos_()
         torch.mul(x, cosine, out=y)

@@ -62,7 +62,7 @@ def test_fitted_betas_approach_theory_as_the_problem_weakens(encoding):
     for scale in (0.4, 0.1):
         batch = problems(5, fields=scale, couplings=scale / 2)
         found = calibrate(
-            batch, annealing_times=[3.0], field_encodings=[encoding], tolerance=1e-6
+            batch, annealing_times=[3.0], field_encodings=[encoding], tolerance=1e-5
         ).points[0]
         errors.append(
             max(
@@ -76,7 +76,7 @@ def test_fitted_betas_approach_theory_as_the_problem_weakens(encoding):
 
 def test_a_wrong_beta_is_found_and_put_right():
     batch = problems(5, fields=0.3, couplings=0.15)
-    right = calibrate(batch, annealing_times=[3.0], field_encodings=["direct"], tolerance=1e-6)
+    right = calibrate(batch, annealing_times=[3.0], field_encodings=["direct"], tolerance=1e-5)
     point = right.points[0]
     wrong = DiabaticBackend(betas=(point.theory_beta_h * 1.2, point.theory_beta_J * 0.8))
     divergence = float(wrong.divergence(batch).mean())
@@ -85,15 +85,21 @@ def test_a_wrong_beta_is_found_and_put_right():
 
 def test_recommendation_has_the_least_divergence_and_backends_take_its_file(tmp_path):
     batch = problems(4, groups=2, queries=3, lengths=torch.tensor([4, 0, 2]), beta=0.9)
-    found = calibrate(batch, schedules=["linear", "quadratic"], annealing_times=[1.0, 4.0])
-    assert len(found.points) == 8
+    found = calibrate(
+        batch,
+        schedules=["linear", "quadratic"],
+        annealing_times=[1.0, 3.0],
+        field_encodings=["direct"],
+        tolerance=1e-2,
+    )
+    assert len(found.points) == 4
     least = min(min(p.divergence, p.fitted_divergence) for p in found.points)
     assert found.uniform_divergence > 10 * least
     for name in ("calibration.toml", "calibration.json"):
         file = tmp_path / name
         found.save(file)
         assert load_settings(file) == found.recommended
-        backend = DiabaticBackend(calibration=file)
+        backend = DiabaticBackend(calibration=file, tolerance=1e-2)
         present = torch.from_numpy(batch.num_active > 0)
         assert float(backend.divergence(batch)[present].mean()) == pytest.approx(least, rel=1e-9)
     # An argument that is given overrides the file, and drops the betas of another anneal.

@@ -237,7 +237,7 @@ def exponent(scales, divergences):
     [
         ("linear", "direct"),
         ("linear", "ghost"),
-        ("advantage2", "ghost"),
+        pytest.param("advantage2", "ghost", marks=pytest.mark.slow),
         pytest.param("advantage2", "direct", marks=pytest.mark.slow),
         pytest.param("flux_qubit", "direct", marks=pytest.mark.slow),
         pytest.param("flux_qubit", "ghost", marks=pytest.mark.slow),

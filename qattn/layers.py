@@ -71,7 +71,7 @@ class MultiheadAttention(nn.Module, ABC):
     ) -> Float[Tensor, "batch heads positions positions"]:
         """The attention weights that `forward` uses on x."""
         query, key, _ = self._heads(x)
-        return self._weights(query, key)
+        return self._weights(query, key).expand(len(x), -1, -1, -1)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if x.shape[1] > self.context:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def plot_run(folder: Path) -> list[Path]:
 
 def learning_curves(records: list[dict[str, Any]], metric: str, title: str) -> "Figure":
     """Training loss, and validation loss and metric, against steps; members as thin lines."""
-    figure, (left, right) = _figure(1, 2, 4.6, 3.4)
+    figure, ((left, right),) = _figure(1, 2, 4.6, 3.4)
     for axes, name, label in (
         (left, "loss", "training"),
         (left, "validation_loss", "validation"),
@@ -72,9 +72,11 @@ def coupling_matrices(couplings: list[Float[Tensor, "heads n n"]]) -> "Figure":
     """J of every layer (rows) and head (columns) on one symmetric colour scale."""
     limit = max(float(J.abs().max()) for J in couplings) or 1.0
     figure, grid = _figure(len(couplings), len(couplings[0]), 2.5, 2.4)
-    for layer, row in enumerate(grid.reshape(len(couplings), -1)):
+    for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            image = axes.imshow(couplings[layer][head], cmap="RdBu_r", vmin=-limit, vmax=limit)
+            image = axes.imshow(
+                couplings[layer][head].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit
+            )
             axes.set_title(f"layer {layer}, head {head}", fontsize=9)
             axes.set_xlabel("position k")
             axes.set_ylabel("position j")
@@ -87,11 +89,11 @@ def couplings_by_distance(couplings: list[Float[Tensor, "heads n n"]]) -> "Figur
     n = couplings[0].shape[-1]
     distances = range(1, n)
     figure, grid = _figure(1, len(couplings), 4.2, 3.4)
-    for layer, axes in enumerate(grid.reshape(-1)):
+    for layer, axes in enumerate(grid[0]):
         for head, J in enumerate(couplings[layer]):
             pairs = [J.diagonal(d) for d in distances]
-            mean = torch.tensor([p.mean() for p in pairs])
-            std = torch.tensor([p.std(correction=0) for p in pairs])
+            mean = np.array([p.mean().item() for p in pairs])
+            std = np.array([p.std(correction=0).item() for p in pairs])
             axes.plot(distances, mean, marker=".", label=f"head {head}")
             axes.fill_between(distances, mean - std, mean + std, alpha=0.15)
         axes.axhline(0, color="black", linewidth=0.5)
@@ -108,9 +110,9 @@ def attention_weights(weights: list[Float[Tensor, "heads n n"]], names: list[str
     limit = max(float(w.max()) for w in weights)
     ticks = range(len(names))
     size = 7 if len(names) <= 16 else 4
-    for layer, row in enumerate(grid.reshape(len(weights), -1)):
+    for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            image = axes.imshow(weights[layer][head], cmap="viridis", vmin=0, vmax=limit)
+            image = axes.imshow(weights[layer][head].numpy(), cmap="viridis", vmin=0, vmax=limit)
             axes.set_title(f"layer {layer}, head {head}", fontsize=9)
             axes.set_xticks(ticks, names, fontsize=size)
             axes.set_yticks(ticks, names, fontsize=size)
@@ -124,4 +126,4 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple["Figu
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns)
+    return figure, figure.subplots(rows, columns, squeeze=False)

@@ -86,7 +86,7 @@ def times_K(K: Float[Tensor, "g a b"], x: Float[Tensor, "g two s q"]) -> Tensor:
 def forward(
     h: Float[Tensor, "g n q"], J: Float[Tensor, "g n n"], tab: Tables, mask: Masks | None
 ) -> tuple[Moments, Factors]:
-    """Log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs."""
+    """log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs."""
     n = h.shape[1]
     K, K_max = couplings_to_K(J, tab)
     constant = K_max.unsqueeze(-1)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 
@@ -100,7 +100,7 @@ def _cost(num_spins: int, num_queries: int, num_groups: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def states(num_spins: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "states n"]:
+def states(num_spins: int, dtype: torch.dtype, device: torch.device) -> Num[Tensor, "states n"]:
     """All 2^n states in {-1, +1}; spin j of state i is bit j of i (set: +1)."""
     index = torch.arange(1 << num_spins, device=device)
     bits = (index[:, None] >> torch.arange(num_spins, device=device)) & 1

@@ -1,7 +1,7 @@
 """Pictures of a run: learning curves, couplings, attention weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -71,15 +71,14 @@ def learning_curves(records: list[dict[str, Any]], metric: str, title: str) -> "
 def coupling_matrices(couplings: list[Float[Tensor, "heads n n"]]) -> "Figure":
     """J of every layer (rows) and head (columns) on one symmetric colour scale."""
     limit = max(float(J.abs().max()) for J in couplings) or 1.0
-    figure, grid = _figure(len(couplings), len(couplings[0]), 2.5, 2.4)
+    figure, grid = _figure(len(couplings), len(couplings[0]), 2.5, 2.4, layout="compressed")
     for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            image = axes.imshow(
-                couplings[layer][head].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit
-            )
+            J = couplings[layer][head].numpy()
+            image = axes.imshow(J, cmap="RdBu_r", vmin=-limit, vmax=limit)
             axes.set_title(f"layer {layer}, head {head}", fontsize=9)
-            axes.set_xlabel("position k")
-            axes.set_ylabel("position j")
+            axes.locator_params(integer=True)
+    _label_edges(grid, "position k", "position j")
     figure.colorbar(image, ax=grid, label="coupling $J_{jk}$")
     return figure
 
@@ -106,7 +105,7 @@ def couplings_by_distance(couplings: list[Float[Tensor, "heads n n"]]) -> "Figur
 
 def attention_weights(weights: list[Float[Tensor, "heads n n"]], names: list[str]) -> "Figure":
     """Attention weights of one example: every layer (rows) and head (columns)."""
-    figure, grid = _figure(len(weights), len(weights[0]), 2.6, 2.5)
+    figure, grid = _figure(len(weights), len(weights[0]), 2.6, 2.5, layout="compressed")
     limit = max(float(w.max()) for w in weights)
     ticks = range(len(names))
     size = 7 if len(names) <= 16 else 4
@@ -116,14 +115,26 @@ def attention_weights(weights: list[Float[Tensor, "heads n n"]], names: list[str
             axes.set_title(f"layer {layer}, head {head}", fontsize=9)
             axes.set_xticks(ticks, names, fontsize=size)
             axes.set_yticks(ticks, names, fontsize=size)
-            axes.set_xlabel("key token", fontsize=8)
-            axes.set_ylabel("query token", fontsize=8)
+    _label_edges(grid, "key token", "query token")
     figure.colorbar(image, ax=grid, label="attention weight $w_{ij}$")
     return figure
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple["Figure", Any]:
+def _label_edges(grid: Any, x: str, y: str) -> None:
+    for axes in grid[-1]:
+        axes.set_xlabel(x)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y)
+
+
+def _figure(
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    layout: Literal["constrained", "compressed"] = "constrained",
+) -> tuple["Figure", Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows), layout=layout)
     return figure, figure.subplots(rows, columns, squeeze=False)

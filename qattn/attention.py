@@ -99,12 +99,12 @@ def boltzmann_weights(
     """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see."""
     _check_query_and_key(query, key, couplings, is_causal)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = (query * scale) @ key.mT
+    fields = (query * (scale / 2)) @ key.mT
     if field_bias is not None:
-        bias = torch.as_tensor(field_bias, dtype=scores.dtype, device=scores.device)
-        scores = scores + bias.reshape(-1, 1, 1)
-    return weights_from_scores(
-        scores,
+        bias = torch.as_tensor(field_bias, dtype=fields.dtype, device=fields.device)
+        fields = fields + bias.reshape(-1, 1, 1) / 2
+    return weights_from_fields(
+        fields,
         couplings,
         is_causal=is_causal,
         beta=beta,
@@ -114,8 +114,8 @@ def boltzmann_weights(
     )
 
 
-def weights_from_scores(
-    scores: Float[Tensor, "batch heads queries positions"],
+def weights_from_fields(
+    fields: Float[Tensor, "batch heads queries positions"],
     couplings: Float[Tensor, "heads positions positions"],
     *,
     is_causal: bool,
@@ -124,12 +124,12 @@ def weights_from_scores(
     backend: str = "exact",
     validate: bool = True,
 ) -> Float[Tensor, "batch heads queries positions"]:
-    """Attention weights of the Ising models with the local fields scores/2."""
-    B, H, Q, n = scores.shape
+    """Attention weights w = (1 + ⟨s⟩)/2 of the Ising models with these local fields."""
+    B, H, Q, n = fields.shape
     # Spins first and queries last: the order in which the exact engine computes, so no copy there.
-    fields = (scores / 2).permute(1, 3, 2, 0).reshape(H, n, Q * B)
+    h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
     lengths = _causal_lengths(Q, B) if is_causal else None
-    batch = IsingBatch(fields.mT, couplings, lengths, beta, validate=validate)
+    batch = IsingBatch(h, couplings, lengths, beta, validate=validate)
     mean = mean_spins(batch, backend).mT.reshape(H, n, Q, B).permute(3, 0, 2, 1)
     if is_causal:
         weights = (mean + _causal_mask(n, mean.dtype, mean.device)) / 2

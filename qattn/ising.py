@@ -50,8 +50,9 @@ class IsingBatch:
             groups differ; None means all spins everywhere. Kept on the CPU.
         beta: Inverse temperature, positive; a float, or a tensor of shape () or (groups,) when it
             is learnable.
-        validate: Check the values of h, J and beta (finite, symmetric, positive). Shapes are
-            checked always. Switch it off inside ``torch.func.vmap`` or where a GPU must not wait.
+        validate: Check the values (finite h and J, symmetric J, positive beta, lengths in range).
+            Shapes are checked always. Switch it off inside ``torch.func.vmap``, or where a GPU
+            must not wait.
 
     Raises:
         ValueError: An argument has the wrong shape, a value out of range, or J is asymmetric.
@@ -67,7 +68,8 @@ class IsingBatch:
     def __post_init__(self, validate: bool) -> None:
         _check_shapes(self.h, self.J)
         if self.lengths is not None:
-            object.__setattr__(self, "lengths", _checked_lengths(self.lengths, self.h))
+            lengths = _checked_lengths(self.lengths, self.h, validate)
+            object.__setattr__(self, "lengths", lengths)
         if isinstance(self.beta, Tensor) and self.beta.shape not in ((), (self.num_groups,)):
             raise ValueError(
                 f"Argument `beta` must be a number or have shape () or ({self.num_groups},), "
@@ -255,7 +257,7 @@ def _check_values(h: Tensor, J: Tensor, beta: float | Tensor) -> None:
         raise ValueError(f"Argument `beta` must be positive and finite, but is {beta}.")
 
 
-def _checked_lengths(lengths: Tensor, h: Tensor) -> Tensor:
+def _checked_lengths(lengths: Tensor, h: Tensor, validate: bool) -> Tensor:
     groups, queries, spins = h.shape
     if tuple(lengths.shape) not in ((queries,), (groups, queries)):
         raise ValueError(
@@ -265,7 +267,7 @@ def _checked_lengths(lengths: Tensor, h: Tensor) -> Tensor:
     if lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise TypeError(f"Argument `lengths` must hold integers, but is {lengths.dtype}.")
     lengths = lengths.detach().to("cpu", torch.int64)
-    if lengths.numel() and (int(lengths.min()) < 0 or int(lengths.max()) > spins):
+    if validate and lengths.numel() and (int(lengths.min()) < 0 or int(lengths.max()) > spins):
         raise ValueError(
             f"Argument `lengths` must lie between 0 and {spins} (the spins of `h`), "
             f"but ranges from {int(lengths.min())} to {int(lengths.max())}."

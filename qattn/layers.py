@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qattn.attention import normalized, weights_from_scores
+from qattn.attention import normalized, weights_from_fields
 
 INITIAL_COUPLING_STD = 0.02
 """Standard deviation of the couplings at the start."""
@@ -71,7 +71,7 @@ class MultiheadAttention(nn.Module, ABC):
     ) -> Float[Tensor, "batch heads positions positions"]:
         """The attention weights that `forward` uses on x."""
         query, key, _ = self._heads(x)
-        return self._weights(query, key)
+        return self._weights(query, key).expand(len(x), -1, -1, -1)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if x.shape[1] > self.context:
@@ -90,8 +90,8 @@ class MultiheadAttention(nn.Module, ABC):
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         """Weights, shape (batch or 1, heads, queries, positions)."""
 
-    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return (query / math.sqrt(query.shape[-1])) @ key.mT
+    def _scores(self, query: Tensor, key: Tensor, factor: float = 1.0) -> Tensor:
+        return (query * (factor / math.sqrt(query.shape[-1]))) @ key.mT
 
     def _masked(self, x: Tensor, value: float) -> Tensor:
         if not self.is_causal:
@@ -135,11 +135,9 @@ class SigmoidAttention(MultiheadAttention):
         )
         self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
 
-    def _biased_scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return self._scores(query, key) + self.field_bias[:, None, None]
-
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        weights = self._masked(self._biased_scores(query, key).sigmoid(), 0.0)
+        scores = self._scores(query, key) + self.field_bias[:, None, None]
+        weights = self._masked(scores.sigmoid(), 0.0)
         return normalized(weights) if self.normalize else weights
 
 
@@ -214,12 +212,14 @@ class BoltzmannAttention(SigmoidAttention):
         return J.view(-1, self.context, self.context)
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        return self._boltzmann_weights(self._biased_scores(query, key))
+        return self._boltzmann_weights(
+            self._scores(query, key, 0.5) + self.field_bias[:, None, None] / 2
+        )
 
-    def _boltzmann_weights(self, scores: Tensor) -> Tensor:
-        n = scores.shape[-1]
-        return weights_from_scores(
-            scores,
+    def _boltzmann_weights(self, fields: Tensor) -> Tensor:
+        n = fields.shape[-1]
+        return weights_from_fields(
+            fields,
             self.couplings[:, :n, :n],
             is_causal=self.is_causal,
             beta=self.beta,
@@ -237,7 +237,7 @@ class CouplingsAttention(BoltzmannAttention):
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         shape = (1, self.num_heads, query.shape[2], key.shape[2])
-        return self._boltzmann_weights(self.field_bias[:, None, None].expand(shape))
+        return self._boltzmann_weights((self.field_bias / 2)[:, None, None].expand(shape))
 
 
 ATTENTION: dict[str, type[MultiheadAttention]] = {

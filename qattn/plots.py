@@ -1,9 +1,9 @@
 """Pictures of a run: learning curves, couplings, attention weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def plot_run(folder: Path) -> list[Path]:
 
 def learning_curves(records: list[dict[str, Any]], metric: str, title: str) -> "Figure":
     """Training loss, and validation loss and metric, against steps; members as thin lines."""
-    figure, (left, right) = _figure(1, 2, 4.6, 3.4)
+    figure, ((left, right),) = _figure(1, 2, 4.6, 3.4)
     for axes, name, label in (
         (left, "loss", "training"),
         (left, "validation_loss", "validation"),
@@ -71,13 +71,14 @@ def learning_curves(records: list[dict[str, Any]], metric: str, title: str) -> "
 def coupling_matrices(couplings: list[Float[Tensor, "heads n n"]]) -> "Figure":
     """J of every layer (rows) and head (columns) on one symmetric colour scale."""
     limit = max(float(J.abs().max()) for J in couplings) or 1.0
-    figure, grid = _figure(len(couplings), len(couplings[0]), 2.5, 2.4)
-    for layer, row in enumerate(grid.reshape(len(couplings), -1)):
+    figure, grid = _figure(len(couplings), len(couplings[0]), 2.5, 2.4, layout="compressed")
+    for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            image = axes.imshow(couplings[layer][head], cmap="RdBu_r", vmin=-limit, vmax=limit)
+            J = couplings[layer][head].numpy()
+            image = axes.imshow(J, cmap="RdBu_r", vmin=-limit, vmax=limit)
             axes.set_title(f"layer {layer}, head {head}", fontsize=9)
-            axes.set_xlabel("position k")
-            axes.set_ylabel("position j")
+            axes.locator_params(integer=True)
+    _label_edges(grid, "position k", "position j")
     figure.colorbar(image, ax=grid, label="coupling $J_{jk}$")
     return figure
 
@@ -87,11 +88,11 @@ def couplings_by_distance(couplings: list[Float[Tensor, "heads n n"]]) -> "Figur
     n = couplings[0].shape[-1]
     distances = range(1, n)
     figure, grid = _figure(1, len(couplings), 4.2, 3.4)
-    for layer, axes in enumerate(grid.reshape(-1)):
+    for layer, axes in enumerate(grid[0]):
         for head, J in enumerate(couplings[layer]):
             pairs = [J.diagonal(d) for d in distances]
-            mean = torch.tensor([p.mean() for p in pairs])
-            std = torch.tensor([p.std(correction=0) for p in pairs])
+            mean = np.array([p.mean().item() for p in pairs])
+            std = np.array([p.std(correction=0).item() for p in pairs])
             axes.plot(distances, mean, marker=".", label=f"head {head}")
             axes.fill_between(distances, mean - std, mean + std, alpha=0.15)
         axes.axhline(0, color="black", linewidth=0.5)
@@ -104,24 +105,36 @@ def couplings_by_distance(couplings: list[Float[Tensor, "heads n n"]]) -> "Figur
 
 def attention_weights(weights: list[Float[Tensor, "heads n n"]], names: list[str]) -> "Figure":
     """Attention weights of one example: every layer (rows) and head (columns)."""
-    figure, grid = _figure(len(weights), len(weights[0]), 2.6, 2.5)
+    figure, grid = _figure(len(weights), len(weights[0]), 2.6, 2.5, layout="compressed")
     limit = max(float(w.max()) for w in weights)
     ticks = range(len(names))
     size = 7 if len(names) <= 16 else 4
-    for layer, row in enumerate(grid.reshape(len(weights), -1)):
+    for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            image = axes.imshow(weights[layer][head], cmap="viridis", vmin=0, vmax=limit)
+            image = axes.imshow(weights[layer][head].numpy(), cmap="viridis", vmin=0, vmax=limit)
             axes.set_title(f"layer {layer}, head {head}", fontsize=9)
             axes.set_xticks(ticks, names, fontsize=size)
             axes.set_yticks(ticks, names, fontsize=size)
-            axes.set_xlabel("key token", fontsize=8)
-            axes.set_ylabel("query token", fontsize=8)
+    _label_edges(grid, "key token", "query token")
     figure.colorbar(image, ax=grid, label="attention weight $w_{ij}$")
     return figure
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple["Figure", Any]:
+def _label_edges(grid: Any, x: str, y: str) -> None:
+    for axes in grid[-1]:
+        axes.set_xlabel(x)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y)
+
+
+def _figure(
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    layout: Literal["constrained", "compressed"] = "constrained",
+) -> tuple["Figure", Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout=layout)
+    return figure, figure.subplots(rows, columns, squeeze=False)

@@ -1,6 +1,8 @@
 """The exact moments as one differentiable operation, with its fallbacks and its vmap rule."""
 
+import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -86,7 +88,7 @@ def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int) -> Solution:
 class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(h: Tensor, J: Tensor, lay: Layout, copies: int) -> tuple[Tensor, ...]:
-        with sampling_clock.running(h.device), torch.autocast(h.device.type, enabled=False):
+        with sampling_clock.running(h.device), _full_precision(h.device):
             log_Z, mean, _, factors = solve(h, J, lay, copies)
         return log_Z.to(h.dtype), mean.to(h.dtype), *(x for left in factors for x in left)
 
@@ -101,10 +103,12 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         h, J, mean, *factors = ctx.saved_tensors
-        grad_log_Z = torch.zeros_like(mean[..., 0]) if grads[0] is None else grads[0]
         grad_mean = torch.zeros_like(mean) if grads[1] is None else grads[1]
-        args = (ctx.lay, ctx.copies, grad_log_Z, grad_mean, h, J, mean, *factors)
-        grad_h, grad_J = _MomentsBackward.apply(*args)  # type: ignore[no-untyped-call]
+        args = (ctx.lay, ctx.copies, grads[0], grad_mean, h, J, mean, *factors)
+        # Only transforms and second derivatives need this to be an operation of its own.
+        through_torch = torch.is_grad_enabled()
+        run = _MomentsBackward.apply if through_torch else _MomentsBackward.forward
+        grad_h, grad_J = run(*args)
         return grad_h, grad_J, None, None
 
     @staticmethod
@@ -117,12 +121,16 @@ class _Moments(torch.autograd.Function):
         return _unfolded(size, outputs)
 
 
+# Or else torch inspects the signature anew at each call, for longer than a small batch takes.
+_Moments.forward.__signature__ = inspect.signature(_Moments.forward)  # type: ignore[attr-defined]
+
+
 class _MomentsBackward(torch.autograd.Function):
     @staticmethod
     def forward(
         lay: Layout,
         copies: int,
-        grad_log_Z: Tensor,
+        grad_log_Z: Tensor | None,
         grad_mean: Tensor,
         h: Tensor,
         J: Tensor,
@@ -134,13 +142,14 @@ class _MomentsBackward(torch.autograd.Function):
             Factors(*flat_factors[i * per_block : (i + 1) * per_block])
             for i in range(len(lay.blocks))
         ]
-        with sampling_clock.running(h.device), torch.autocast(h.device.type, enabled=False):
+        with sampling_clock.running(h.device), _full_precision(h.device):
             grad_h, grad_J = _backward_blocks(lay, copies, grad_log_Z, grad_mean, mean, factors)
             uncertain = torch.cat([left.inverse_Z for left in factors], 1) == 0
             for some in enumeration.rows(h, J, lay, copies, uncertain):
                 g = grad_mean[some.group, some.query] * some.active
-                c = grad_log_Z[some.group, some.query]
-                c = c - (g * mean[some.group, some.query]).sum(-1)
+                c = -(g * mean[some.group, some.query]).sum(-1)
+                if grad_log_Z is not None:
+                    c = c + grad_log_Z[some.group, some.query]
                 log_Z = enumeration.log_partition(some)
                 first, second = enumeration.weighted_moments(some, log_Z, g.double(), c.double())
                 grad_h[some.group, some.query] = first
@@ -172,7 +181,7 @@ class _MomentsBackward(torch.autograd.Function):
 def _backward_blocks(
     lay: Layout,
     copies: int,
-    grad_log_Z: Tensor,
+    grad_log_Z: Tensor | None,
     grad_mean: Tensor,
     mean: Tensor,
     factors: list[Factors],
@@ -184,7 +193,7 @@ def _backward_blocks(
     for block, left in zip(lay.blocks, factors, strict=True):
         q, m = slice(block.start, block.end), block.num_spins
         block_h, block_J = factorised.backward(
-            grad_log_Z[:, q].to(dtype),
+            None if grad_log_Z is None else grad_log_Z[:, q].to(dtype),
             grad_mean[:, q, :m].mT.to(dtype),
             mean[:, q, :m].mT.to(dtype),
             left,
@@ -197,13 +206,22 @@ def _backward_blocks(
     return grad_h.mT, grad_J
 
 
-def _folded(size: int, in_dims: Sequence[int | None], args: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast off: its half precision has no room for Boltzmann weights."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+def _folded(size: int, in_dims: Sequence[int | None], args: Sequence[Any]) -> tuple[Any, ...]:
     """A vmapped dimension becomes more groups: models of different members share nothing."""
-    moved = (
-        x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-        for x, dim in zip(args, in_dims, strict=True)
-    )
-    return tuple(x.flatten(0, 1) for x in moved)
+
+    def fold(x: Tensor | None, dim: int | None) -> Tensor | None:
+        if x is None:
+            return None
+        return (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+
+    return tuple(fold(x, dim) for x, dim in zip(args, in_dims, strict=True))
 
 
 def _unfolded(size: int, outputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:

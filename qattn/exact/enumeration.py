@@ -60,7 +60,7 @@ def log_weights(some: Rows) -> Iterator[tuple[Float[Tensor, "s n"], Float[Tensor
 
 
 def log_partition(some: Rows) -> Float[Tensor, " m"]:
-    """Log Z; a free spin counts twice in the sum and is taken out again."""
+    """log Z; a free spin counts twice in the sum and is taken out again."""
     total = some.h.new_full(some.h.shape[:1], -torch.inf)
     for _, weights in log_weights(some):
         total = torch.logaddexp(total, weights.logsumexp(-1))

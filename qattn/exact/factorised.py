@@ -86,7 +86,7 @@ def times_K(K: Float[Tensor, "g a b"], x: Float[Tensor, "g two s q"]) -> Tensor:
 def forward(
     h: Float[Tensor, "g n q"], J: Float[Tensor, "g n n"], tab: Tables, mask: Masks | None
 ) -> tuple[Moments, Factors]:
-    """Log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs."""
+    """log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs."""
     n = h.shape[1]
     K, K_max = couplings_to_K(J, tab)
     constant = K_max.unsqueeze(-1)
@@ -102,7 +102,7 @@ def forward(
     Z = p[:, 0].sum(1)
     limits = torch.finfo(Z.dtype)
     enough = 3 * 2.0**n * limits.tiny / limits.eps
-    inverse_Z = torch.where(enough <= Z, Z, torch.inf).reciprocal_()
+    inverse_Z = Z.masked_fill(~(enough <= Z), torch.inf).reciprocal_()  # NaN is not enough
     mean = (tab.S.mT @ p).flatten(1, 2).mul_(inverse_Z.unsqueeze(1))
     if mask is not None:
         mean.mul_(mask.present)
@@ -111,7 +111,7 @@ def forward(
 
 
 def backward(
-    grad_log_Z: Float[Tensor, "g q"],
+    grad_log_Z: Float[Tensor, "g q"] | None,
     grad_mean: Float[Tensor, "g n q"],
     mean: Float[Tensor, "g n q"],
     factors: Factors,
@@ -127,7 +127,9 @@ def backward(
     g = grad_mean * scale
     if mask is not None:
         g.mul_(mask.present)
-    constant = grad_log_Z.unsqueeze(1) * scale - (g * mean).sum(1, keepdim=True)
+    constant = (g * mean).sum(1, keepdim=True).neg_()
+    if grad_log_Z is not None:
+        constant.addcmul_(grad_log_Z.unsqueeze(1), scale)
     uv_f = tab.S @ g.unflatten(1, (2, -1))
     uv_f[:, 0] += constant
     uv_f.mul_(uv)
@@ -141,7 +143,9 @@ def backward(
     if mask is not None:
         # K saw the absent spins at -1: take their pairs with all others out again.
         grad_h.mul_(mask.present)
-        total = torch.where(scale > 0, grad_log_Z.unsqueeze(1), 0.0) / 2
-        cross = (grad_h - mask.absent * total) @ mask.absent.mT
+        cross = grad_h
+        if grad_log_Z is not None:
+            cross = cross - mask.absent * (scale > 0) * grad_log_Z.unsqueeze(1) / 2
+        cross = cross @ mask.absent.mT
         grad_J = grad_J + (cross + cross.mT)
     return grad_h, grad_J * tab.off_diagonal / 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +13,7 @@ from qattn.tasks.shakespeare import Shakespeare
 __all__ = ["TASKS", "Brackets", "Shakespeare", "Task", "make_task"]
 
 
+@runtime_checkable
 class Task(Protocol):
     """Sequences to predict: token t + 1 from tokens up to t."""
 

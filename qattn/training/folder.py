@@ -36,6 +36,10 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise OSError(f"Cannot make the run's folder {self.path}: {error.strerror}.") from None
+        self.write_config(config)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write or replace config.toml."""
         write_atomically(self.config_file, config.to_toml().encode())
 
     def read_config(self) -> TrainConfig:

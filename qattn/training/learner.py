@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qattn.tasks import Task, make_task
 from qattn.training.config import TrainConfig
@@ -106,7 +107,8 @@ class Learner:
             found: Tensor = functional_call(self.model, parameters, (tokens,))
             return found
 
-        together: Tensor = vmap(member)(self.parameters, inputs)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule
+            together: Tensor = vmap(member)(self.parameters, inputs)
         return together
 
     def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

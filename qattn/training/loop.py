@@ -48,6 +48,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
             learner.load_state_dict(state["learner"])
             progress_made, pending = state["progress"], state["pending"]
         folder.forget_metrics_after(progress_made["step"])
+        folder.write_config(config)
     else:
         folder.create(config)
 

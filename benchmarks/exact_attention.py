@@ -1,0 +1,165 @@
+r"""Exact causal moments, forward and backward, against brute force over the states.
+
+Both sides compute ⟨s⟩ of every query of a batch of causal sequences, and the gradients in h and J
+of a random linear function of it, in float32, in one process on one thread (or on a GPU with
+``--device cuda``). Two brute forces, both vectorised: `all states` enumerates 2^T states for every
+query, with the states that a query cannot see masked; `own states` loops over the lengths and
+enumerates the 2^i states of the queries of length i. Times are medians; memory is the peak above
+the start, measured in a fresh process for each case (VmHWM; of the allocator on a GPU).
+
+    python benchmarks/exact_attention.py
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from qattn import IsingBatch, exact
+
+Problem = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def problem(T: int, batch: int, heads: int, device: str) -> Problem:
+    torch.manual_seed(0)
+    upper = (0.2 * torch.randn(heads, T, T)).triu(1)
+    h = torch.randn(heads, T * batch, T)
+    lengths = torch.arange(1, T + 1).repeat_interleave(batch)
+    to_mean = torch.randn(heads, T * batch, T)
+    return h.to(device), (upper + upper.mT).to(device), lengths, to_mean.to(device)
+
+
+def states(n: int, device: torch.device) -> Tensor:
+    bits = torch.arange(2**n, device=device)[:, None] >> torch.arange(n, device=device) & 1
+    return (2 * bits - 1).float()
+
+
+def engine(h: Tensor, J: Tensor, lengths: Tensor) -> Tensor:
+    return exact.mean_spins(IsingBatch(h, J, lengths, validate=False))
+
+
+def all_states(h: Tensor, J: Tensor, lengths: Tensor) -> Tensor:
+    n = h.shape[-1]
+    S = states(n, h.device)
+    energy = ((S @ J) * S).sum(-1) / 2
+    absent = torch.arange(n) >= lengths[:, None]
+    # An absent spin is fixed to -1 and its couplings to the present ones are taken out.
+    J_to_absent = absent.float().to(h.device) @ J
+    unseen = (absent.float() @ (states(n, torch.device("cpu")).mT > 0).float() > 0).to(h.device)
+    weights = (h + J_to_absent) @ S.mT + energy.unsqueeze(1)
+    p = weights.masked_fill(unseen, -torch.inf).softmax(-1)
+    return (p @ S).masked_fill(absent.to(h.device), 0.0)
+
+
+def own_states(h: Tensor, J: Tensor, lengths: Tensor) -> Tensor:
+    n = h.shape[-1]
+    parts = []
+    for length, q in zip(*torch.unique_consecutive(lengths, return_counts=True), strict=True):
+        i, start = int(length), sum(part.shape[1] for part in parts)
+        S = states(i, h.device)
+        energy = ((S @ J[:, :i, :i]) * S).sum(-1) / 2
+        p = (h[:, start : start + int(q), :i] @ S.mT + energy.unsqueeze(1)).softmax(-1)
+        parts.append(torch.nn.functional.pad(p @ S, (0, n - i)))
+    return torch.cat(parts, 1)
+
+
+METHODS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "qattn": engine,
+    "all states": all_states,
+    "own states": own_states,
+}
+
+
+def run(method: str, data: Problem) -> list[Tensor]:
+    h, J, lengths, to_mean = data
+    h, J = h.clone().requires_grad_(), J.clone().requires_grad_()
+    mean = METHODS[method](h, J, lengths)
+    mean.backward(to_mean)
+    if h.is_cuda:
+        torch.cuda.synchronize()
+    assert h.grad is not None
+    assert J.grad is not None
+    return [mean.detach(), h.grad, (J.grad + J.grad.mT) / 2]
+
+
+def seconds(method: str, data: Problem, repeats: int) -> float:
+    run(method, data)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run(method, data)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def peak_bytes(method: str, size: tuple[int, int, int], device: str) -> int:
+    """Peak memory of one pass in a fresh process, without what the process had at its start."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_bytes, (method, size, device))
+
+
+def _peak_bytes(method: str, size: tuple[int, int, int], device: str) -> int:
+    torch.set_num_threads(1)
+    run(method, problem(4, 2, 2, device))
+    data = problem(*size, device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(method, data)
+        return torch.cuda.max_memory_allocated() - before
+    before = _status("VmRSS")
+    run(method, data)
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    table = Table("T", "batch", "heads", "method", "ms", "times slower", "MB", "times more memory")
+    for size in ((12, 32, 4), (16, 32, 4), (20, 8, 2)):
+        data = problem(*size, arguments.device)
+        wanted = run("qattn", data)
+        ours = seconds("qattn", data, 3 * arguments.repeats)
+        our_memory = peak_bytes("qattn", size, arguments.device)
+        for method in METHODS:
+            if size[0] == 20 and method == "all states":
+                continue  # 640 queries x 2^20 states do not fit
+            if method == "own states" and size[0] == 20:
+                continue
+            if method != "qattn":
+                diagonal = torch.eye(size[0], device=arguments.device, dtype=torch.bool)
+                for found, exactly in zip(run(method, data), wanted, strict=True):
+                    if found.shape[-1] == found.shape[-2]:
+                        found, exactly = (x.masked_fill(diagonal, 0.0) for x in (found, exactly))
+                    assert (found - exactly).abs().max() < 1e-3 * exactly.abs().max()
+            time_taken = (
+                ours if method == "qattn" else seconds(method, data, min(3, arguments.repeats))
+            )
+            memory = our_memory if method == "qattn" else peak_bytes(method, size, arguments.device)
+            table.add_row(
+                *map(str, size),
+                method,
+                f"{time_taken * 1e3:.1f}",
+                f"{time_taken / ours:.0f}",
+                f"{memory / 2**20:.0f}",
+                f"{memory / our_memory:.0f}",
+            )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

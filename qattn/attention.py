@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn import exact
+from qattn import estimators, exact
+from qattn.backends import Backend, get_backend
 from qattn.ising import IsingBatch
 
 
@@ -22,7 +23,9 @@ def boltzmann_attention(
     beta: float | Tensor = 1.0,
     normalize: bool = False,
     scale: float | None = None,
-    backend: str = "exact",
+    backend: str | Backend = "exact",
+    num_reads: int = 100,
+    estimator: str | None = None,
     validate: bool = True,
 ) -> Float[Tensor, "batch heads queries value_dim"]:
     r"""Attention whose pattern is an Ising model with learnable couplings between positions.
@@ -51,7 +54,11 @@ def boltzmann_attention(
         beta: Inverse temperature.
         normalize: Divide by Σ_j w_ij, so that the weights of a query sum to one.
         scale: Factor of q·k; None means 1/√head_dim.
-        backend: Where ⟨s⟩ comes from: "exact".
+        backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
+        num_reads: Reads per query of a sampling backend.
+        estimator: How reads become ⟨s⟩ and its gradients, one of
+            :func:`qattn.estimators.available_estimators`; None means the exact gradient for
+            "exact" and "callen" for other backends.
         validate: Check that couplings are finite and symmetric; off inside ``torch.func.vmap``.
 
     Returns:
@@ -78,6 +85,8 @@ def boltzmann_attention(
         normalize=normalize,
         scale=scale,
         backend=backend,
+        num_reads=num_reads,
+        estimator=estimator,
         validate=validate,
     )
     return weights @ value
@@ -93,7 +102,9 @@ def boltzmann_weights(
     beta: float | Tensor = 1.0,
     normalize: bool = False,
     scale: float | None = None,
-    backend: str = "exact",
+    backend: str | Backend = "exact",
+    num_reads: int = 100,
+    estimator: str | None = None,
     validate: bool = True,
 ) -> Float[Tensor, "batch heads queries positions"]:
     """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see."""
@@ -103,46 +114,52 @@ def boltzmann_weights(
     if field_bias is not None:
         bias = torch.as_tensor(field_bias, dtype=fields.dtype, device=fields.device)
         fields = fields + bias.reshape(-1, 1, 1) / 2
-    return weights_from_fields(
-        fields,
-        couplings,
-        is_causal=is_causal,
-        beta=beta,
-        normalize=normalize,
-        backend=backend,
-        validate=validate,
-    )
+    batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
+    mean = mean_spins(batch, backend, num_reads, estimator)
+    return weights_from_mean(mean, query.shape[0], is_causal=is_causal, normalize=normalize)
 
 
-def weights_from_fields(
+def ising_batch(
     fields: Float[Tensor, "batch heads queries positions"],
     couplings: Float[Tensor, "heads positions positions"],
     *,
     is_causal: bool,
     beta: float | Tensor = 1.0,
-    normalize: bool = False,
-    backend: str = "exact",
     validate: bool = True,
-) -> Float[Tensor, "batch heads queries positions"]:
-    """Attention weights w = (1 + ⟨s⟩)/2 of the Ising models with these local fields."""
+) -> IsingBatch:
+    """The Ising models of all queries: a group is a head, its queries are ordered by position."""
     B, H, Q, n = fields.shape
     # Spins first and queries last: the order in which the exact engine computes, so no copy there.
     h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
     lengths = _causal_lengths(Q, B) if is_causal else None
-    batch = IsingBatch(h, couplings, lengths, beta, validate=validate)
-    mean = mean_spins(batch, backend).mT.reshape(H, n, Q, B).permute(3, 0, 2, 1)
-    if is_causal:
-        weights = (mean + _causal_mask(n, mean.dtype, mean.device)) / 2
-    else:
-        weights = (mean + 1) / 2
+    return IsingBatch(h, couplings, lengths, beta, validate=validate)
+
+
+def mean_spins(
+    batch: IsingBatch, backend: str | Backend, num_reads: int, estimator: str | None
+) -> Float[Tensor, "groups queries spins"]:
+    """⟨s⟩ from a backend, with gradients."""
+    if backend == "exact" and estimator is None:
+        return exact.mean_spins(batch)
+    if isinstance(backend, str):
+        backend = get_backend(backend)
+    estimator = estimators.DEFAULT_ESTIMATOR if estimator is None else estimator
+    return estimators.mean_spins(batch, backend, num_reads=num_reads, estimator=estimator)
+
+
+def weights_from_mean(
+    mean: Float[Tensor, "heads queries_times_batch positions"],
+    batch_size: int,
+    *,
+    is_causal: bool,
+    normalize: bool,
+) -> Float[Tensor, "batch heads queries positions"]:
+    """Attention weights w = (1 + ⟨s⟩)/2 from the mean spins of an :func:`ising_batch`."""
+    H, _, n = mean.shape
+    mean = mean.mT.reshape(H, n, -1, batch_size).permute(3, 0, 2, 1)
+    one = _causal_mask(n, mean.dtype, mean.device) if is_causal else 1.0
+    weights = (mean + one) / 2
     return normalized(weights) if normalize else weights
-
-
-def mean_spins(batch: IsingBatch, backend: str) -> Float[Tensor, "groups queries spins"]:
-    """⟨s⟩ from a backend, by name."""
-    if backend != "exact":
-        raise ValueError(f"Argument `backend` must be 'exact', but is {backend!r}.")
-    return exact.mean_spins(batch)
 
 
 def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*batch positions"]:

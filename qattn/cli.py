@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from qattn._version import __version__
+from qattn.cli_calibrate import calibrate
 
 app = typer.Typer(
     add_completion=False,
@@ -33,7 +35,14 @@ def main() -> None:
         app()
     except Interrupted as stopped:
         sys.exit(_line(str(stopped), 130))
-    except (ValueError, TypeError, OSError, MemoryError, FloatingPointError) as error:
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        MemoryError,
+        FloatingPointError,
+        ImportError,
+    ) as error:
         if os.environ.get("QATTN_TRACEBACK"):
             raise
         sys.exit(_line(f"Error: {error}", 1))
@@ -52,6 +61,18 @@ def root(
     if version:
         console.print(__version__)
         raise typer.Exit
+
+
+@app.command()
+def backends() -> None:
+    """List the backends: what each is, and whether it can run here."""
+    from qattn.backends import available_backends
+
+    table = Table("name", "what it is", "runs here", "what is missing")
+    for info in available_backends():
+        runs = "yes" if info.available else "no"
+        table.add_row(info.name, info.description, runs, info.missing or "")
+    console.print(table)
 
 
 def train(ctx: typer.Context, **options: Any) -> None:
@@ -142,3 +163,4 @@ def _train_signature() -> inspect.Signature:
 
 train.__signature__ = _train_signature()  # type: ignore[attr-defined]
 app.command()(train)
+app.command()(calibrate)

@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qattn.attention import normalized, weights_from_fields
+from qattn.attention import ising_batch, mean_spins, normalized, weights_from_mean
+from qattn.backends import Backend
+from qattn.ising import IsingBatch
 
 INITIAL_COUPLING_STD = 0.02
 """Standard deviation of the couplings at the start."""
@@ -172,7 +174,14 @@ class BoltzmannAttention(SigmoidAttention):
         relative: J_jk depends on the distance |j - k| only: context - 1 numbers per head instead
             of context·(context - 1)/2.
         beta: Inverse temperature of the Ising models.
-        backend: Where ⟨s⟩ comes from: "exact".
+        sampler: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
+        num_reads: Reads per query of a sampling backend.
+        estimator: How reads become ⟨s⟩ and its gradients, one of
+            :func:`qattn.estimators.available_estimators`; None means the exact gradient for
+            "exact" and "callen" for other samplers.
+
+    The attributes ``sampler``, ``num_reads`` and ``estimator`` may be set between calls, to
+    evaluate with another sampler than the one that trains.
     """
 
     coupling_basis: Tensor
@@ -188,7 +197,9 @@ class BoltzmannAttention(SigmoidAttention):
         normalize: bool = False,
         relative: bool = False,
         beta: float = 1.0,
-        backend: str = "exact",
+        sampler: str | Backend = "exact",
+        num_reads: int = 100,
+        estimator: str | None = None,
     ) -> None:
         super().__init__(
             embed_dim,
@@ -198,7 +209,8 @@ class BoltzmannAttention(SigmoidAttention):
             qk_norm=qk_norm,
             normalize=normalize,
         )
-        self.beta, self.backend = beta, backend
+        self.beta = beta
+        self.sampler, self.num_reads, self.estimator = sampler, num_reads, estimator
         basis = coupling_basis(context, relative)
         self.register_buffer("coupling_basis", basis, persistent=False)
         self.coupling_values = nn.Parameter(
@@ -211,21 +223,28 @@ class BoltzmannAttention(SigmoidAttention):
         J: Tensor = self.coupling_values @ self.coupling_basis
         return J.view(-1, self.context, self.context)
 
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        return self._boltzmann_weights(
-            self._scores(query, key, 0.5) + self.field_bias[:, None, None] / 2
-        )
+    def ising_batch(self, x: Float[Tensor, "batch positions embed"]) -> IsingBatch:
+        """The Ising models that `forward` solves on x: a group is a head, queries by position."""
+        query, key, _ = self._heads(x)
+        return self._ising_batch(query, key)
 
-    def _boltzmann_weights(self, fields: Tensor) -> Tensor:
-        n = fields.shape[-1]
-        return weights_from_fields(
-            fields,
-            self.couplings[:, :n, :n],
+    def _ising_batch(self, query: Tensor, key: Tensor) -> IsingBatch:
+        n = key.shape[2]
+        fields = self._fields(query, key)
+        J = self.couplings[:, :n, :n]
+        return ising_batch(fields, J, is_causal=self.is_causal, beta=self.beta, validate=False)
+
+    def _fields(self, query: Tensor, key: Tensor) -> Tensor:
+        return self._scores(query, key, 0.5) + self.field_bias[:, None, None] / 2
+
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        batch = self._ising_batch(query, key)
+        mean = mean_spins(batch, self.sampler, self.num_reads, self.estimator)
+        return weights_from_mean(
+            mean,
+            batch.num_queries // query.shape[2],
             is_causal=self.is_causal,
-            beta=self.beta,
             normalize=self.normalize,
-            backend=self.backend,
-            validate=False,
         )
 
 
@@ -235,9 +254,9 @@ class CouplingsAttention(BoltzmannAttention):
     Its pattern is learned and the same for every input; it shows what J does on its own.
     """
 
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+    def _fields(self, query: Tensor, key: Tensor) -> Tensor:
         shape = (1, self.num_heads, query.shape[2], key.shape[2])
-        return self._boltzmann_weights((self.field_bias / 2)[:, None, None].expand(shape))
+        return (self.field_bias / 2)[:, None, None].expand(shape)
 
 
 ATTENTION: dict[str, type[MultiheadAttention]] = {

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qattn.layers import ATTENTION, MultiheadAttention
+from qattn.ising import IsingBatch
+from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
 
 
 class Block(nn.Module):
@@ -100,6 +101,15 @@ class Transformer(nn.Module):
             weights.append(block.attention.weights(block.attention_norm(x)))
             x = block(x)
         return weights
+
+    def ising_batches(self, tokens: Int[Tensor, "batch positions"]) -> list[IsingBatch]:
+        """The Ising models that every layer with couplings solves on these tokens."""
+        batches, x = [], self._embedded(tokens)
+        for block in cast("list[Block]", self.blocks):
+            if isinstance(block.attention, BoltzmannAttention):
+                batches.append(block.attention.ising_batch(block.attention_norm(x)))
+            x = block(x)
+        return batches
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         return F.embedding(tokens, self.tokens.weight) + self.positions[: tokens.shape[1]]

@@ -36,8 +36,8 @@ class SimulatedAnnealer(Backend):
     r"""A simulated diabatic anneal, used as a sampler of Boltzmann distributions.
 
     A batch is programmed so that, to first order, reads have its distribution: with the effective
-    inverse temperatures of :func:`~qattn.simulators.effective_beta.effective_betas` (DESIGN
-    section 7 in words: fields and couplings see different temperatures),
+    inverse temperatures of :func:`~qattn.simulators.effective_beta.effective_betas` (fields
+    and couplings see different temperatures),
 
     - field_encoding "direct": h/β_h and J/β_J;
     - field_encoding "ghost": one more spin carries the fields, so that every term is a coupling

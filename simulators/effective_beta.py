@@ -45,7 +45,7 @@ def effective_betas(schedule: AnnealSchedule) -> tuple[float, float]:
         The pair (β_h, β_J), dimensionless. Negative values are possible (a transverse field too
         weak or an anneal too short turns the spins by less than a quarter).
 
-    Source: derived in the module's docstring; the integrands are those of DESIGN section 7.
+    Source: derived in the module's docstring.
     """
     knots = schedule.times
     cells = np.maximum(1, np.ceil(np.abs(np.diff(schedule.phase(knots))) / PHASE_STEP)).astype(int)

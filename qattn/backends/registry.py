@@ -64,7 +64,7 @@ def get_backend(name: str, *, refine_sweeps: int = 0, **options: Any) -> Backend
         ValueError: There is no backend `name`, or it takes no such option.
         ImportError: A package that the backend needs is missing.
     """
-    factory = _load(name)
+    factory = load_backend(name)
     missing = _missing(factory)
     if missing is not None:
         raise ImportError(f"Backend {name!r} cannot run here: {missing}.")
@@ -80,7 +80,7 @@ def available_backends() -> list[BackendInfo]:
 
 def _info(name: str) -> BackendInfo:
     try:
-        factory = _load(name)
+        factory = load_backend(name)
         missing = _missing(factory)
     except Exception as error:  # a broken package must not hide the others
         return BackendInfo(name, "", False, " ".join(str(error).split()))
@@ -92,7 +92,12 @@ def _installed() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def _load(name: str) -> Callable[..., Backend]:
+def load_backend(name: str) -> Callable[..., Backend]:
+    """The class or factory behind a name; its modules are imported now.
+
+    Raises:
+        ValueError: There is no such backend; the error has the nearest names.
+    """
     if name in _registered:
         return _registered[name]
     installed = _installed()

@@ -9,6 +9,8 @@ from typing import Any
 import tomli_w
 import torch
 
+from qattn.backends import Backend, get_backend
+from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
 from qattn.layers import ATTENTION
 from qattn.tasks import TASKS
@@ -31,7 +33,15 @@ class TrainConfig:
     task: str = _setting("brackets", f"Task: {', '.join(TASKS)}.")
     data: str | None = _setting(None, "Text file of the task shakespeare.")
     attention: str = _setting("boltzmann", f"Attention: {', '.join(ATTENTION)}.")
-    sampler: str = _setting("exact", "Where the mean spins come from: exact.")
+    sampler: str = _setting("exact", "Where the mean spins come from: see `qattn backends`.")
+    num_reads: int = _setting(100, "Reads per query of a sampler.")
+    estimator: str | None = _setting(None, "Estimator of mean spins and gradients from reads.")
+    refine_sweeps: int = _setting(0, "Gibbs sweeps of the target over a sampler's reads.")
+    schedule: str | None = _setting(None, "Anneal schedule: a name, or a file with A(s) and B(s).")
+    annealing_time: float | None = _setting(None, "Duration of an anneal in ns.")
+    field_encoding: str | None = _setting(None, "How an anneal carries fields: direct, ghost.")
+    calibration: str | None = _setting(None, "File that `qattn calibrate` wrote.")
+    eval_sampler: str = _setting("exact", "Sampler of validations.")
     context: int = _setting(12, "Number of positions T.")
     layers: int = _setting(2, "Number of blocks.")
     heads: int = _setting(4, "Number of heads in each.")
@@ -57,10 +67,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _one_of("task", self.task, TASKS)
         _one_of("attention", self.attention, ATTENTION)
-        _one_of("sampler", self.sampler, ("exact",))
+        if self.estimator is not None:
+            _one_of("estimator", self.estimator, available_estimators())
+        self.backend(self.sampler)
+        self.backend(self.eval_sampler)
         for setting in dataclasses.fields(self):
             value = getattr(self, setting.name)
-            least = 0 if setting.name in ("warmup", "weight_decay", "seed") else 1
+            least = 0 if setting.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
             if setting.type in (int, int | None) and value is not None and value < least:
                 raise ValueError(
                     f"Argument `{setting.name}` must be at least {least}, but is {value}."
@@ -79,7 +92,10 @@ class TrainConfig:
                 f"Argument `width` must be a multiple of heads = {self.heads}, but is {self.width}."
             )
         _check_device(self.device)
-        if self.attention in ("boltzmann", "couplings") and self.sampler == "exact":
+        if self.attention in ("boltzmann", "couplings") and "exact" in (
+            self.sampler,
+            self.eval_sampler,
+        ):
             queries = self.context * (1 if self.attention == "couplings" else self.batch_size)
             check_memory(self.ensemble * self.heads, queries, self.context, itemsize=4)
 
@@ -87,7 +103,7 @@ class TrainConfig:
         """A new model, with weights from PyTorch's global generator."""
         options: dict[str, Any] = {"qk_norm": self.qk_norm, "normalize": self.normalize}
         if self.attention in ("boltzmann", "couplings"):
-            options |= {"relative": self.relative, "backend": self.sampler}
+            options |= {"relative": self.relative}
         return Transformer(
             vocab_size,
             self.context,
@@ -98,6 +114,21 @@ class TrainConfig:
             ffn=self.ffn,
             **options,
         )
+
+    def backend(self, name: str) -> Backend:
+        """The backend of this name with the options of the settings that it knows.
+
+        Raises:
+            ValueError: There is no such backend, or it does not take an option that was given.
+            ImportError: A package that it needs is missing.
+        """
+        options = {
+            option: getattr(self, option)
+            for option in ("schedule", "annealing_time", "field_encoding", "calibration")
+            if name == self.sampler and getattr(self, option) is not None
+        }
+        refine_sweeps = self.refine_sweeps if name == self.sampler else 0
+        return get_backend(name, refine_sweeps=refine_sweeps, **options)
 
     def to_toml(self) -> str:
         """All settings but those that are None, which TOML cannot say."""

@@ -15,6 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from qattn.layers import BoltzmannAttention
 from qattn.tasks import Task, make_task
 from qattn.training.config import TrainConfig
 from qattn.transformer import Transformer
@@ -43,6 +44,10 @@ class Learner:
         else:
             self.parameters = dict(self.model.named_parameters())
         self.optimizer = _optimizer(self.parameters, config)
+        self._samplers = {
+            name: config.backend(name) for name in (config.sampler, config.eval_sampler)
+        }
+        self._use_sampler(config.sampler, config.estimator)
 
     def step(self, number: int) -> Float[Tensor, " members"]:
         """One training step (the first has number 0); returns each member's loss."""
@@ -63,7 +68,12 @@ class Learner:
     def evaluate(self) -> list[dict[str, float]]:
         """Each member's metrics on its validation set."""
         inputs, targets = self._stacked([task.validation() for task in self.tasks])
-        logits = torch.cat([self._logits(x).cpu() for x in inputs.split(EVALUATION_BATCH, 1)], 1)
+        self._use_sampler(self.config.eval_sampler, None)
+        try:
+            parts = [self._logits(x).cpu() for x in inputs.split(EVALUATION_BATCH, 1)]
+        finally:
+            self._use_sampler(self.config.sampler, self.config.estimator)
+        logits = torch.cat(parts, 1)
         return [
             task.metrics(*member)
             for task, *member in zip(self.tasks, logits, targets.cpu(), strict=True)
@@ -110,6 +120,13 @@ class Learner:
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule
             together: Tensor = vmap(member)(self.parameters, inputs)
         return together
+
+    def _use_sampler(self, name: str, estimator: str | None) -> None:
+        exactly = name == "exact" and estimator is None
+        for layer in self.model.modules():
+            if isinstance(layer, BoltzmannAttention):
+                layer.sampler = "exact" if exactly else self._samplers[name]
+                layer.num_reads, layer.estimator = self.config.num_reads, estimator
 
     def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         inputs, targets = zip(*examples, strict=True)

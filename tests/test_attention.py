@@ -164,7 +164,7 @@ def test_training_starts_in_the_paramagnetic_phase():
         ({"couplings": torch.ones(2, 6, 6).triu(1)}, "must be symmetric"),
         ({"couplings": torch.full((2, 6, 6), torch.nan)}, "must be finite"),
         ({"query": torch.zeros(2, 2, 5, 4)}, "pass is_causal=False"),
-        ({"backend": "exactly"}, "`backend` must be 'exact', but is 'exactly'"),
+        ({"backend": "exactly"}, "did you mean 'exact'"),
     ],
 )
 @pytest.mark.usefixtures("as_users_call")

@@ -1,12 +1,16 @@
 """The conformance suite passes right backends and fails wrong ones."""
 
+import math
+
 import pytest
 import torch
 from dwave.samplers import SimulatedAnnealingSampler
 
 from qattn import IsingBatch, SpinSamples, exact
 from qattn.backends import Backend, DimodBackend, ExactBackend, RefinedBackend, as_dimod_sampler
+from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.neal import NealBackend
+from qattn.simulators.qutip_backend import QutipBackend
 from qattn.testing import BackendConformance
 
 
@@ -101,3 +105,20 @@ def test_library_default_schedule_fails():
 
     with pytest.raises(AssertionError, match="standard errors beyond"):
         Suite().test_moments_agree_with_exact()
+
+
+class TestDiabatic(BackendConformance):
+    tolerance = 0.12  # first order in the problem's energy: a bias that reads do not average away
+
+    def make_backend(self):
+        return DiabaticBackend(warn_divergence=math.inf)
+
+
+class TestDiabaticWithGhostSpin(TestDiabatic):
+    def make_backend(self):
+        return DiabaticBackend(field_encoding="ghost", warn_divergence=math.inf)
+
+
+class TestQutip(TestDiabatic):
+    def make_backend(self):
+        return QutipBackend(warn_divergence=math.inf)

@@ -196,7 +196,7 @@ def test_settings_file(tmp_path):
     [
         ({"task": "chess"}, "`task` must be one of brackets, shakespeare, but is 'chess'"),
         ({"attention": "linear"}, "`attention` must be one of boltzmann"),
-        ({"sampler": "magic"}, "`sampler` must be one of exact"),
+        ({"sampler": "magic"}, "must be a registered backend, but is 'magic'"),
         ({"steps": 0}, "`steps` must be at least 1, but is 0"),
         ({"lr": float("nan")}, "`lr` must be positive and finite, but is nan"),
         ({"weight_decay": -1.0}, "`weight_decay` must not be negative"),

@@ -71,6 +71,12 @@ class TrainConfig:
             _one_of("estimator", self.estimator, available_estimators())
         self.backend(self.sampler)
         self.backend(self.eval_sampler)
+        sampled = "exact" not in (self.sampler, self.estimator) or self.eval_sampler != "exact"
+        if sampled and self.num_reads < 2:
+            raise ValueError(
+                f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
+                f"but is {self.num_reads}."
+            )
         for setting in dataclasses.fields(self):
             value = getattr(self, setting.name)
             least = 0 if setting.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1

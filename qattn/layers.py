@@ -2,6 +2,7 @@ r"""Multi-head attention layers with one interface: Boltzmann attention and its 
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,8 @@ class MultiheadAttention(nn.Module, ABC):
             keeps the local fields of order one, whatever the width and the training time.
         normalize: Divide by the sum of a query's weights.
     """
+
+    has_field_bias: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -57,6 +60,8 @@ class MultiheadAttention(nn.Module, ABC):
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.out = nn.Linear(embed_dim, embed_dim)
         head_dim = embed_dim // num_heads
+        if self.has_field_bias:
+            self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
         self.query_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
 
@@ -117,25 +122,7 @@ class SigmoidAttention(MultiheadAttention):
     b is learnable per head and starts at -log(context): see :class:`BoltzmannAttention`.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        context: int,
-        *,
-        is_causal: bool = True,
-        qk_norm: bool = False,
-        normalize: bool = False,
-    ) -> None:
-        super().__init__(
-            embed_dim,
-            num_heads,
-            context,
-            is_causal=is_causal,
-            qk_norm=qk_norm,
-            normalize=normalize,
-        )
-        self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
+    has_field_bias = True
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         scores = self._scores(query, key) + self.field_bias[:, None, None]

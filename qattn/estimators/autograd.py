@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
 from qattn.estimators import callen, moment
-from qattn.estimators.folding import over_groups
 from qattn.estimators.reads import Reads, chunks
+from qattn.folding import over_groups
 
 
 class Estimator(NamedTuple):

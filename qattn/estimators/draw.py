@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qattn.backends.base import Backend
-from qattn.estimators.folding import over_groups
+from qattn.folding import over_groups
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from qattn.exact import enumeration, factorised
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, masks, tables
+from qattn.folding import over_groups
 from qattn.timing import sampling_clock
 
 FLOAT32_COUPLING_LIMIT = 64.0
@@ -115,10 +116,8 @@ class _Moments(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: Sequence[int | None], h: Tensor, J: Tensor, lay: Layout, copies: int
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        h, J = _folded(info.batch_size, in_dims[:2], (h, J))
         size = info.batch_size
-        outputs = _Moments.apply(h, J, lay, copies * size)  # type: ignore[no-untyped-call]
-        return _unfolded(size, outputs)
+        return over_groups(_Moments, size, in_dims, (h, J, lay, copies * size))
 
 
 # Or else torch inspects the signature anew at each call, for longer than a small batch takes.
@@ -170,12 +169,10 @@ class _MomentsBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], lay: Layout, copies: int, *args: Tensor
+        info: Any, in_dims: Sequence[int | None], lay: Layout, copies: int, *args: Tensor | None
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        folded = _folded(info.batch_size, in_dims[2:], args)
         size = info.batch_size
-        outputs = _MomentsBackward.apply(lay, copies * size, *folded)  # type: ignore[no-untyped-call]
-        return _unfolded(size, outputs)
+        return over_groups(_MomentsBackward, size, in_dims, (lay, copies * size, *args))
 
 
 def _backward_blocks(
@@ -211,18 +208,3 @@ def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
-
-
-def _folded(size: int, in_dims: Sequence[int | None], args: Sequence[Any]) -> tuple[Any, ...]:
-    """A vmapped dimension becomes more groups: models of different members share nothing."""
-
-    def fold(x: Tensor | None, dim: int | None) -> Tensor | None:
-        if x is None:
-            return None
-        return (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
-
-    return tuple(fold(x, dim) for x, dim in zip(args, in_dims, strict=True))
-
-
-def _unfolded(size: int, outputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    return tuple(x.unflatten(0, (size, -1)) for x in outputs), (0,) * len(outputs)

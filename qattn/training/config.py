@@ -50,7 +50,7 @@ class TrainConfig:
     qk_norm: bool = _setting(False, "Layer-normalise queries and keys.")
     relative: bool = _setting(False, "Couplings depend on the distance only.")
     normalize: bool = _setting(False, "Divide attention weights by their sum (not for softmax).")
-    steps: int = _setting(2000, "Number of training steps.")
+    steps: int = _setting(1000, "Number of training steps.")
     batch_size: int = _setting(64, "Sequences per step.")
     lr: float = _setting(1e-3, "Learning rate of AdamW.")
     coupling_lr_factor: float = _setting(1.0, "Learning rate of the couplings over --lr.")

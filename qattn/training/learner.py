@@ -80,7 +80,11 @@ class Learner:
         ]
 
     def first_member(self) -> Transformer:
-        """The model of the first seed with its current weights."""
+        """The model of the first seed with its current weights, set to the sampler of validations.
+
+        For looking at the model: to train on, load the learner's state anew.
+        """
+        self._use_sampler(self.config.eval_sampler, None)
         if self.config.ensemble > 1:
             self.model.load_state_dict({k: v[0] for k, v in self.parameters.items()}, strict=False)
         return self.model

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from qattn.exact import enumeration, reads
-from qattn.exact.autograd import moments, solve
+from qattn.exact import autograd, enumeration, reads
+from qattn.exact.autograd import solve
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, cut, states
 from qattn.exact.memory import check_memory, required_bytes
@@ -44,7 +44,8 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
         ValueError: h or J holds NaN or infinity.
     """
-    return _moments(batch)[0]
+    h, J, lay = _prepared(batch)
+    return _restored(autograd.log_partition(h, J, lay), lay)
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -57,7 +58,8 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
         ValueError: h or J holds NaN or infinity.
     """
-    return _moments(batch)[1]
+    h, J, lay = _prepared(batch)
+    return _restored(autograd.mean_spins(h, J, lay), lay)[..., : batch.num_spins]
 
 
 @torch.no_grad()
@@ -155,12 +157,6 @@ def _prepared(batch: IsingBatch) -> tuple[Tensor, Tensor, Layout]:
 
 def _restored(x: Tensor, lay: Layout) -> Tensor:
     return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
-
-
-def _moments(batch: IsingBatch) -> tuple[Tensor, Tensor]:
-    h, J, lay = _prepared(batch)
-    log_Z, mean = moments(h, J, lay)
-    return _restored(log_Z, lay), _restored(mean, lay)[..., : batch.num_spins]
 
 
 def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n n"]:

@@ -24,24 +24,38 @@ summed without cancellation).
 
 
 class Solution(NamedTuple):
-    """log Z and ⟨s⟩ of a batch in the order of its layout, and the factors of each block."""
+    """log Z (if wanted) and ⟨s⟩ in the order of a batch's layout, and the factors of each block."""
 
-    log_Z: Float[Tensor, "groups queries"]
+    log_Z: Float[Tensor, "groups queries"] | None
     mean: Float[Tensor, "groups queries spins"]
     inverse_Z: Float[Tensor, "groups queries"]
     factors: list[Factors]
 
 
-def moments(
+def log_partition(
     h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
-) -> tuple[Float[Tensor, "g q"], Float[Tensor, "g q n"]]:
-    """log Z and ⟨s⟩ in the order of `lay`; differentiable in h and the (symmetric) J."""
-    log_Z, mean, *_ = _Moments.apply(h, J, lay, 1)  # type: ignore[no-untyped-call]
-    return log_Z, mean
+) -> Float[Tensor, "g q"]:
+    """log Z in the order of `lay`; differentiable in h and the (symmetric) J."""
+    log_Z: Tensor
+    _, log_Z, *_ = _Moments.apply(h, J, lay, 1, True)  # type: ignore[no-untyped-call]
+    return log_Z
+
+
+def mean_spins(
+    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
+) -> Float[Tensor, "g q n"]:
+    """⟨s⟩ in the order of `lay`; differentiable in h and the (symmetric) J."""
+    mean: Tensor
+    mean, *_ = _Moments.apply(h, J, lay, 1, False)  # type: ignore[no-untyped-call]
+    return mean
 
 
 def solve(
-    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout, copies: int = 1
+    h: Float[Tensor, "g q n"],
+    J: Float[Tensor, "g n n"],
+    lay: Layout,
+    copies: int = 1,
+    wants_log_Z: bool = False,
 ) -> Solution:
     """Factorised moments: in float32 if that is exact to rounding, else in float64.
 
@@ -51,10 +65,10 @@ def solve(
     """
     weak = torch.linalg.vector_norm(J, 1, (1, 2)).amax() <= 2 * FLOAT32_COUPLING_LIMIT
     if h.dtype == torch.float32 and bool(weak):
-        found = _solve_blocks(h, J, lay, copies)
+        found = _solve_blocks(h, J, lay, copies, wants_log_Z)
         if bool((found.inverse_Z > 0).all()):
             return found
-    found = _solve_blocks(h.double(), J.double(), lay, copies)
+    found = _solve_blocks(h.double(), J.double(), lay, copies, wants_log_Z)
     uncertain = found.inverse_Z == 0
     if bool(uncertain.any()):
         for name, value in (("h", h), ("J", J)):
@@ -64,12 +78,13 @@ def solve(
             log_Z = enumeration.log_partition(some)
             zero, one = torch.zeros_like(some.h), torch.ones_like(log_Z)
             mean, _ = enumeration.weighted_moments(some, log_Z, zero, one)
-            found.log_Z[some.group, some.query] = log_Z
+            if found.log_Z is not None:
+                found.log_Z[some.group, some.query] = log_Z
             found.mean[some.group, some.query] = mean
     return found
 
 
-def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int) -> Solution:
+def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int, wants_log_Z: bool) -> Solution:
     n = lay.num_spins
     mean = h.new_empty(h.shape[0], n, h.shape[1])
     log_Z, factors = [], []
@@ -77,26 +92,33 @@ def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int) -> Solution:
         q, m = slice(block.start, block.end), block.num_spins
         tab = tables(m, h.dtype, h.device)
         mask = masks(block, copies, h.dtype, h.device)
-        found, left = factorised.forward(h[:, q, :m].mT, J[:, :m, :m], tab, mask)
+        found, left = factorised.forward(h[:, q, :m].mT, J[:, :m, :m], tab, mask, wants_log_Z)
         mean[:, :m, q] = found.mean
-        mean[:, m:, q] = 0.0
-        log_Z.append(found.log_Z)
+        if m < n:
+            mean[:, m:, q] = 0.0
+        if found.log_Z is not None:
+            log_Z.append(found.log_Z)
         factors.append(left)
     inverse_Z = torch.cat([left.inverse_Z for left in factors], 1)
-    return Solution(torch.cat(log_Z, 1), mean.mT, inverse_Z, factors)
+    return Solution(torch.cat(log_Z, 1) if log_Z else None, mean.mT, inverse_Z, factors)
 
 
 class _Moments(torch.autograd.Function):
     @staticmethod
-    def forward(h: Tensor, J: Tensor, lay: Layout, copies: int) -> tuple[Tensor, ...]:
+    def forward(
+        h: Tensor, J: Tensor, lay: Layout, copies: int, wants_log_Z: bool
+    ) -> tuple[Tensor, ...]:
         with sampling_clock.running(h.device), _full_precision(h.device):
-            log_Z, mean, _, factors = solve(h, J, lay, copies)
-        return log_Z.to(h.dtype), mean.to(h.dtype), *(x for left in factors for x in left)
+            found = solve(h, J, lay, copies, wants_log_Z)
+        log_Z = () if found.log_Z is None else (found.log_Z.to(h.dtype),)
+        return found.mean.to(h.dtype), *log_Z, *(x for left in found.factors for x in left)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        h, J, ctx.lay, ctx.copies = inputs
-        _, mean, *factors = output
+        h, J, ctx.lay, ctx.copies, ctx.wants_log_Z = inputs
+        mean, *factors = output
+        if ctx.wants_log_Z:
+            factors = factors[1:]
         ctx.mark_non_differentiable(*factors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(h, J, mean, *factors)
@@ -104,20 +126,27 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         h, J, mean, *factors = ctx.saved_tensors
-        grad_mean = torch.zeros_like(mean) if grads[1] is None else grads[1]
-        args = (ctx.lay, ctx.copies, grads[0], grad_mean, h, J, mean, *factors)
+        grad_mean = torch.zeros_like(mean) if grads[0] is None else grads[0]
+        grad_log_Z = grads[1] if ctx.wants_log_Z else None
+        args = (ctx.lay, ctx.copies, grad_log_Z, grad_mean, h, J, mean, *factors)
         # Only transforms and second derivatives need this to be an operation of its own.
         through_torch = torch.is_grad_enabled()
         run = _MomentsBackward.apply if through_torch else _MomentsBackward.forward
         grad_h, grad_J = run(*args)
-        return grad_h, grad_J, None, None
+        return grad_h, grad_J, None, None, None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], h: Tensor, J: Tensor, lay: Layout, copies: int
+        info: Any,
+        in_dims: Sequence[int | None],
+        h: Tensor,
+        J: Tensor,
+        lay: Layout,
+        copies: int,
+        wants_log_Z: bool,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         size = info.batch_size
-        return over_groups(_Moments, size, in_dims, (h, J, lay, copies * size))
+        return over_groups(_Moments, size, in_dims, (h, J, lay, copies * size, wants_log_Z))
 
 
 # Or else torch inspects the signature anew at each call, for longer than a small batch takes.
@@ -198,7 +227,8 @@ def _backward_blocks(
             masks(block, copies, dtype, device),
         )
         grad_h[:, :m, q] = block_h
-        grad_h[:, m:, q] = 0.0
+        if m < n:
+            grad_h[:, m:, q] = 0.0
         grad_J[:, :m, :m] += block_J
     return grad_h.mT, grad_J
 

@@ -45,9 +45,9 @@ class Factors(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """log Z and ⟨s⟩ (0 at absent spins), queries last."""
+    """log Z, if wanted, and ⟨s⟩ (0 at absent spins), queries last."""
 
-    log_Z: Float[Tensor, "groups queries"]
+    log_Z: Float[Tensor, "groups queries"] | None
     mean: Float[Tensor, "groups n queries"]
 
 
@@ -78,22 +78,26 @@ def fields_to_uv(
 def times_K(K: Float[Tensor, "g a b"], x: Float[Tensor, "g two s q"]) -> Tensor:
     """[K x_B, Kᵀ x_A], shape (groups, 2, states, queries)."""
     out = torch.empty_like(x)
-    torch.bmm(K, x[:, 1], out=out[:, 0])
-    torch.bmm(K.mT, x[:, 0], out=out[:, 1])
+    x_a, x_b = x.unbind(1)
+    out_a, out_b = out.unbind(1)
+    torch.bmm(K, x_b, out=out_a)
+    torch.bmm(K.mT, x_a, out=out_b)
     return out
 
 
 def forward(
-    h: Float[Tensor, "g n q"], J: Float[Tensor, "g n n"], tab: Tables, mask: Masks | None
+    h: Float[Tensor, "g n q"],
+    J: Float[Tensor, "g n n"],
+    tab: Tables,
+    mask: Masks | None,
+    wants_log_Z: bool,
 ) -> tuple[Moments, Factors]:
     """log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs."""
     n = h.shape[1]
     K, K_max = couplings_to_K(J, tab)
-    constant = K_max.unsqueeze(-1)
     if mask is not None:
         absent_J = J @ mask.absent
         h = (h + absent_J).mul_(mask.present)
-        constant = constant - (absent_J * mask.absent).sum(1) / 2
     h = h.unflatten(1, (2, n // 2))
     fields = torch.cat([h, -h], 2).relu_()
     uv = fields_to_uv(fields, tab, mask)
@@ -106,7 +110,11 @@ def forward(
     mean = (tab.S.mT @ p).flatten(1, 2).mul_(inverse_Z.unsqueeze(1))
     if mask is not None:
         mean.mul_(mask.present)
-    log_Z = Z.log() + fields.sum((1, 2)) + constant
+    log_Z = None
+    if wants_log_Z:
+        log_Z = Z.log() + fields.sum((1, 2)) + K_max.unsqueeze(-1)
+        if mask is not None:
+            log_Z -= (absent_J * mask.absent).sum(1) / 2
     return Moments(log_Z, mean), Factors(uv, Kuv, inverse_Z, K)
 
 
@@ -131,13 +139,13 @@ def backward(
     if grad_log_Z is not None:
         constant.addcmul_(grad_log_Z.unsqueeze(1), scale)
     uv_f = tab.S @ g.unflatten(1, (2, -1))
-    uv_f[:, 0] += constant
+    (u, v), (u_f, v_f) = uv.unbind(1), uv_f.unbind(1)
+    u_f += constant
     uv_f.mul_(uv)
 
     p_f = times_K(K, uv_f).mul_(uv).addcmul_(uv_f, Kuv)
     grad_h = (tab.S.mT @ p_f).flatten(1, 2)
-    pairs = uv_f[:, 0] @ uv[:, 1].mT
-    pairs.baddbmm_(uv[:, 0], uv_f[:, 1].mT).mul_(K)
+    pairs = torch.bmm(u_f, v.mT).baddbmm_(u, v_f.mT).mul_(K)
     entries = (tab.features.mT @ (pairs @ tab.features)).flatten(1)
     grad_J = entries.index_select(1, tab.entry_of_pair).view(-1, *tab.off_diagonal.shape)
     if mask is not None:

@@ -1,1 +1,1 @@
-"""D-Wave quantum processors: nothing here yet; the QPU backend is being built."""
+"""D-Wave quantum processors: nothing here yet."""

@@ -1,1 +1,1 @@
-"""Local samplers: nothing here yet; the simulated annealers are being built."""
+"""Local samplers: simulated annealing, and diabatic quantum annealing with its schedules."""

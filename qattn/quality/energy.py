@@ -50,13 +50,18 @@ def exact_distribution(h: Float[Tensor, " n"], J: Float[Tensor, "n n"]) -> Energ
         torch.ones(1, n, dtype=torch.bool),
     )
     log_weights = torch.cat([weights[0] for _, weights in enumeration.log_weights(one)])
-    return merged(-log_weights.numpy(), torch.softmax(log_weights, 0).numpy())
+    ascending = np.sort(-log_weights.numpy())
+    probabilities = np.exp(ascending[0] - ascending)
+    return _merged(ascending, probabilities / probabilities.sum())
 
 
-def merged(values: NDArray[np.float64], probabilities: NDArray[np.float64]) -> EnergyDistribution:
-    """Atoms in ascending order; neighbours are merged where there are too many."""
-    order = np.argsort(values)
-    values, probabilities = values[order], probabilities[order]
+def distribution_of(energies: NDArray[np.float64]) -> EnergyDistribution:
+    """Of equally likely reads with these energies."""
+    return _merged(np.sort(energies), np.full(len(energies), 1 / len(energies)))
+
+
+def _merged(values: NDArray[np.float64], probabilities: NDArray[np.float64]) -> EnergyDistribution:
+    """Neighbouring atoms merged where there are too many; `values` ascend."""
     if len(values) > ATOMS:
         cumulative = np.cumsum(probabilities)
         first = np.unique(

@@ -11,7 +11,7 @@ from qattn import exact
 from qattn.estimators import DEFAULT_ESTIMATOR, mean_spins_from
 from qattn.ising import IsingBatch
 from qattn.quality.apart import pieces, problems_apart
-from qattn.quality.energy import EnergyDistribution, exact_distribution, merged
+from qattn.quality.energy import EnergyDistribution, distribution_of, exact_distribution
 from qattn.samples import SpinSamples
 
 EXACT_SPINS = 20
@@ -168,14 +168,13 @@ def _long_run(apart: IsingBatch, g: Tensor, seed: int) -> Reference:
         ).tolist()
     )
     found = apart.energies(samples.spins)[:, 0].numpy()
-    each = torch.full((samples.num_reads,), 1 / samples.num_reads, dtype=torch.float64).numpy()
     of_h, of_J = gradients(samples, apart, g)
     return Reference(
         apart,
         False,
         samples.mean_spins(torch.float64)[:, 0],
         samples.pair_correlations(torch.float64)[:, 0],
-        tuple(merged(values, each) for values in found),
+        tuple(map(distribution_of, found)),
         g,
         of_h,
         of_J,

@@ -10,6 +10,13 @@ from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
 
+class SamplerStopped(RuntimeError):  # noqa: N818 - an end, not a mistake
+    """A backend cannot go on: training stops with a checkpoint.
+
+    ``str(error)`` is one line for people, which says why and what they can do.
+    """
+
+
 class Backend(ABC):
     r"""A sampler of Ising batches.
 

@@ -13,7 +13,7 @@ from qattn.hardware.working_graph import WorkingGraph
 def embedding():
     graph = WorkingGraph.perfect("zephyr", 2)
     found = find_clique_embedding(9, graph.to_networkx(), use_cache=False, seed=1)
-    chains = np.full((1, 9, 3), -1)
+    chains = np.full((1, 9, 3), -1, dtype=np.int32)
     for spin, chain in found.items():
         chains[0, spin, : len(chain)] = chain
     return Embedding(Packing(graph, chains))

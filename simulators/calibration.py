@@ -13,10 +13,10 @@ import torch
 
 from qattn.exact.layout import states
 from qattn.ising import IsingBatch
+from qattn.pseudolikelihood import fit_betas
 from qattn.simulators.annealer import SimulatedAnnealer
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.encoding import program
-from qattn.simulators.pseudolikelihood import fit_betas
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealerSettings
 
@@ -119,8 +119,8 @@ def calibrate(
         **options: Further arguments of the backend.
 
     Raises:
-        ValueError: No setting can sample, an argument has another value, or the problems do not
-            fix both betas.
+        ValueError: No setting can sample, an argument has another value, or the problems have
+            neither fields nor couplings.
     """
     points: list[CalibrationPoint] = []
     chosen: list[AnnealerSettings] = []
@@ -170,9 +170,10 @@ def _judge(
     theory = annealer.beta_h, annealer.beta_J
     present = torch.from_numpy(batch.num_active > 0).to(batch.h.device)
     divergence = annealer.divergence(batch)[present]
-    scale_h, scale_J = _fitted_scales(batch, annealer)
-    # scale times the target's β came out where it was divided by theory's betas.
-    fitted = scale_h * theory[0], scale_J * theory[1]
+    # scale times the target's β came out where it was divided by theory's betas, which stand
+    # where the problems have no fields or no couplings to fix the scale.
+    scales = (1.0 if math.isnan(scale) else scale for scale in _fitted_scales(batch, annealer))
+    fitted = theory[0] * next(scales), theory[1] * next(scales)
     refitted = settings.replaced(betas=fitted) if min(fitted) > 0 else settings
     again = _annealer(backend, refitted, options).divergence(batch)[present]
     better = refitted if float(again.mean()) < float(divergence.mean()) else settings
@@ -193,18 +194,19 @@ def _judge(
 
 
 def _fitted_scales(batch: IsingBatch, annealer: SimulatedAnnealer) -> tuple[float, float]:
-    """(β_h, β_J) of the output in units of the target's."""
+    """(β_h, β_J) of the output in units of the target's; nan for one that nothing fixes."""
     G, Q, n = batch.h.shape
     h, J = (x.detach() for x in batch.scaled())
     active = batch.active.expand(G, Q, n).reshape(G * Q, n)
     J = J.repeat_interleave(Q, 0) * active.unsqueeze(1) * active.unsqueeze(2)
-    return fit_betas(
+    found = fit_betas(
         h.reshape(G * Q, n),
         J,
         states(n, torch.float64, h.device),
         annealer.probabilities(batch).reshape(G * Q, -1),
         active,
     )
+    return found.beta_h, found.beta_J
 
 
 def _annealer(

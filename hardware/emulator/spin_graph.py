@@ -60,7 +60,7 @@ class SpinGraph:
         pairs = np.sort(new[self.ends], axis=1)
         key: IntArray = pairs[:, 0] * len(kept) + pairs[:, 1]
         edges, place = np.unique(key, return_inverse=True)
-        K: FloatArray = np.bincount(place, signed, minlength=len(edges))
+        K = np.asarray(np.bincount(place, signed, len(edges)), dtype=np.float64)
         ends = np.stack([edges // len(kept), edges % len(kept)], 1)
         real = (ends[:, 0] != ends[:, 1]) & (K != 0)
         return SpinGraph(

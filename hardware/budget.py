@@ -24,6 +24,9 @@ _SECONDS = {
     "h": 3600.0,
     "hour": 3600.0,
     "hours": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "days": 86400.0,
 }
 _TERM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµμ]*)\s*", re.ASCII)
 
@@ -63,8 +66,8 @@ def parse_duration(text: str | int | float) -> float:
 
 def format_duration(seconds: float) -> str:
     """A duration for people, to three digits: ``350 ms``, ``29.2 s``, ``12.5 min``, ``3.2 h``."""
-    for unit, size, least in (("h", 3600.0, 2.0), ("min", 60.0, 2.0), ("s", 1.0, 1.0)):
-        if seconds >= least * size:
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= (2 * size if size > 1 else 1):
             return f"{_three_digits(seconds / size)} {unit}"
     return f"{_three_digits(1e3 * seconds)} ms" if seconds else "0 s"
 

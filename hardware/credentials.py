@@ -143,8 +143,9 @@ def resolve(
     if "token" not in found:
         raise NoCredentialsError(
             f"No API token in the environment variable DWAVE_API_TOKEN, in "
-            f"{path or f'./{FILE_NAME} or {_user_file()}'}, or in Ocean's dwave.conf: copy "
-            f"credentials.example.toml to {FILE_NAME} and write your token there."
+            f"{path or f'./{FILE_NAME} or {_user_file()}'}, or in Ocean's dwave.conf: copy it "
+            f"from https://cloud.dwavesys.com/leap into {FILE_NAME}, as the line "
+            f'token = "..." under the line [dwave], and close the file with chmod 600.'
         )
     sources = {name: layer.source(name) for name, (_, layer) in found.items()}
     token = _token(found["token"][0], sources["token"])

@@ -1,5 +1,6 @@
 """What of the D-Wave set-up works, step by step, and the way out where it does not."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def diagnose(
         yield from _skipped(names[4:], "solver")
         return
     try:
-        yield check_fast_anneal(device)
+        yield check_fast_anneal(device, workload)
         check, packing = check_packing(device, workload, pack, packings)
         yield check
         check, calibrated = check_calibration(device, calibration, workload)
@@ -128,13 +129,17 @@ def check_credentials(
             warnings.simplefilter("always")
             found = resolve(file, **service)
     except (ValueError, OSError) as error:
-        return Check("credentials", "failed", str(error), "see credentials.example.toml"), None
-    values = {"token": "token", "endpoint": found.endpoint, "region": found.region}
-    values |= {"solver": found.solver}
+        advice = "credentials.example.toml shows what the file may hold"
+        return Check("credentials", "failed", str(error), advice), None
+    values = {"token": "token"}
+    for name in ("endpoint", "region", "solver"):
+        values[name] = f"{name} {getattr(found, name)}"
     if found.qpu_budget is not None:
         values["qpu_budget"] = f"budget {format_duration(found.qpu_budget)}"
     detail = ", ".join(
-        f"{value} from {found.sources[name]}" for name, value in values.items() if value is not None
+        f"{words} from {found.sources[name]}"
+        for name, words in values.items()
+        if name in found.sources
     )
     advice = "; ".join(str(warning.message) for warning in caught)
     return Check("credentials", "ok", detail, advice), found
@@ -167,9 +172,7 @@ def check_token(credentials: Credentials, reached: Reachability) -> Check:
     )
 
 
-def check_solver(
-    credentials: Credentials, reached: Reachability
-) -> tuple[Check, "Device | None"]:
+def check_solver(credentials: Credentials, reached: Reachability) -> tuple[Check, "Device | None"]:
     """Which solver the backend would use."""
     from qattn.hardware.device import connect
 
@@ -191,18 +194,22 @@ def check_solver(
     return Check("solver", "ok", detail), device
 
 
-def check_fast_anneal(device: "Device") -> Check:
+def check_fast_anneal(device: "Device", workload: "Workload") -> Check:
     """Whether the solver knows fast anneals, and of what length."""
+    name = "fast anneal"
     shortest, longest = device.annealing_time_range(fast=True)
-    if not device.supports_fast_anneal or shortest != shortest:
-        return Check(
-            "fast anneal",
-            "failed",
-            f"{device.name} has none",
-            "ask for a solver that has: solver = '{\"fast_anneal\": true}'; or "
-            "--field-encoding direct for standard anneals",
-        )
-    return Check("fast anneal", "ok", f"{shortest:g} ns to {format_duration(1e-9 * longest)}")
+    if device.supports_fast_anneal and not math.isnan(shortest):
+        return Check(name, "ok", f"{shortest:g} ns to {format_duration(1e-9 * longest)}")
+    detail = f"{device.name} has none"
+    if workload.field_encoding == "direct":
+        return Check(name, "skipped", f"{detail}, and standard anneals need none")
+    return Check(
+        name,
+        "failed",
+        detail,
+        "--solver '{\"fast_anneal\": true}' asks for a solver that has; --field-encoding direct "
+        "uses standard anneals",
+    )
 
 
 def check_packing(
@@ -254,30 +261,33 @@ def check_cost(
     budget: float | None,
 ) -> Check:
     """What a training step costs, and the whole run."""
-    from qattn.hardware.cost import step_cost
+    from qattn.hardware.cost import least_step_cost, step_cost
 
     name = "training step"
-    if packing is None:
-        return Check(name, "skipped", "needs a packing", "--pack makes it now")
     fast = workload.field_encoding != "direct"
     if annealing_time is None:
         annealing_time = device.annealing_time_range(fast)[0]
-    if annealing_time != annealing_time:
+    if math.isnan(annealing_time):
         return Check(name, "skipped", "the solver does not say how long its anneals are")
+    settings: dict[str, Any] = {
+        "annealing_time": annealing_time,
+        "most_reads": device.most_reads,
+    }
     try:
-        cost = step_cost(
-            workload,
-            packing,
-            device.access_time,
-            annealing_time=annealing_time,
-            most_reads=device.most_reads,
-        )
+        if packing is None:
+            qubits = len(device.graph.qubits)
+            cost = least_step_cost(workload, qubits, device.access_time, **settings)
+        else:
+            cost = step_cost(workload, packing, device.access_time, **settings)
     except SamplerStopped as error:
         return Check(name, "failed", str(error), "choose another solver")
+    except ValueError as error:
+        return Check(name, "failed", str(error), "a shorter --context")
+    about = "at least" if packing is None else "about"
     run = workload.steps * cost.access_time
     detail = (
-        f"{cost.problems} problems of up to {workload.num_spins} spins in {cost.jobs} jobs of "
-        f"{workload.num_reads} reads at {annealing_time:g} ns: about "
+        f"{cost.problems} problems of up to {workload.num_spins} spins in {about} {cost.jobs} "
+        f"jobs of {workload.num_reads} reads at {annealing_time:g} ns: {about} "
         f"{format_duration(cost.access_time)} of QPU access time, {format_duration(run)} for "
         f"{workload.steps} steps"
     )

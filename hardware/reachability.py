@@ -47,7 +47,10 @@ def reach(credentials: Credentials, timeout: float = TIMEOUT) -> Reachability:
             found = service.list_solvers(filter="none,+identity,+status,+avg_load")
         status = {each.identity.name: str(each.status) for each in found}
         answers = accepts = True
-    except (exceptions.ResourceAuthenticationError, exceptions.ResourceAccessForbiddenError) as error:
+    except (
+        exceptions.ResourceAuthenticationError,
+        exceptions.ResourceAccessForbiddenError,
+    ) as error:
         answers, reason = True, _reason(error, credentials.token)
     except Exception as error:  # whatever the network, the service or the client throws
         reason = _reason(error, credentials.token)

@@ -83,9 +83,7 @@ def doctor(
     failed = False
     for check in checks:
         colour = COLOURS[check.status]
-        console.print(
-            f"[{colour}]{check.status:<7}[/] {check.name:<14} {escape(check.detail)}"
-        )
+        console.print(f"[{colour}]{check.status:<7}[/] {check.name:<14} {escape(check.detail)}")
         if check.way_out:
             console.print(f"{'':<22} -> {escape(check.way_out)}")
         failed |= check.status == "failed"

@@ -29,28 +29,13 @@ from qattn.hardware.credentials import (
 from qattn.hardware.secret import MASK, Secret, install_log_filter, redact, scrubbed
 
 EXAMPLE = Path(__file__).parents[1] / "credentials.example.toml"
+pytestmark = pytest.mark.usefixtures("nobodys_machine")
 PLACES = ("arguments", "environment", "credentials.toml", "dwave.conf")
 
 
 @pytest.fixture
 def token():
     return f"TEST-{secrets.token_hex(20)}"
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
-    """A machine without anyone's credentials, in an empty folder."""
-    for variable in list(os.environ):
-        if variable.startswith("DWAVE_"):
-            monkeypatch.delenv(variable)
-    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    factory = logging.getLogRecordFactory()
-    yield
-    logging.setLogRecordFactory(factory)
 
 
 def write(path, text, mode=0o600):

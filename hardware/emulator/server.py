@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from qattn.hardware.emulator.account import account_writer
 from qattn.hardware.emulator.device import Device
 from qattn.hardware.emulator.faults import Fault, FaultQueue
 from qattn.hardware.emulator.http import PREFIX, Server
@@ -46,6 +47,9 @@ class EmulatedQPU:
         self.settings = replace(settings, token=None)
         device = Device(graph, settings.solver_name)
         self._service = Service(self.settings, device, JobQueue(), FaultQueue())
+        if settings.account is not None:
+            write = account_writer(settings.account, self.name, lambda: self.jobs)
+            self._service.queue.on_change = write
         self._server: Server | None = None
         self._threads: list[threading.Thread] = []
 
@@ -65,6 +69,7 @@ class EmulatedQPU:
         if self._server is None:
             return
         self._service.queue.close()
+        self._service.queue.on_change()
         self._server.close()
         for thread in self._threads:
             thread.join(timeout=10)

@@ -4,7 +4,7 @@ import secrets
 import threading
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class EmulatedQPU:
         self._server: Server | None = None
         self._threads: list[threading.Thread] = []
 
-    def start(self) -> Self:
+    def start(self) -> "EmulatedQPU":
         """Begin to serve; :meth:`stop` ends it for good."""
         if self._server is not None or self._service.queue.closed:
             raise RuntimeError("The emulated QPU was started already: make a new one.")
@@ -76,7 +76,7 @@ class EmulatedQPU:
         self._threads.clear()
         self._server = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "EmulatedQPU":
         return self.start()
 
     def __exit__(

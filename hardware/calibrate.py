@@ -142,9 +142,7 @@ def _measured(
     )
 
 
-def _first_betas(
-    session: Session, batch: IsingBatch, settings: QPUSettings
-) -> tuple[float, float]:
+def _first_betas(session: Session, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
     """Betas at which the strongest bias fills half of the device's range."""
     most_h, most_J = session.limits(batch, settings)
     h, J = batch.scaled()
@@ -175,9 +173,7 @@ def misfit(batch: IsingBatch, samples: SpinSamples, factors: tuple[float, float]
     fitted = IsingBatch(factors[0] * batch.h, factors[1] * batch.J, batch.lengths)
     active = batch.active.expand(batch.h.shape)
     pairs = (active[..., None] & active[..., None, :]).triu(1)
-    expected = torch.cat(
-        [exact.mean_spins(fitted)[active], exact.pair_correlations(fitted)[pairs]]
-    )
+    expected = torch.cat([exact.mean_spins(fitted)[active], exact.pair_correlations(fitted)[pairs]])
     found = torch.cat(
         [
             samples.mean_spins(torch.float64)[active],

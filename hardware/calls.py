@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from qattn.hardware.placement import Placement, place
 
 from qattn.backends.base import SamplerStopped
 from qattn.hardware.clique_slots import Packing
 from qattn.hardware.embedding import Embedding
 from qattn.hardware.journal import Arrays, CallRecord, JobRecord, Journal, request_digest
+from qattn.hardware.placement import Placement, place
 from qattn.hardware.program import of_problems, shares, target_spins
 from qattn.hardware.working_graph import WorkingGraph
 from qattn.ising import IsingBatch

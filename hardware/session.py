@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from qattn.hardware.ranges import DeviceRanges
 
 from qattn.backends.base import SamplerStopped
 from qattn.hardware.budget import QPUBudget
@@ -22,6 +21,7 @@ from qattn.hardware.embedding import EmbeddedProblem, Embedding
 from qattn.hardware.jobs import EmbeddedJob, JobRefused, JobRunner, Patience, SolverOffline
 from qattn.hardware.journal import CallRecord, JobRecord, Journal
 from qattn.hardware.program import Program, carrier_qubits, clip, program
+from qattn.hardware.ranges import DeviceRanges
 from qattn.hardware.settings import QPUSettings, SettingsChoice, SettledSettings
 from qattn.hardware.tracking import BetaTracker
 from qattn.ising import IsingBatch

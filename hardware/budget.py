@@ -162,6 +162,21 @@ class QPUBudget:
             self._open[reservation] = estimate
             return reservation
 
+    def adopt(self, estimate: float) -> "Reservation":
+        """Set time aside for a job that was submitted before, whatever the ceiling allows.
+
+        Args:
+            estimate: Its estimated QPU access time in seconds.
+
+        Raises:
+            ValueError: The estimate is negative or not finite.
+        """
+        _check_seconds("estimate", estimate)
+        with self._lock:
+            reservation = Reservation(self)
+            self._open[reservation] = estimate
+            return reservation
+
     def _settle(self, reservation: "Reservation", actual: float) -> None:
         _check_seconds("actual", actual)
         with self._lock:

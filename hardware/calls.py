@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Request:
     def of(cls, batch: IsingBatch, num_reads: int, seed: int) -> "Request":
         """The request for reads of any batch."""
         h, J = (x.detach().to("cpu", torch.float64) for x in batch.scaled())
-        return cls(IsingBatch(h, J, batch.lengths, validate=False), num_reads, seed)
+        return cls(IsingBatch(h, J, batch.lengths, validate=False), num_reads, seed % (1 << 63))
 
     @cached_property
     def digest(self) -> str:
@@ -150,9 +151,7 @@ def plan_jobs(
                 solver=solver,
                 graph_id=graph_id,
             )
-            pursued.append(
-                journal.add_job(record, JobPlan(placement, gauge, betas).to_arrays())
-            )
+            pursued.append(journal.add_job(record, JobPlan(placement, gauge, betas).to_arrays()))
     return pursued
 
 
@@ -213,6 +212,24 @@ def collected_reads(
         "chain_break_rate": float(broken[used].mean()) if used.any() else 0.0,
     }
     return SpinSamples(target_spins(spins, field_encoding, (G, Q)), info=info)
+
+
+def call_reads(
+    journal: Journal,
+    call: CallRecord,
+    request: Request,
+    embedding: Callable[[str], Embedding],
+) -> SpinSamples:
+    """The reads of an answered call, with all that the journal knows of it in ``info``."""
+    samples = collected_reads(journal, call, request, embedding, call.settings["field_encoding"])
+    account: dict[str, Any] = {
+        "backend": "dwave",
+        "num_jobs": len(call.jobs),
+        "qpu_access_seconds": sum(job.access_time for job in call.jobs),
+    }
+    return SpinSamples(
+        samples.spins, info=call.settings | call.details | account | dict(samples.info)
+    )
 
 
 def _starts(jobs: list[JobRecord]) -> dict[int, int]:

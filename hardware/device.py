@@ -5,9 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from qattn.hardware.packing import Packing, cached_packing
+
 from qattn.backends.base import SamplerStopped
 from qattn.hardware.credentials import Credentials
-from qattn.hardware.packing import Packing, cached_packing
 from qattn.hardware.sapi import ProblemService
 from qattn.hardware.secret import scrubbed
 from qattn.hardware.working_graph import WorkingGraph
@@ -22,15 +23,15 @@ class Device:
 
     Args:
         sampler: A connected ``dwave.system.DWaveSampler``.
+        solver: Its solver, or a newer definition of it.
 
     Raises:
         ValueError: Its working graph is neither Zephyr nor Pegasus.
     """
 
-    def __init__(self, sampler: Any) -> None:
-        self.sampler = sampler
-        self.solver = sampler.solver
-        self.properties: dict[str, Any] = dict(sampler.properties)
+    def __init__(self, sampler: Any, solver: Any) -> None:
+        self.sampler, self.solver = sampler, solver
+        self.properties: dict[str, Any] = dict(solver.properties)
         self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
         self.service = ProblemService(sampler.client.config)
 
@@ -47,13 +48,7 @@ class Device:
     @property
     def supports_fast_anneal(self) -> bool:
         """Whether it knows fast anneals."""
-        return "fast_anneal" in self.sampler.parameters
-
-    def annealing_time_range(self, fast: bool) -> tuple[float, float]:
-        """Shortest and longest anneal in ns; (nan, nan) if the solver does not say."""
-        name = "fast_anneal_time_range" if fast else "annealing_time_range"
-        shortest, longest = self.properties.get(name, (float("nan"), float("nan")))
-        return 1e3 * shortest, 1e3 * longest
+        return "fast_anneal" in self.solver.parameters
 
     @property
     def most_reads(self) -> int:
@@ -101,6 +96,21 @@ class Device:
             "emulated": self.emulated,
         }
 
+    def refreshed(self) -> "Device":
+        """The same solver as the service defines it now.
+
+        Raises:
+            SolverUnavailable: It is gone, or the service cannot be reached.
+        """
+        client = self.sampler.client
+        try:
+            solver = client.get_solver(name=self.name, refresh=True)
+        except Exception as error:
+            raise SolverUnavailable(
+                f"{self.name} cannot be found again: {type(error).__name__}."
+            ) from None
+        return Device(self.sampler, solver)
+
     def close(self) -> None:
         """Close all connections."""
         self.service.close()
@@ -132,7 +142,7 @@ def connect(credentials: Credentials, *, avoid: Collection[str] = ()) -> Device:
                 f"No other solver than {', '.join(sorted(avoid))} has the features asked for: "
                 f"ask for features instead of a name, or wait."
             )
-        return Device(sampler)
+        return Device(sampler, sampler.solver)
     except BaseException:
         sampler.close()
         raise

@@ -93,23 +93,21 @@ class JobRunner:
         journal: Journal,
         budget: QPUBudget,
         *,
-        max_in_flight: int = 4,
-        patience: Patience | None = None,
+        max_in_flight: int,
+        patience: Patience,
     ) -> None:
         self.device = device
         self.journal = journal
         self.budget = budget
         self.max_in_flight = max_in_flight
-        self.patience = patience or Patience()
+        self.patience = patience
         self._stopping = threading.Event()
         self._reservations: dict[str, Reservation] = {}
         for record in journal.jobs.values():
             if record.status in ("submitted", "accepted"):
                 self._reservations[record.name] = budget.adopt(record.estimate)
 
-    def run(
-        self, records: Iterable[JobRecord], embed: Callable[[JobRecord], EmbeddedJob]
-    ) -> None:
+    def run(self, records: Iterable[JobRecord], embed: Callable[[JobRecord], EmbeddedJob]) -> None:
         """Return when every one of these jobs has its answer in the journal.
 
         When one fails, those in flight are still brought home before its error is raised.
@@ -223,9 +221,13 @@ class JobRunner:
         """The state of a job, once it has come to an end."""
         deadline = time.monotonic() + self.patience.queued
         pause = 0.0
+
+        def ask() -> JobStatus:
+            left = max(0.0, deadline - time.monotonic())
+            return self.device.service.status(problem_id, min(self.patience.poll, left))
+
         while True:
-            wait_for = min(self.patience.poll, max(0.0, deadline - time.monotonic()))
-            status = self._asked(lambda: self.device.service.status(problem_id, wait_for), record)
+            status = self._asked(ask, record)
             if status.status not in ("PENDING", "IN_PROGRESS"):
                 return status
             if time.monotonic() >= deadline:

@@ -186,7 +186,7 @@ class Journal:
 
     def answered(self, job: str, answer: RawAnswer) -> None:
         """Record an answer; its reads are stored as bits."""
-        arrays = {"qubits": answer.qubits, "reads": np.packbits(answer.spins > 0, axis=1)}
+        arrays: Arrays = {"qubits": answer.qubits, "reads": np.packbits(answer.spins > 0, axis=1)}
         self._write_arrays(f"answers/{job}", arrays)
         self._add({"event": "answer", "job": job, "timing": answer.timing})
 
@@ -217,6 +217,12 @@ class Journal:
     def access_time(self) -> float:
         """QPU access time of all jobs in seconds; of unresolved ones the estimate."""
         return sum(record.access_time for record in self.jobs.values())
+
+    @property
+    def resolved_access_time(self) -> float:
+        """The part of it that is known: without jobs that were submitted and have no answer."""
+        open_ones = [job for job in self.jobs.values() if job.status in ("submitted", "accepted")]
+        return self.access_time - sum(job.estimate for job in open_ones)
 
     def close(self) -> None:
         """Let another process write to it."""

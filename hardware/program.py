@@ -16,8 +16,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
 from qattn.hardware.placement import Placement
+
 from qattn.ising import IsingBatch
 
 FIELD_ENCODINGS = ("ghost", "ancilla", "direct")
@@ -112,7 +112,8 @@ def target_spins(
     """Reads of the target's spins, shape (groups, queries, reads, n), from programmed ones."""
     if field_encoding != "direct":
         programmed = programmed[..., 1:] * programmed[..., :1]
-    return torch.from_numpy(programmed).unflatten(0, shape)
+    found: torch.Tensor = torch.from_numpy(programmed).unflatten(0, shape)
+    return found
 
 
 def clip(program: Program, most_h: float, most_J: float) -> Program:

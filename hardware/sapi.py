@@ -80,8 +80,12 @@ class ProblemService:
         self._opened: list[Any] = []
 
     def submit(
-        self, solver: Any, linear: dict[int, float], quadratic: dict[tuple[int, int], float],
-        params: dict[str, Any], label: str,
+        self,
+        solver: Any,
+        linear: dict[int, float],
+        quadratic: dict[tuple[int, int], float],
+        params: dict[str, Any],
+        label: str,
     ) -> str:
         """Send an Ising problem; returns its id.
 
@@ -158,9 +162,7 @@ class ProblemService:
         import orjson
 
         session = self._session()
-        session.set_accept(
-            media_type=RESPONSES[kind], accept_version="~=3.0", ask_version="3.0.0"
-        )
+        session.set_accept(media_type=RESPONSES[kind], accept_version="~=3.0", ask_version="3.0.0")
         try:
             response = getattr(session, method)(path, **kwargs)
             return orjson.loads(response.content)

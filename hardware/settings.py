@@ -1,17 +1,15 @@
-"""How a QPU is used as a sampler: the settings of an anneal, and the files that hold them."""
+"""How a QPU is used as a sampler: the settings of an anneal, and where its betas come from."""
 
-import json
 import math
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qattn.hardware.calibration_file import DeviceCalibration, load_device_calibration
 from qattn.hardware.program import FIELD_ENCODINGS
 
 OUT_OF_RANGE = ("error", "clip")
@@ -77,181 +75,127 @@ class QPUSettings:
 
 
 @dataclass(frozen=True)
-class DevicePoint:
-    r"""A device's inverse temperatures at one setting.
+class SettledSettings:
+    """Settings for a device, and where its betas come from.
 
     Attributes:
-        annealing_time: ns.
-        field_encoding: "ghost", "ancilla" or "direct".
-        chain_strength: In the device's units.
-        beta_h: Fitted β_h.
-        beta_J: Fitted β_J.
-        covariance: Their covariance matrix.
-        p_value: Of the hypothesis that one β serves both.
-        misfit: Root mean square deviation of ⟨s⟩ and ⟨s s⟩ from the Boltzmann distribution at the
-            fitted betas, over what independent reads would show: 1 for a perfect sampler.
-        chain_break_rate: Mean rate of broken chains.
-        theory: (β_h, β_J) of first-order theory, where a schedule was given.
+        settings: The settings.
+        covariance: Covariance of the betas, if it is known.
+        calibration: The calibration that gave them, if one did.
     """
 
-    annealing_time: float
-    field_encoding: str
-    chain_strength: float
-    beta_h: float
-    beta_J: float
-    covariance: tuple[tuple[float, float], tuple[float, float]]
-    p_value: float
-    misfit: float
-    chain_break_rate: float
-    theory: tuple[float, float] | None = None
-
-    @property
-    def standard_errors(self) -> tuple[float, float]:
-        """Of β_h and β_J."""
-        return math.sqrt(self.covariance[0][0]), math.sqrt(self.covariance[1][1])
-
-    def interval(self, level: float = 0.95) -> NDArray[np.float64]:
-        """Confidence intervals of β_h and β_J, shape (2, 2): rows are (low, high)."""
-        from scipy import stats
-
-        width = stats.norm.ppf((1 + level) / 2) * np.array(self.standard_errors)
-        centre = np.array([self.beta_h, self.beta_J])
-        return np.stack([centre - width, centre + width], 1)
+    settings: QPUSettings
+    covariance: NDArray[np.float64] | None = None
+    calibration: DeviceCalibration | None = None
 
 
-@dataclass(frozen=True)
-class DeviceCalibration:
-    """What ``qattn calibrate --sampler dwave`` found about a device.
+class SettingsChoice:
+    """What a user chose, before the device is known; see ``DWaveBackend`` for the arguments.
 
-    Attributes:
-        solver: Name of the solver.
-        graph_id: Its working graph.
-        emulated: Whether it was an emulator.
-        created: When, ISO 8601 in UTC.
-        points: The settings that were tried.
-        recommended: Index of the best one.
-        problems: What it was calibrated on, in words.
-        kind: Tells its files from those of simulated annealers.
+    Raises:
+        ValueError: An argument has another value, or nothing says what β is.
     """
 
-    solver: str
-    graph_id: str
-    emulated: bool
-    created: str
-    points: tuple[DevicePoint, ...]
-    recommended: int
-    problems: str = ""
-    kind: str = "qpu"
-
-    @property
-    def best(self) -> DevicePoint:
-        """The recommended setting."""
-        return self.points[self.recommended]
-
-    def age(self, now: datetime | None = None) -> float:
-        """Hours since it was made."""
-        now = now or datetime.now(UTC)
-        return (now - datetime.fromisoformat(self.created)).total_seconds() / 3600
-
-    def point(
+    def __init__(
         self,
+        *,
+        calibration: str | Path | None = None,
+        betas: tuple[float, float] | None = None,
+        schedule: str | Path | None = None,
         annealing_time: float | None = None,
         field_encoding: str | None = None,
         chain_strength: float | None = None,
-    ) -> DevicePoint:
-        """The recommended of the points with these settings.
-
-        Raises:
-            ValueError: There is none.
-        """
-        wanted = {
+        spin_reversal_transforms: int = 1,
+        out_of_range: str = "error",
+    ) -> None:
+        self.calibration, self.betas, self.schedule = calibration, betas, schedule
+        given: dict[str, Any] = {
             "annealing_time": annealing_time,
             "field_encoding": field_encoding,
             "chain_strength": chain_strength,
+            "betas": betas,
         }
-        wanted = {name: value for name, value in wanted.items() if value is not None}
-        fitting = [
-            point
-            for point in (self.best, *self.points)
-            if all(getattr(point, name) == value for name, value in wanted.items())
-        ]
-        if not fitting:
+        self.given = {name: value for name, value in given.items() if value is not None}
+        self.given |= {
+            "spin_reversal_transforms": spin_reversal_transforms,
+            "out_of_range": out_of_range,
+        }
+        QPUSettings(**({"annealing_time": 1.0} | self.given))  # the values, whatever the device
+        if betas is None and calibration is None and schedule is None:
             raise ValueError(
-                f"The calibration of {self.solver} has no point with "
-                f"{', '.join(f'{name} = {value}' for name, value in wanted.items())}: calibrate "
-                f"there, or drop the option."
+                "The device's inverse temperatures are not known: run `qattn calibrate --sampler "
+                "dwave` and pass its file as `calibration` (--calibration), or pass `betas`, or "
+                "the device's published `schedule`."
             )
-        return fitting[0] if fitting[0] is self.best else min(fitting, key=lambda p: p.misfit)
+        if calibration is None and annealing_time is None:
+            raise ValueError(
+                "Argument `annealing_time` must be given, in ns, where no `calibration` is."
+            )
 
-    def save(self, file: str | Path) -> None:
-        """Write a file that the backend takes as ``calibration``: JSON if so named, else TOML."""
-        import tomli_w
+    def settle(self, solver: str, properties: Mapping[str, Any]) -> SettledSettings:
+        """The settings for this device.
 
-        values = asdict(self)
-        for point in values["points"]:
-            if point["theory"] is None:
-                del point["theory"]
-        path = Path(file)
-        text = json.dumps(values, indent=2) if path.suffix == ".json" else tomli_w.dumps(values)
-        path.write_text(text, encoding="utf-8")
+        Raises:
+            FileNotFoundError: There is no such calibration or schedule.
+            ValueError: They are of another device, or do not hold what was chosen.
+        """
+        strongest = -float(properties.get("extended_j_range", properties["j_range"])[0])
+        values: dict[str, Any] = {"chain_strength": strongest} | self.given
+        covariance, calibration = None, None
+        if self.calibration is not None:
+            calibration = load_device_calibration(self.calibration, solver)
+            names = ("annealing_time", "field_encoding", "chain_strength")
+            point = calibration.point(**{name: self.given.get(name) for name in names})
+            values |= {name: getattr(point, name) for name in names}
+            values.setdefault("betas", (point.beta_h, point.beta_J))
+            covariance = np.array(point.covariance)
+        if self.betas is None and self.calibration is None:
+            values["betas"] = self._theory(values["annealing_time"])
+        settings = QPUSettings(**values)
+        _check_time(settings, solver, properties)
+        return SettledSettings(settings, None if self.betas else covariance, calibration)
+
+    def _theory(self, annealing_time: float) -> tuple[float, float]:
+        encoding = self.given.get("field_encoding", "ghost")
+        assert self.schedule is not None
+        return theory_betas(self.schedule, annealing_time, encoding)
 
 
-def load_device_calibration(file: str | Path, solver: str) -> DeviceCalibration:
-    """The calibration of a solver from a file, or the newest in a folder of such files.
+def theory_betas(
+    schedule: str | Path, annealing_time: float, field_encoding: str
+) -> tuple[float, float]:
+    """First-order theory's (β_h, β_J) for a published schedule, as the fields are encoded.
 
     Raises:
-        FileNotFoundError: There is no such file, or none of this solver in the folder.
-        ValueError: The file is not a calibration of a device, or of another one.
+        FileNotFoundError: There is no such file.
+        ValueError: The betas are not positive, so that the device cannot sample at this time.
     """
-    path = Path(file)
-    if path.is_dir():
-        found = [_read(each) for each in sorted(path.iterdir()) if _is_device_file(each)]
-        found = [each for each in found if each.solver == solver]
-        if not found:
-            raise FileNotFoundError(
-                f"The folder {path} has no calibration of {solver}: run "
-                f"`qattn calibrate --sampler dwave` on it."
-            )
-        return max(found, key=lambda each: each.created)
-    if not path.is_file():
-        raise FileNotFoundError(f"Argument `calibration` must be an existing file, but is {path}.")
-    calibration = _read(path)
-    if calibration.solver != solver:
+    from qattn.simulators.effective_beta import effective_betas
+    from qattn.simulators.schedules import get_schedule
+
+    sheet = "standard" if field_encoding == "direct" else "fast"
+    beta_h, beta_J = effective_betas(get_schedule(schedule, annealing_time, sheet=sheet))
+    betas = (beta_J, beta_J) if field_encoding == "ghost" else (beta_h, beta_J)
+    if min(betas) <= 0:
         raise ValueError(
-            f"{path} is a calibration of {calibration.solver}, but the solver is {solver}: run "
-            f"`qattn calibrate --sampler dwave` on it."
+            f"Argument `annealing_time` must be a time at which the schedule's effective inverse "
+            f"temperatures are positive, but at {annealing_time:g} ns they are {betas}."
         )
-    return calibration
+    return betas
 
 
-def _values(path: Path) -> Mapping[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    return dict(values)
-
-
-def _is_device_file(path: Path) -> bool:
-    try:
-        return path.suffix in (".toml", ".json") and _values(path).get("kind") == "qpu"
-    except (ValueError, OSError):
-        return False
-
-
-def _read(path: Path) -> DeviceCalibration:
-    try:
-        values = dict(_values(path))
-        if values.get("kind") != "qpu":
-            raise ValueError("it is not one of a QPU")
-        points = tuple(
-            replace(
-                DevicePoint(**point),
-                covariance=tuple(map(tuple, point["covariance"])),
-                theory=tuple(point["theory"]) if point.get("theory") else None,
-            )
-            for point in values.pop("points")
-        )
-        return DeviceCalibration(points=points, **values)
-    except (ValueError, KeyError, TypeError) as error:
+def _check_time(settings: QPUSettings, solver: str, properties: Mapping[str, Any]) -> None:
+    name = "fast_anneal_time_range" if settings.fast else "annealing_time_range"
+    if name not in properties:
+        kind = "fast" if settings.fast else "standard"
         raise ValueError(
-            f"{path} must be a calibration that `qattn calibrate --sampler dwave` wrote: {error}"
-        ) from None
+            f"{solver} does not offer {kind} anneals: choose another solver"
+            + (', or field_encoding="direct".' if settings.fast else ".")
+        )
+    shortest, longest = (1e3 * time for time in properties[name])
+    if not shortest * (1 - 1e-9) <= settings.annealing_time <= longest * (1 + 1e-9):
+        raise ValueError(
+            f"Argument `annealing_time` must be between {shortest:g} and {longest:g} ns on "
+            f"{solver} with field_encoding={settings.field_encoding!r}, "
+            f"but is {settings.annealing_time:g}."
+        )

@@ -37,6 +37,7 @@ class BetaTracker:
     ) -> None:
         scale = np.array(betas)
         relative = 1e-4 * np.eye(2) if covariance is None else covariance / np.outer(scale, scale)
+        self._betas = betas
         self._x: NDArray[np.float64] = np.log(scale)
         self._P: NDArray[np.float64] = np.array(relative)
         self.drift = drift
@@ -44,8 +45,7 @@ class BetaTracker:
     @property
     def betas(self) -> tuple[float, float]:
         """The present estimate (β_h, β_J)."""
-        beta_h, beta_J = np.exp(self._x).tolist()
-        return beta_h, beta_J
+        return self._betas
 
     @property
     def standard_errors(self) -> tuple[float, float]:
@@ -72,12 +72,16 @@ class BetaTracker:
         self._x = self._x + gain @ (z - self._x[seen])
         P = self._P - gain @ self._P[seen]
         self._P = (P + P.T) / 2
+        beta_h, beta_J = np.exp(self._x).tolist()
+        self._betas = beta_h, beta_J
 
     def state_dict(self) -> dict[str, list[float]]:
         """Plain numbers for a checkpoint."""
-        return {"x": self._x.tolist(), "P": self._P.ravel().tolist()}
+        return {"betas": list(self._betas), "P": self._P.ravel().tolist()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
         """Go on from :meth:`state_dict`."""
-        self._x = np.array(state["x"])
+        beta_h, beta_J = state["betas"]
+        self._betas = beta_h, beta_J
+        self._x = np.log(state["betas"])
         self._P = np.array(state["P"]).reshape(2, 2)

@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -93,9 +93,16 @@ class Job:
 
 
 class JobQueue:
-    """All jobs, in the order of acceptance; one runs at a time."""
+    """All jobs, in the order of acceptance; one runs at a time.
+
+    Attributes:
+        on_change: Called without any lock, in the thread that made the change, whenever the
+            account has changed.
+        closed: Whether the queue was closed; then no job starts any more.
+    """
 
     def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._waiting: list[Job] = []
@@ -115,7 +122,8 @@ class JobQueue:
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._changed.notify_all()
-            return job
+        self.on_change()
+        return job
 
     def start_next(self) -> Job | None:
         """Wait for a job that is due and mark it IN_PROGRESS; None when the queue is closed."""
@@ -134,6 +142,10 @@ class JobQueue:
 
     def finish(self, job: Job, status: str, **changes: Any) -> None:
         """Bring a job into a terminal state."""
+        self._end(job, status, changes)
+        self.on_change()
+
+    def _end(self, job: Job, status: str, changes: Mapping[str, Any]) -> None:
         with self._changed:
             for name, value in changes.items():
                 setattr(job, name, value)
@@ -147,13 +159,15 @@ class JobQueue:
             for job in jobs:
                 if job is not None and job.status == "PENDING":
                     self._waiting.remove(job)
-                    self.finish(job, "CANCELLED")
-            return jobs
+                    self._end(job, "CANCELLED", {})
+        self.on_change()
+        return jobs
 
     def answered(self, job: Job) -> None:
         """Count an answer that was sent in full."""
         with self._changed:
             job.times_answered += 1
+        self.on_change()
 
     def get(self, ids: Iterable[str]) -> list[Job | None]:
         """The jobs with these ids; None for an unknown id."""

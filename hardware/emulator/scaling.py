@@ -60,7 +60,7 @@ def _total_couplings(program: Program, device: Device) -> tuple[FloatArray, Sequ
         limit, what = "per_qubit_coupling_range", "Total coupling of a qubit"
     used = groups[program.couplers]
     totals = sum(np.bincount(side, program.J, slots) for side in used.T)
-    return np.asarray(totals), device.properties[limit], what
+    return np.asarray(totals, dtype=np.float64), device.properties[limit], what
 
 
 def _extremes(values: FloatArray) -> tuple[float, float]:

@@ -4,10 +4,11 @@ import secrets
 import threading
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from qattn.hardware.emulator.account import account_writer
 from qattn.hardware.emulator.device import Device
 from qattn.hardware.emulator.faults import Fault, FaultQueue
 from qattn.hardware.emulator.http import PREFIX, Server
@@ -46,10 +47,13 @@ class EmulatedQPU:
         self.settings = replace(settings, token=None)
         device = Device(graph, settings.solver_name)
         self._service = Service(self.settings, device, JobQueue(), FaultQueue())
+        if settings.account is not None:
+            write = account_writer(settings.account, self.name, lambda: self.jobs)
+            self._service.queue.on_change = write
         self._server: Server | None = None
         self._threads: list[threading.Thread] = []
 
-    def start(self) -> Self:
+    def start(self) -> "EmulatedQPU":
         """Begin to serve; :meth:`stop` ends it for good."""
         if self._server is not None or self._service.queue.closed:
             raise RuntimeError("The emulated QPU was started already: make a new one.")
@@ -65,13 +69,14 @@ class EmulatedQPU:
         if self._server is None:
             return
         self._service.queue.close()
+        self._service.queue.on_change()
         self._server.close()
         for thread in self._threads:
             thread.join(timeout=10)
         self._threads.clear()
         self._server = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "EmulatedQPU":
         return self.start()
 
     def __exit__(

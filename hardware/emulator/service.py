@@ -134,7 +134,9 @@ class Service:
             return self.queue.finish(job, "FAILED", error_message=str(error))
         except Exception as error:
             log.exception("job %s", job.id)
-            return self.queue.finish(job, "FAILED", error_message=f"Emulator error: {error}")
+            return self.queue.finish(
+                job, "FAILED", error_message=f"Emulator error: {type(error).__name__}"
+            )
         answer, num_qubits, access_time = found
         return self.queue.finish(
             job, "COMPLETED", answer=answer, num_qubits=num_qubits, access_time_us=access_time

@@ -40,6 +40,7 @@ class EmulatorSettings:
         token: What clients must send as X-Auth-Token; None draws one at random.
         port: TCP port on 127.0.0.1; 0 takes a free one.
         max_wait: Longest time in seconds that a poll is held open.
+        account: File for the account of jobs as JSON, rewritten at every change; None for none.
 
     Raises:
         ValueError: A value is out of range.
@@ -65,6 +66,7 @@ class EmulatorSettings:
     token: str | None = field(default=None, repr=False)
     port: int = 0
     max_wait: float = 30.0
+    account: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("beta_h", "beta_J", "h_noise", "J_noise", "flux_offset", "max_wait"):

@@ -225,7 +225,7 @@ def call_reads(
     account: dict[str, Any] = {
         "backend": "dwave",
         "num_jobs": len(call.jobs),
-        "qpu_access_seconds": sum(job.access_time for job in call.jobs),
+        "qpu_access_seconds": sum((job.access_time for job in call.jobs), 0.0),
     }
     return SpinSamples(
         samples.spins, info=call.settings | call.details | account | dict(samples.info)
@@ -235,8 +235,7 @@ def call_reads(
 def _starts(jobs: list[JobRecord]) -> dict[int, int]:
     """Where the reads of each part begin."""
     reads = {job.part: job.num_reads for job in jobs}
-    parts = sorted(reads)
-    return dict(zip(parts, np.cumsum([0, *(reads[part] for part in parts[:-1])]), strict=True))
+    return {part: sum(reads[before] for before in range(part)) for part in reads}
 
 
 def packing_digest(packing: Packing) -> str:

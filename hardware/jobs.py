@@ -262,9 +262,8 @@ class JobRunner:
         patience = self.patience
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((Unclear, Busy)),
-            wait=tenacity.wait_exponential_jitter(
-                patience.first_wait, patience.longest_wait, jitter=patience.first_wait
-            ),
+            wait=tenacity.wait_exponential(patience.first_wait, patience.longest_wait)
+            + tenacity.wait_random(0, patience.first_wait),
             stop=tenacity.stop_after_delay(patience.failing),
             sleep=self._pause,
             before_sleep=_log_failure,

@@ -216,13 +216,13 @@ class Journal:
     @property
     def access_time(self) -> float:
         """QPU access time of all jobs in seconds; of unresolved ones the estimate."""
-        return sum(record.access_time for record in self.jobs.values())
+        return sum((record.access_time for record in self.jobs.values()), 0.0)
 
     @property
     def resolved_access_time(self) -> float:
         """The part of it that is known: without jobs that were submitted and have no answer."""
-        open_ones = [job for job in self.jobs.values() if job.status in ("submitted", "accepted")]
-        return self.access_time - sum(job.estimate for job in open_ones)
+        known = [job for job in self.jobs.values() if job.status not in ("submitted", "accepted")]
+        return sum((job.access_time for job in known), 0.0)
 
     def close(self) -> None:
         """Let another process write to it."""

@@ -197,7 +197,7 @@ def check_solver(credentials: Credentials, reached: Reachability) -> tuple[Check
 def check_fast_anneal(device: "Device", workload: "Workload") -> Check:
     """Whether the solver knows fast anneals, and of what length."""
     name = "fast anneal"
-    shortest, longest = device.annealing_time_range(fast=True)
+    shortest, longest = _annealing_times(device, fast=True)
     if device.supports_fast_anneal and not math.isnan(shortest):
         return Check(name, "ok", f"{shortest:g} ns to {format_duration(1e-9 * longest)}")
     detail = f"{device.name} has none"
@@ -210,6 +210,13 @@ def check_fast_anneal(device: "Device", workload: "Workload") -> Check:
         "--solver '{\"fast_anneal\": true}' asks for a solver that has; --field-encoding direct "
         "uses standard anneals",
     )
+
+
+def _annealing_times(device: "Device", fast: bool) -> tuple[float, float]:
+    """Shortest and longest anneal in ns; nan where the solver does not say."""
+    name = "fast_anneal_time_range" if fast else "annealing_time_range"
+    shortest, longest = device.properties.get(name, (math.nan, math.nan))
+    return 1e3 * shortest, 1e3 * longest
 
 
 def check_packing(
@@ -233,7 +240,7 @@ def check_calibration(
     device: "Device", file: Path | None, workload: "Workload"
 ) -> tuple[Check, float | None]:
     """How old the calibration is, and its annealing time in ns."""
-    from qattn.hardware.settings import load_device_calibration
+    from qattn.hardware.calibration_file import load_device_calibration
 
     advice = "qattn calibrate --sampler dwave"
     if file is None:
@@ -266,7 +273,7 @@ def check_cost(
     name = "training step"
     fast = workload.field_encoding != "direct"
     if annealing_time is None:
-        annealing_time = device.annealing_time_range(fast)[0]
+        annealing_time = _annealing_times(device, fast)[0]
     if math.isnan(annealing_time):
         return Check(name, "skipped", "the solver does not say how long its anneals are")
     settings: dict[str, Any] = {

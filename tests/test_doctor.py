@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from qattn.cli_doctor import doctor
 from qattn.hardware import doctor as steps
 from qattn.hardware.budget import format_duration
+from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
 from qattn.hardware.clique_slots import Packing
 from qattn.hardware.cost import Workload, least_step_cost, step_cost
 from qattn.hardware.doctor import diagnose
 from qattn.hardware.emulator import EmulatedQPU
-from qattn.hardware.settings import DeviceCalibration, DevicePoint
 from qattn.hardware.working_graph import WorkingGraph
 
 pytestmark = pytest.mark.usefixtures("nobodys_machine")
@@ -253,7 +253,7 @@ def test_problems_too_large(qpu):
 
 
 def calibration(qpu, **changes):
-    point = DevicePoint(7.0, "ghost", 2.0, 9.5, 11.25, ((0.01, 0.0), (0.0, 0.01)), 0.3, 1.0, 0.0)
+    point = DevicePoint(7.0, "ghost", 2.0, 9.5, 11.25, ((0.01, 0.0), (0.0, 0.01)), 0.3, 1.0, 0.0, 9)
     values = {
         "solver": qpu.name,
         "graph_id": qpu.graph_id,

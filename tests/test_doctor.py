@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from qattn.cli_doctor import doctor
-from qattn.hardware import doctor as steps
+from qattn.hardware import setup_checks
 from qattn.hardware.budget import format_duration
 from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
 from qattn.hardware.clique_slots import Packing
@@ -130,7 +130,7 @@ def test_cost_and_budget(qpu):
 
 @pytest.mark.usefixtures("nothing_leaks")
 def test_package_missing(qpu, monkeypatch):
-    monkeypatch.setattr(steps, "PACKAGES", ("dwave-system", "no-such-package"))
+    monkeypatch.setattr(setup_checks, "PACKAGES", ("dwave-system", "no-such-package"))
     check = fails_at(checks(), "packages")
     assert check.detail == "no-such-package not installed"
     assert check.way_out == "pip install dwave-ocean-sdk"

@@ -4,7 +4,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -182,10 +182,12 @@ def _read(path: Path) -> DeviceCalibration:
         if values.get("kind") != "qpu":
             raise ValueError("it is not one of a QPU")
         points = tuple(
-            replace(
-                DevicePoint(**point),
-                covariance=_matrix(point["covariance"]),
-                theory=tuple(point["theory"]) if point.get("theory") else None,
+            DevicePoint(
+                **point
+                | {
+                    "covariance": _matrix(point["covariance"]),
+                    "theory": tuple(point["theory"]) if point.get("theory") else None,
+                }
             )
             for point in values.pop("points")
         )

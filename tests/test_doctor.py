@@ -12,13 +12,13 @@ import typer
 from typer.testing import CliRunner
 
 from qattn.cli_doctor import doctor
-from qattn.hardware import doctor as steps
+from qattn.hardware import setup_checks
 from qattn.hardware.budget import format_duration
+from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
 from qattn.hardware.clique_slots import Packing
 from qattn.hardware.cost import Workload, least_step_cost, step_cost
 from qattn.hardware.doctor import diagnose
 from qattn.hardware.emulator import EmulatedQPU
-from qattn.hardware.settings import DeviceCalibration, DevicePoint
 from qattn.hardware.working_graph import WorkingGraph
 
 pytestmark = pytest.mark.usefixtures("nobodys_machine")
@@ -130,7 +130,7 @@ def test_cost_and_budget(qpu):
 
 @pytest.mark.usefixtures("nothing_leaks")
 def test_package_missing(qpu, monkeypatch):
-    monkeypatch.setattr(steps, "PACKAGES", ("dwave-system", "no-such-package"))
+    monkeypatch.setattr(setup_checks, "PACKAGES", ("dwave-system", "no-such-package"))
     check = fails_at(checks(), "packages")
     assert check.detail == "no-such-package not installed"
     assert check.way_out == "pip install dwave-ocean-sdk"
@@ -253,7 +253,7 @@ def test_problems_too_large(qpu):
 
 
 def calibration(qpu, **changes):
-    point = DevicePoint(7.0, "ghost", 2.0, 9.5, 11.25, ((0.01, 0.0), (0.0, 0.01)), 0.3, 1.0, 0.0)
+    point = DevicePoint(7.0, "ghost", 2.0, 9.5, 11.25, ((0.01, 0.0), (0.0, 0.01)), 0.3, 1.0, 0.0, 9)
     values = {
         "solver": qpu.name,
         "graph_id": qpu.graph_id,

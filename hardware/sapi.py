@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qattn.hardware.secret import Secret, redact, scrubbed
+
 RESPONSES = {
     "list": "application/vnd.dwave.sapi.problems+json",
     "one": "application/vnd.dwave.sapi.problem+json",
@@ -76,6 +78,7 @@ class ProblemService:
 
     def __init__(self, config: Any) -> None:
         self._config = config
+        self._token = Secret(config.token)
         self._of_thread = threading.local()  # a session serves one thread
         self._opened: list[Any] = []
 
@@ -108,7 +111,8 @@ class ProblemService:
         (item,) = self._items("post", "", data=body, headers=headers)
         if "error_msg" in item:
             code = item.get("error_code")
-            raise (Busy if code == 429 else Refused)(f"{item['error_msg']} ({code})")
+            text = redact(f"{item['error_msg']} ({code})", self._token)
+            raise (Busy if code == 429 else Refused)(text)
         return _status(item).problem_id
 
     def find(self, label: str) -> JobStatus | None:
@@ -167,7 +171,19 @@ class ProblemService:
             response = getattr(session, method)(path, **kwargs)
             return orjson.loads(response.content)
         except Exception as error:
-            raise _classified(error) from None
+            raise self._classified(error) from None
+
+    def _classified(self, error: Exception) -> ServiceError:
+        """What a failure of Ocean's client means."""
+        from dwave.cloud.api import exceptions as api
+
+        text = scrubbed(error, self._token)[:300]
+        if isinstance(error, api.ResourceLimitsExceededError):
+            return Busy(text)
+        code = getattr(error, "error_code", None)
+        if isinstance(code, int) and 400 <= code < 500:
+            return Refused(text)
+        return Unclear(text)
 
     def _session(self) -> Any:
         from dwave.cloud.api import Problems
@@ -178,29 +194,6 @@ class ProblemService:
             self._of_thread.problems = problems
             self._opened.append(problems)
         return problems.session
-
-
-def _classified(error: Exception) -> ServiceError:
-    """What a failure of Ocean's client means; the message names no header."""
-    from dwave.cloud.api import exceptions as api
-
-    text = f"{type(error).__name__}: {_brief(error)}"
-    if isinstance(error, api.ResourceLimitsExceededError):
-        return Busy(text)
-    if isinstance(error, (api.ResourceAuthenticationError, api.ResourceAccessForbiddenError)):
-        return Refused(f"the service rejected the token ({_brief(error)})")
-    refusals = (api.ResourceBadRequestError, api.ResourceNotFoundError, api.ResourceConflictError)
-    if isinstance(error, refusals):
-        return Refused(text)
-    code = getattr(error, "error_code", None)
-    if isinstance(code, int) and 400 <= code < 500:
-        return Refused(text)
-    return Unclear(text)
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).split("\n")
-    return lines[0][:200]
 
 
 def _status(item: dict[str, Any]) -> JobStatus:

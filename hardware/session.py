@@ -77,7 +77,7 @@ def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
     reads = min(spins.shape[1], TRACKED_READS)
     step = max(1, len(h) * reads * n // TRACKED_SPINS)
     chosen = slice(None, None, step)
-    spins = spins[chosen, :reads]
+    spins = spins[chosen, :reads].double()
     weights = torch.ones(spins.shape[:2], dtype=torch.float64)
     clusters = "problems" if len(spins) >= 20 else "reads"
     return fit_betas(h[chosen], J[chosen], spins, weights, active[chosen], clusters=clusters)

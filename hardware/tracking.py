@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from qattn.pseudolikelihood import BetaFit
 
-DRIFT = 2e-3
+DRIFT = 5e-3
 """Standard deviation by which log β is expected to wander from one call to the next."""
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from qattn._version import __version__
 from qattn.cli_calibrate import calibrate
+from qattn.cli_doctor import doctor
 from qattn.cli_emulate import emulate_qpu
 
 app = typer.Typer(
@@ -170,4 +171,5 @@ def _train_signature() -> inspect.Signature:
 train.__signature__ = _train_signature()  # type: ignore[attr-defined]
 app.command()(train)
 app.command()(calibrate)
+app.command()(doctor)
 app.command()(emulate_qpu)

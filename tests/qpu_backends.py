@@ -5,9 +5,7 @@ import itertools
 from qattn.hardware.dwave import DWaveBackend
 from qattn.hardware.jobs import Patience
 
-HASTE = Patience(
-    first_wait=0.02, longest_wait=0.1, failing=3.0, unseen=0.2, queued=20.0, poll=1.0
-)
+HASTE = Patience(first_wait=0.02, longest_wait=0.1, failing=3.0, unseen=0.2, queued=20.0, poll=1.0)
 """Patience for a service at the other end of a loop."""
 
 _numbers = itertools.count()

@@ -181,9 +181,13 @@ class TestBudget:
     def test_never_exceeded_by_the_emulators_account(self, folder, batch):
         with EmulatedQPU(shape=(3, 4), timing_spread=0.04) as qpu:
             backend = backend_of(qpu, folder, qpu_budget="0.4s")
-            with pytest.raises(BudgetExceeded, match=r"0\.4|400 ms"):
+
+            def sample_for_ever():
                 for seed in range(1000):
                     backend.sample(batch, num_reads=20, seed=seed)
+
+            with pytest.raises(BudgetExceeded, match="400 ms"):
+                sample_for_ever()
             spent = backend.metrics()["qpu_seconds"]
             assert backend.metrics()["qpu_seconds_left"] >= 0
             backend.close()

@@ -301,7 +301,9 @@ def test_simulated_anneal_of_chains_and_a_pinned_qubit():
         spins = dict(zip(answer.variables, answer.record.sample.T, strict=True))
         too_large = dict.fromkeys(sampler.edgelist[:60], 0.1)
         with pytest.raises(Exception, match="simulates anneals of up to 12 connected spins"):
-            sampler.sample_ising({}, too_large, auto_scale=False).resolve()
+            sampler.sample_ising({}, too_large, fast_anneal=True, annealing_time=0.005).resolve()
+        with pytest.raises(Exception, match="anneals of up to 200 ns, but the job asks for 20000"):
+            sampler.sample_ising({}, J, fast_anneal=True).resolve()
     assert (spins[pin] == 1).all()
     assert (spins[a] == spins[b]).all()
     found = np.stack([spins[d], spins[c], spins[a]], 1)  # bit 0 of a state is the last column

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from emulated import clique, pairs, sampler_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qattn import IsingBatch
 from qattn.hardware.emulator import EmulatedQPU, EmulatorSettings
@@ -66,6 +68,24 @@ def test_contraction_leaves_the_distribution():
     spins = boltzmann_reads(a, ends, K, 40000, np.random.default_rng(3))
     _, probabilities = exact_distribution(a, ends, K)
     assert sigmas_off(spins, probabilities) < SIGMAS
+
+
+@given(seed=st.integers(0, 10**6), strong=st.integers(0, 6))
+@settings(max_examples=60, deadline=None)
+def test_contraction_keeps_differences_of_log_weights(seed, strong):
+    """States of the contracted graph, expanded, differ by what the contracted weights say."""
+    rng = np.random.default_rng(seed)
+    a, ends, K = random_problem(9, seed)
+    K[rng.choice(len(K), strong, replace=False)] *= 100
+    a[rng.choice(9, strong // 3, replace=False)] *= 100
+    graph = SpinGraph.build(a, ends, K).without_followers()
+    spins = rng.choice([-1, 1], (2, graph.num_spins + 1))
+    spins[:, -1] = 1
+    expanded = spins[:, graph.vertex[:-1]] * graph.sign[:-1]
+    whole = expanded @ a + (expanded[:, ends[:, 0]] * expanded[:, ends[:, 1]]) @ K
+    u, v = graph.ends.T
+    contracted = (spins[:, u] * spins[:, v]) @ graph.K
+    assert whole[0] - whole[1] == pytest.approx(contracted[0] - contracted[1], abs=1e-9)
 
 
 def test_a_spin_is_contracted_only_beyond_the_margin():
@@ -158,7 +178,7 @@ def test_qubo_conversion_energies_and_histogram():
 @pytest.fixture(scope="module")
 def noisy_qpus():
     """Isolated qubits under each kind of error."""
-    settings = {
+    kinds = {
         "clean": {},
         "noise": {"h_noise": 0.4},
         "offset": {"flux_offset": 0.4},
@@ -166,7 +186,7 @@ def noisy_qpus():
         "drift": {"drift": 1000.0},
     }
     running = {}
-    for name, changes in settings.items():
+    for name, changes in kinds.items():
         running[name] = EmulatedQPU(beta_h=2.0, beta_J=2.0, seed=5, **changes).start()
     yield running
     for qpu in running.values():

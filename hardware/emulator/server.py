@@ -131,7 +131,7 @@ class EmulatedQPU:
     @property
     def access_time_us(self) -> float:
         """QPU access time of all jobs that ran, in µs."""
-        return sum(job.access_time_us for job in self.jobs)
+        return sum((job.access_time_us for job in self.jobs), 0.0)
 
     @property
     def online(self) -> bool:

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from qattn._version import __version__
 from qattn.cli_calibrate import calibrate
+from qattn.cli_doctor import doctor
+from qattn.cli_emulate import emulate_qpu
 
 app = typer.Typer(
     add_completion=False,
@@ -29,13 +31,15 @@ def main() -> None:
 
     Set QATTN_TRACEBACK=1 to see where it came from.
     """
+    from qattn.backends import SamplerStopped
     from qattn.training import Interrupted
 
     try:
         app()
     except Interrupted as stopped:
-        sys.exit(_line(str(stopped), 130))
+        sys.exit(_line(str(stopped), 130 if stopped.__cause__ is None else 1))
     except (
+        SamplerStopped,
         ValueError,
         TypeError,
         OSError,
@@ -118,13 +122,16 @@ def _is_flag(ctx: typer.Context, name: str) -> bool:
 
 
 def _resumed(config: Any, given: dict[str, Any], folder: Path) -> Any:
-    """The run's settings, with more steps if asked for; anything else must stay as it was."""
+    """The run's settings with what may change; what is computed must stay as it was."""
+    may_change = [f.name for f in dataclasses.fields(config) if f.metadata["may_change"]]
     for name, value in given.items():
         old = getattr(config, name)
-        if value != old and not (name == "steps" and value > old):
+        grows = name == "steps" and value > old
+        if value != old and name not in may_change and not grows:
             raise ValueError(
                 f"Cannot resume {folder} with {name} = {value}: it was started with "
-                f"{name} = {old}. Only --steps may grow; for other settings start a new run."
+                f"{name} = {old}. Only --steps may grow, and how a QPU is reached may change "
+                f"({', '.join(may_change)}); for other settings start a new run."
             )
     return dataclasses.replace(config, **given)
 
@@ -164,3 +171,5 @@ def _train_signature() -> inspect.Signature:
 train.__signature__ = _train_signature()  # type: ignore[attr-defined]
 app.command()(train)
 app.command()(calibrate)
+app.command()(doctor)
+app.command()(emulate_qpu)

@@ -1,4 +1,4 @@
-"""``qattn calibrate``: which schedule, annealing time and field encoding samples best."""
+"""``qattn calibrate``: at what settings, and at what β, does an annealer sample best."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,7 @@ ANNEALERS = ("diabatic", "qutip")
 
 
 def calibrate(
-    sampler: Annotated[str, typer.Option(help="Annealer: diabatic, qutip.")] = "diabatic",
+    sampler: Annotated[str, typer.Option(help="Annealer: diabatic, qutip, dwave.")] = "diabatic",
     run: Annotated[
         Path | None, typer.Option(help="Problems from the queries of the run in this folder.")
     ] = None,
@@ -28,31 +28,53 @@ def calibrate(
     coupling_sd: Annotated[float, typer.Option(help="Spread of synthetic couplings.")] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
     schedule: Annotated[
-        list[str] | None, typer.Option(help="Name or file; may be repeated (default: linear).")
+        list[str] | None,
+        typer.Option(help="Name or file; may be repeated (default: linear). dwave: one file."),
     ] = None,
     sheet: Annotated[str, typer.Option(help="Sheet of a schedule file: fast, standard.")] = "fast",
     annealing_time: Annotated[
         list[float] | None, typer.Option(help="Duration in ns; may be repeated.")
     ] = None,
     field_encoding: Annotated[
-        list[str] | None, typer.Option(help="direct or ghost; may be repeated (default: both).")
+        list[str] | None,
+        typer.Option(help="direct, ghost, ancilla (dwave only); may be repeated."),
+    ] = None,
+    chain_strength: Annotated[
+        list[float] | None,
+        typer.Option(help="dwave: coupling within chains; may be repeated (default: strongest)."),
+    ] = None,
+    num_reads: Annotated[int, typer.Option(help="dwave: reads per problem and round.")] = 100,
+    solver: Annotated[
+        str | None, typer.Option(help="dwave: a solver's name, or features as JSON text.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="dwave: URL of the solver API.")] = None,
+    region: Annotated[str | None, typer.Option(help="dwave: Leap's region.")] = None,
+    credentials: Annotated[
+        Path | None, typer.Option(help="dwave: file like credentials.example.toml.")
+    ] = None,
+    qpu_budget: Annotated[
+        str | None, typer.Option(help="dwave: ceiling on QPU access time, such as 30s.")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="dwave: folder of the journal (default: beside --out).")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="File for `--calibration`; a plot goes beside it.")
     ] = Path("calibration.toml"),
 ) -> None:
-    """Judge settings of a simulated annealer by their divergence from the Boltzmann distribution.
+    """Judge settings of an annealer as a sampler of the Boltzmann distribution.
 
-    Prints a table, writes the recommended setting to a file that `qattn train --calibration`
-    takes, and a plot of divergence against annealing time.
+    Simulated ones by their exact divergence; a D-Wave QPU by its reads, to which β_h and β_J are
+    fitted with uncertainties. Prints a table, and writes a file that `qattn train --calibration`
+    takes, and a plot beside it.
     """
     from qattn import problems as problem_sets
     from qattn.backends.registry import load_backend
     from qattn.simulators.calibration import calibrate as judge
 
-    if sampler not in ANNEALERS:
+    if sampler not in (*ANNEALERS, "dwave"):
         raise ValueError(
-            f"Argument `sampler` must be one of {', '.join(ANNEALERS)}, but is {sampler!r}."
+            f"Argument `sampler` must be one of {', '.join(ANNEALERS)}, dwave, but is {sampler!r}."
         )
     if out.exists():
         raise FileExistsError(f"The file {out} exists: choose another --out.")
@@ -62,6 +84,31 @@ def calibrate(
         )
     else:
         batch = problem_sets.from_run(run, problems, seed=seed)
+    if sampler == "dwave":
+        from qattn.cli_calibrate_qpu import calibrate_qpu
+
+        calibrate_qpu(
+            batch,
+            described=f"{problems} problems"
+            + (f" of the run {run}" if run else f" of {spins} spins, fields {field_sd:g}, ")
+            + ("" if run else f"couplings {coupling_sd:g}, seed {seed}"),
+            schedules=schedule,
+            annealing_times=annealing_time,
+            field_encodings=field_encoding,
+            chain_strengths=chain_strength,
+            num_reads=num_reads,
+            seed=seed,
+            service={
+                "solver": solver,
+                "endpoint": endpoint,
+                "region": region,
+                "credentials": credentials,
+                "qpu_budget": qpu_budget,
+            },
+            journal=journal,
+            out=out,
+        )
+        return
     found = judge(
         batch,
         schedules=schedule or ("linear",),

@@ -1,5 +1,8 @@
 """Fixtures for all tests."""
 
+import logging
+import os
+
 import jaxtyping
 import pytest
 
@@ -10,3 +13,19 @@ def as_users_call():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def nobodys_machine(tmp_path, monkeypatch):
+    """An empty working folder on a machine without anyone's D-Wave configuration or caches."""
+    for variable in list(os.environ):
+        if variable.startswith("DWAVE_"):
+            monkeypatch.delenv(variable)
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    factory = logging.getLogRecordFactory()
+    yield folder
+    logging.setLogRecordFactory(factory)

@@ -1,6 +1,6 @@
 """Where reads come from: backends, their registry, and bridges to and from dimod's samplers."""
 
-from qattn.backends.base import Backend
+from qattn.backends.base import Backend, SamplerStopped
 from qattn.backends.exact import ExactBackend
 from qattn.backends.from_dimod import DimodBackend
 from qattn.backends.refine import RefinedBackend, refine
@@ -18,6 +18,7 @@ __all__ = [
     "DimodBackend",
     "ExactBackend",
     "RefinedBackend",
+    "SamplerStopped",
     "as_dimod_sampler",
     "available_backends",
     "get_backend",

@@ -2,12 +2,20 @@
 
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
+
+
+class SamplerStopped(RuntimeError):  # noqa: N818 - an end, not a mistake
+    """A backend cannot go on: training stops with a checkpoint.
+
+    ``str(error)`` is one line for people, which says why and what they can do.
+    """
 
 
 class Backend(ABC):
@@ -50,6 +58,35 @@ class Backend(ABC):
         Raises:
             ValueError: `num_reads` is not positive.
         """
+
+    def open(self, folder: Path | None = None) -> None:
+        """Get ready to sample: connect to a service, say. Does nothing unless overridden.
+
+        A training calls it before its first step, and before it makes the run's folder.
+
+        Args:
+            folder: The run's folder, in which the backend may keep records; None outside a run.
+
+        Raises:
+            SamplerStopped: What the backend needs is not available.
+        """
+        return
+
+    def close(self) -> None:
+        """Give back what :meth:`open` took; the backend may be opened again."""
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold for reads to go on as they would have; plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        return
+
+    def metrics(self) -> dict[str, float]:
+        """Figures for a line of a run's metrics, such as the QPU time spent; empty for most."""
+        return {}
 
     @classmethod
     def missing(cls) -> str | None:

@@ -1,5 +1,8 @@
 r"""Gibbs sweeps of the target distribution over reads that a backend returned."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -105,3 +108,23 @@ class RefinedBackend(Backend):
         )
         samples = self.backend.sample(batch, num_reads=num_reads, seed=first)
         return refine(samples, batch, self.refine_sweeps, second)
+
+    def open(self, folder: Path | None = None) -> None:
+        """Open the backend; see :meth:`Backend.open`."""
+        self.backend.open(folder)
+
+    def close(self) -> None:
+        """Close the backend."""
+        self.backend.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The backend's."""
+        return self.backend.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The backend's."""
+        self.backend.load_state_dict(state)
+
+    def metrics(self) -> dict[str, float]:
+        """The backend's."""
+        return self.backend.metrics()

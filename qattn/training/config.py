@@ -17,8 +17,28 @@ from qattn.tasks import TASKS
 from qattn.transformer import Transformer
 
 
-def _setting(default: Any, description: str) -> Any:
-    return field(default=default, metadata={"help": description})
+def _setting(default: Any, description: str, *, may_change: bool = False) -> Any:
+    """A setting; `may_change` when the run is resumed, because what is computed stays the same."""
+    return field(default=default, metadata={"help": description, "may_change": may_change})
+
+
+BACKEND_OPTIONS = (
+    "schedule",
+    "annealing_time",
+    "field_encoding",
+    "calibration",
+    "chain_strength",
+    "spin_reversal_transforms",
+    "out_of_range",
+    "solver",
+    "endpoint",
+    "region",
+    "credentials",
+    "failover",
+    "qpu_budget",
+    "journal",
+)
+"""Settings that are handed to the sampler, where they are given."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +59,30 @@ class TrainConfig:
     refine_sweeps: int = _setting(0, "Gibbs sweeps of the target over a sampler's reads.")
     schedule: str | None = _setting(None, "Anneal schedule: a name, or a file with A(s) and B(s).")
     annealing_time: float | None = _setting(None, "Duration of an anneal in ns.")
-    field_encoding: str | None = _setting(None, "How an anneal carries fields: direct, ghost.")
+    field_encoding: str | None = _setting(
+        None, "How an anneal carries fields: direct, ghost, ancilla (QPUs only)."
+    )
     calibration: str | None = _setting(None, "File that `qattn calibrate` wrote.")
+    chain_strength: float | None = _setting(None, "Coupling within a QPU's chains.")
+    spin_reversal_transforms: int | None = _setting(
+        None, "QPU submissions, under different gauges, that share a call's reads."
+    )
+    out_of_range: str | None = _setting(
+        None, "What happens to biases a QPU cannot hold: error, clip."
+    )
+    solver: str | None = _setting(None, "QPU: its name, or features as JSON text.", may_change=True)
+    endpoint: str | None = _setting(None, "URL of the solver API.", may_change=True)
+    region: str | None = _setting(None, "Leap's region.", may_change=True)
+    credentials: str | None = _setting(None, "File like credentials.example.toml.", may_change=True)
+    failover: bool | None = _setting(
+        None, "Go on with another QPU of the same features if one fails.", may_change=True
+    )
+    qpu_budget: str | None = _setting(
+        None, "Ceiling on QPU access time, such as 30s or 2min.", may_change=True
+    )
+    journal: str | None = _setting(
+        None, "Journal of QPU reads (default: in the run's folder); `replay` reads it."
+    )
     eval_sampler: str = _setting("exact", "Sampler of validations.")
     context: int = _setting(12, "Number of positions T.")
     layers: int = _setting(2, "Number of blocks.")
@@ -128,10 +170,11 @@ class TrainConfig:
             ValueError: There is no such backend, or it does not take an option that was given.
             ImportError: A package that it needs is missing.
         """
+        addressed = self.eval_sampler if self.sampler == "exact" else self.sampler
         options = {
             option: getattr(self, option)
-            for option in ("schedule", "annealing_time", "field_encoding", "calibration")
-            if name == self.sampler and getattr(self, option) is not None
+            for option in BACKEND_OPTIONS
+            if name == addressed and getattr(self, option) is not None
         }
         refine_sweeps = self.refine_sweeps if name == self.sampler else 0
         return get_backend(name, refine_sweeps=refine_sweeps, **options)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from qattn.files import write_atomically
 from qattn.training.config import TrainConfig, read_settings
 
 
@@ -93,13 +94,3 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         write_atomically(self.summary_file, (json.dumps(summary, indent=2) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its old or its new content is there at any moment."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -89,16 +89,27 @@ class Learner:
             self.model.load_state_dict({k: v[0] for k, v in self.parameters.items()}, strict=False)
         return self.model
 
+    def open_samplers(self, folder: Path) -> None:
+        """Let the samplers connect and keep records in the run's folder; see `Backend.open`."""
+        for sampler in self._samplers.values():
+            sampler.open(folder)
+
+    def close_samplers(self) -> None:
+        """Let the samplers go."""
+        for sampler in self._samplers.values():
+            sampler.close()
+
+    def sampler_metrics(self) -> dict[str, float]:
+        """What the samplers report of themselves."""
+        return {k: v for sampler in self._samplers.values() for k, v in sampler.metrics().items()}
+
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser and random-number states."""
-        state: dict[str, Any] = {
+        """Weights, optimiser, and what :meth:`chance_state` holds."""
+        return {
             "parameters": {k: v.detach() for k, v in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
+            **self.chance_state(),
         }
-        if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict`."""
@@ -106,7 +117,23 @@ class Learner:
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.load_chance_state(state)
+
+    def chance_state(self) -> dict[str, Any]:
+        """States of the random numbers and the samplers: what a step changes before its end."""
+        state: dict[str, Any] = {
+            "rng": torch.get_rng_state(),
+            "samplers": {name: each.state_dict() for name, each in self._samplers.items()},
+        }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_chance_state(self, state: dict[str, Any]) -> None:
+        """Go back to :meth:`chance_state`."""
         torch.set_rng_state(state["rng"])
+        for name, sampler in self._samplers.items():
+            sampler.load_state_dict(state["samplers"][name])
         if "cuda_rng" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 

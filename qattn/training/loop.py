@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from qattn._version import __version__
+from qattn.backends import SamplerStopped
 from qattn.timing import sampling_clock
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
@@ -20,8 +21,11 @@ from qattn.training.learner import Learner
 from qattn.training.progress import Progress
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The run was asked to stop, and did so with a checkpoint."""
+class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
+    """The run was asked to stop, or its sampler could not go on; the checkpoint is written.
+
+    A sampler's reason is the ``__cause__``, a :class:`~qattn.backends.SamplerStopped`.
+    """
 
 
 def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
@@ -32,7 +36,9 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     threads.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
+        Interrupted: SIGINT or SIGTERM came, or a sampler cannot go on (a QPU budget is spent, say);
+            the checkpoint is written.
+        SamplerStopped: A sampler is not available from the start.
         FloatingPointError: The loss is no longer finite; the last checkpoint is from before.
         FileExistsError: `out` exists and `resume` is false.
     """
@@ -40,6 +46,18 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         torch.set_num_threads(config.threads)
     learner = Learner(config)
     folder = RunFolder(out)
+    if not resume and out.exists():
+        folder.create(config)  # refuses, before anything is connected
+    try:
+        learner.open_samplers(out)
+        return _train(config, learner, folder, resume=resume)
+    finally:
+        learner.close_samplers()
+
+
+def _train(
+    config: TrainConfig, learner: Learner, folder: RunFolder, *, resume: bool
+) -> dict[str, Any]:
     progress_made: dict[str, Any] = {"step": 0, "seconds": 0.0, "sampling_seconds": 0.0}
     pending = torch.zeros(config.ensemble)
     if resume:
@@ -57,11 +75,23 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
             {"learner": learner.state_dict(), "progress": progress_made, "pending": pending}
         )
 
+    def interrupted(why: str) -> Interrupted:
+        checkpoint()
+        return Interrupted(
+            f"{why} at step {progress_made['step']} of {config.steps}; checkpoint written. "
+            f"Continue with: qattn train --resume {folder.path}"
+        )
+
     sampling_clock.take()
     with _stop_requests() as stop, Progress(config, learner.tasks[0].metric) as bar:
         for number in range(progress_made["step"], config.steps):
             start = time.perf_counter()
-            pending = pending + learner.step(number).cpu()
+            before = learner.chance_state()
+            try:
+                pending = pending + learner.step(number).cpu()
+            except SamplerStopped as stopped:
+                learner.load_chance_state(before)
+                raise interrupted(f"{stopped} Stopped") from stopped
             progress_made["seconds"] += time.perf_counter() - start
             progress_made["sampling_seconds"] += sampling_clock.take()
             step = progress_made["step"] = number + 1
@@ -72,21 +102,21 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
                 pending = torch.zeros(config.ensemble)
                 _check_finite(losses, step, folder)
                 record = {"step": step, **_described("loss", losses.tolist()), **progress_made}
+                record |= learner.sampler_metrics()
                 folder.append_metrics(record)
                 bar.training(record)
             if step % config.eval_every == 0 or last:
-                record = {"step": step, **_metrics(learner)}
+                try:
+                    record = {"step": step, **_metrics(learner)}
+                except SamplerStopped as stopped:
+                    raise interrupted(f"{stopped} Stopped in the validation") from stopped
                 folder.append_metrics(record)
                 bar.validation(record)
                 sampling_clock.take()
             if step % config.checkpoint_every == 0 or last:
                 checkpoint()
             if stop and not last:
-                checkpoint()
-                raise Interrupted(
-                    f"Stopped at step {step} of {config.steps}; checkpoint written. "
-                    f"Continue with: qattn train --resume {out}"
-                )
+                raise interrupted("Stopped")
     summary = _summary(config, learner, progress_made)
     folder.write_summary(summary)
     return summary
@@ -128,6 +158,7 @@ def _summary(
         **_metrics(learner),
         "seconds_per_step": seconds / progress_made["step"],
         "sampling_share": progress_made["sampling_seconds"] / seconds,
+        **learner.sampler_metrics(),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
         "device": config.device,
         "threads": torch.get_num_threads(),

@@ -47,6 +47,10 @@ class Progress:
         self.shown["speed"] = (
             f"{record['step'] / record['seconds']:.0f} steps/s, {share:.0%} sampling"
         )
+        if "qpu_seconds" in record:
+            left = record.get("qpu_seconds_left")
+            ceiling = "" if left is None else f", {left:.3g} s left"
+            self.shown["speed"] += f", QPU {record['qpu_seconds']:.3g} s spent{ceiling}"
         self.bar.update(self.id, completed=record["step"], **self.shown)
 
     def validation(self, record: dict[str, Any]) -> None:

@@ -1,0 +1,248 @@
+r"""A ceiling on the QPU access time of a run, held before each submission and not after it."""
+
+import math
+import re
+from threading import Lock
+
+from qattn.backends.base import SamplerStopped
+
+HEADROOM = 1.05
+"""Factor on the worst that is known of estimates: at first, that they are right."""
+
+_SECONDS = {
+    "us": 1e-6,
+    "µs": 1e-6,  # micro sign
+    "μs": 1e-6,  # Greek mu
+    "ms": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "seconds": 1.0,
+    "min": 60.0,
+    "minute": 60.0,
+    "minutes": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "hours": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "days": 86400.0,
+}
+_TERM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµμ]*)\s*", re.ASCII)
+
+
+def parse_duration(text: str | int | float) -> float:
+    """Seconds of a duration such as ``30s``, ``2min``, ``1.5 h``, ``500ms`` or ``1h 30min``.
+
+    A number, or a text that is one number without a unit, counts in seconds.
+
+    Raises:
+        ValueError: It is not a duration, or negative, or not finite.
+    """
+    wrong = ValueError(
+        f"A duration must be a number of seconds or a text such as 30s, 2min, 1.5h or 500ms, "
+        f"but is {text!r}."
+    )
+    if isinstance(text, bool):
+        raise wrong
+    if isinstance(text, int | float):
+        if not 0 <= text < math.inf:
+            raise wrong
+        return float(text)
+    seconds, end = 0.0, 0
+    while end < len(text) or end == 0:
+        term = _TERM.match(text, end)
+        if term is None:
+            raise wrong
+        whole = term.span() == (0, len(text))
+        unit = term[2] or ("s" if whole else "")
+        if unit not in _SECONDS:
+            raise wrong
+        seconds, end = seconds + float(term[1]) * _SECONDS[unit], term.end()
+    if seconds == math.inf:
+        raise wrong
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people, to three digits: ``350 ms``, ``29.2 s``, ``12.5 min``, ``3.2 h``."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= (2 * size if size > 1 else 1):
+            return f"{_three_digits(seconds / size)} {unit}"
+    return f"{_three_digits(1e3 * seconds)} ms" if seconds else "0 s"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"  # not 1e+03
+
+
+class BudgetExceeded(SamplerStopped):
+    """A submission that the ceiling does not allow; nothing was submitted.
+
+    Attributes:
+        needed: Seconds that the job would have to reserve, margin included.
+        left: Seconds that were left.
+        reserved: Seconds reserved by jobs in flight. Where they end below what they reserved,
+            there is room again: a caller may wait for them and ask once more.
+    """
+
+    def __init__(self, message: str, needed: float, left: float, reserved: float) -> None:
+        super().__init__(message)
+        self.needed, self.left, self.reserved = needed, left, reserved
+
+
+class QPUBudget:
+    r"""Ceiling on QPU access time: what was spent and what is reserved never exceed it together.
+
+    A job reserves its estimated time times a margin before it is submitted, and settles with the
+    time that its answer reports. Estimates can be too low: the margin is :data:`HEADROOM` at
+    first, and a job that took :math:`r` times its estimate, more than the margin, raises it to
+    HEADROOM · :math:`r`, for the reservations still open as well. So the ceiling is kept as long
+    as no job takes more than its estimate times the margin. All methods may be called from
+    several threads.
+
+    Args:
+        limit: Seconds of QPU access time; None for no ceiling (time is added up all the same).
+        spent: Seconds spent before, by the run that this one continues.
+
+    Raises:
+        ValueError: A number is negative or not finite.
+    """
+
+    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
+        if limit is not None:
+            _check_seconds("limit", limit)
+        _check_seconds("spent", spent)
+        self.limit = limit
+        self._spent = spent
+        self._margin = HEADROOM
+        self._open: dict[Reservation, float] = {}
+        self._lock = Lock()
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the jobs that have settled."""
+        with self._lock:
+            return self._spent
+
+    @property
+    def reserved(self) -> float:
+        """Seconds set aside for the jobs that have not, margin included."""
+        with self._lock:
+            return self._reserved()
+
+    @property
+    def left(self) -> float:
+        """Seconds that a reservation may still take; infinite without a ceiling."""
+        with self._lock:
+            return self._left()
+
+    @property
+    def margin(self) -> float:
+        """Factor that a reservation puts on its estimate."""
+        with self._lock:
+            return self._margin
+
+    def reserve(self, estimate: float) -> "Reservation":
+        """Set time aside for a job about to be submitted.
+
+        Args:
+            estimate: Its estimated QPU access time in seconds.
+
+        Raises:
+            BudgetExceeded: The ceiling does not allow it.
+            ValueError: The estimate is negative or not finite.
+        """
+        _check_seconds("estimate", estimate)
+        with self._lock:
+            needed, left = estimate * self._margin, self._left()
+            if needed > left:
+                raise BudgetExceeded(self._refusal(needed), needed, left, self._reserved())
+            reservation = Reservation(self)
+            self._open[reservation] = estimate
+            return reservation
+
+    def adopt(self, estimate: float) -> "Reservation":
+        """Set time aside for a job that was submitted before, whatever the ceiling allows.
+
+        Args:
+            estimate: Its estimated QPU access time in seconds.
+
+        Raises:
+            ValueError: The estimate is negative or not finite.
+        """
+        _check_seconds("estimate", estimate)
+        with self._lock:
+            reservation = Reservation(self)
+            self._open[reservation] = estimate
+            return reservation
+
+    def _settle(self, reservation: "Reservation", actual: float) -> None:
+        _check_seconds("actual", actual)
+        with self._lock:
+            estimate = self._close(reservation)
+            self._spent += actual
+            if actual > estimate * self._margin and estimate > 0:
+                self._margin = HEADROOM * actual / estimate
+
+    def _cancel(self, reservation: "Reservation") -> None:
+        with self._lock:
+            self._close(reservation)
+
+    def _close(self, reservation: "Reservation") -> float:
+        if reservation not in self._open:
+            raise RuntimeError("This reservation was settled or cancelled before.")
+        return self._open.pop(reservation)
+
+    def _reserved(self) -> float:
+        return math.fsum(self._open.values()) * self._margin
+
+    def _left(self) -> float:
+        if self.limit is None:
+            return math.inf
+        return max(0.0, self.limit - self._spent - self._reserved())
+
+    def _refusal(self, needed: float) -> str:
+        waiting = ""
+        if self._open:
+            waiting = f", {format_duration(self._reserved())} reserved for jobs in flight"
+        return (
+            f"The QPU budget of {format_duration(self.limit or 0.0)} does not allow another job: "
+            f"{format_duration(self._spent)} spent{waiting}, and the next job needs "
+            f"{format_duration(needed)}. Raise --qpu-budget to go on."
+        )
+
+
+class Reservation:
+    """Time set aside for one job by :meth:`QPUBudget.reserve`.
+
+    Left open, because nobody knows whether the job ran, it counts in full for ever.
+    """
+
+    def __init__(self, budget: QPUBudget) -> None:
+        self._budget = budget
+
+    def settle(self, actual: float) -> None:
+        """The job has run and took `actual` seconds of QPU access time.
+
+        Raises:
+            RuntimeError: It was settled or cancelled before.
+            ValueError: The time is negative or not finite.
+        """
+        self._budget._settle(self, actual)
+
+    def cancel(self) -> None:
+        """The job has certainly not run: its time is free again.
+
+        Raises:
+            RuntimeError: It was settled or cancelled before.
+        """
+        self._budget._cancel(self)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(
+            f"Argument `{name}` must be a number of seconds, not negative and finite, "
+            f"but is {value}."
+        )

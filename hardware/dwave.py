@@ -1,0 +1,208 @@
+"""D-Wave quantum computers as a backend."""
+
+import os
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import platformdirs
+
+from qattn.backends.base import Backend, check_num_reads, drawn_seed
+from qattn.hardware.budget import QPUBudget, parse_duration
+from qattn.hardware.calls import Request
+from qattn.hardware.credentials import resolve
+from qattn.hardware.device import connect
+from qattn.hardware.jobs import Patience
+from qattn.hardware.journal import Journal
+from qattn.hardware.session import Conduct, Session
+from qattn.hardware.settings import SettingsChoice
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+from qattn.timing import sampling_clock
+
+
+class DWaveBackend(Backend):
+    r"""Reads from a D-Wave QPU: diabatic (fast) anneals of thousands of small problems at a time.
+
+    The device is taken to sample
+
+    .. math::
+        P(s) \propto \exp\Big(-\beta_h \sum_j h_j s_j - \beta_J \sum_{j<k} J_{jk} s_j s_k\Big)
+
+    in the biases h, J that are programmed (D-Wave's signs). A batch is programmed as
+    :math:`-\beta h/\beta_h` and :math:`-\beta J/\beta_J`, one scale for all its problems, onto
+    disjoint clique embeddings; nothing is rescaled by the service. Every submission and every
+    answer is written to a journal before it is used: asked twice for the same reads with the same
+    seed, also by another process, the backend takes them from there.
+
+    β_h and β_J come from `betas`, from a `calibration` that ``qattn calibrate --sampler dwave``
+    wrote, or from first-order theory for a published `schedule`
+    (:func:`qattn.simulators.effective_beta.effective_betas`). With `track` they follow the reads
+    of each call, slowly.
+
+    Args:
+        calibration: A calibration file of the device, or a folder of them.
+        betas: (β_h, β_J).
+        schedule: File of the device's published schedule, for theory's betas.
+        annealing_time: Duration of an anneal in ns; None takes the calibration's.
+        field_encoding: "ghost" (the default), "ancilla" or "direct"; see
+            :mod:`qattn.hardware.program`.
+        chain_strength: Coupling within chains, device units; None takes the calibration's, or the
+            strongest that the device allows.
+        spin_reversal_transforms: Submissions among which a call's reads are divided, each under
+            another gauge.
+        out_of_range: What happens to a bias that the device cannot hold: "error", or "clip" to
+            cut it and count it in ``info``.
+        qpu_budget: Ceiling on QPU access time, such as "30s"; None takes the credentials', if any.
+        journal: Folder of the journal; None takes the run's folder, or one in the user's data
+            folder.
+        credentials: The credentials.toml to read; see :func:`qattn.hardware.credentials.resolve`.
+        endpoint: URL of the solver API.
+        region: Leap's region.
+        solver: Name of the solver, or features as a mapping or JSON text.
+        failover: Go on with another solver of the same features when one goes offline.
+        track: Follow the device's betas through the reads.
+        max_in_flight: Jobs at the service at a time.
+        patience: How long to insist when requests fail.
+
+    Raises:
+        ValueError: An argument has another value, or β cannot be known.
+    """
+
+    name: ClassVar[str] = "dwave"
+    description: ClassVar[str] = "D-Wave QPU with fast anneals; `qattn doctor` checks the set-up"
+
+    def __init__(
+        self,
+        *,
+        calibration: str | Path | None = None,
+        betas: tuple[float, float] | None = None,
+        schedule: str | Path | None = None,
+        annealing_time: float | None = None,
+        field_encoding: str | None = None,
+        chain_strength: float | None = None,
+        spin_reversal_transforms: int = 1,
+        out_of_range: str = "error",
+        qpu_budget: str | float | None = None,
+        journal: str | Path | None = None,
+        credentials: str | Path | None = None,
+        endpoint: str | None = None,
+        region: str | None = None,
+        solver: str | dict[str, Any] | None = None,
+        failover: bool = False,
+        track: bool = True,
+        max_in_flight: int = 4,
+        patience: Patience | None = None,
+    ) -> None:
+        self._choice = SettingsChoice(
+            calibration=calibration,
+            betas=betas,
+            schedule=schedule,
+            annealing_time=annealing_time,
+            field_encoding=field_encoding,
+            chain_strength=chain_strength,
+            spin_reversal_transforms=spin_reversal_transforms,
+            out_of_range=out_of_range,
+        )
+        if qpu_budget is not None:
+            parse_duration(qpu_budget)
+        self._qpu_budget = qpu_budget
+        self._journal_folder = None if journal is None else Path(journal)
+        self._credentials = partial(
+            resolve,
+            None if credentials is None else Path(credentials),
+            endpoint=endpoint,
+            region=region,
+            solver=solver,
+        )
+        self._conduct = Conduct(failover, track, max_in_flight, patience or Patience())
+        self._session: Session | None = None
+        self._tracked: dict[str, Any] | None = None
+
+    @property
+    def session(self) -> Session:
+        """The connection to the device and all that goes with it; made at the first use.
+
+        Raises:
+            SamplerStopped: The service or the solver is not available.
+            ValueError: The settings do not suit the device.
+        """
+        if self._session is None:
+            self.open()
+        assert self._session is not None
+        return self._session
+
+    def open(self, folder: Path | None = None) -> None:
+        """Connect, and keep the journal in this run's folder; see :meth:`Backend.open`."""
+        if self._session is not None:
+            return
+        credentials = self._credentials()
+        limit = credentials.qpu_budget
+        if self._qpu_budget is not None:
+            limit = parse_duration(self._qpu_budget)
+        device = connect(credentials)
+        journal = None
+        try:
+            settled = self._choice.settle(device.name, device.properties)
+            journal = Journal(self._journal_folder or _journal_folder(folder))
+            budget = QPUBudget(limit, journal.resolved_access_time)
+            self._session = Session(
+                device, self._choice, settled, journal, budget, credentials, self._conduct
+            )
+        except BaseException:
+            if journal is not None:
+                journal.close()
+            device.close()
+            raise
+        if self._tracked is not None:
+            self._session.tracker.load_state_dict(self._tracked)
+
+    def close(self) -> None:
+        """Close all connections and the journal."""
+        if self._session is not None:
+            self._tracked = self._session.tracker.state_dict()
+            self._session.close()
+            self._session = None
+
+    def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
+        """Draw reads; see :meth:`Backend.sample`.
+
+        ``info`` holds the settings and the betas, the solver and whether it is ``emulated``,
+        ``qpu_access_seconds``, ``num_jobs``, ``chain_break_rate`` and ``break_rates`` (groups,
+        queries, spins), and how many biases were ``clipped``.
+
+        Raises:
+            OutOfRange: A field or coupling is too strong for the device.
+            BudgetExceeded: A job does not fit into the budget; it was not submitted.
+            SamplerStopped: A job failed, or the service; what was answered is in the journal.
+        """
+        check_num_reads(num_reads)
+        request = Request.of(batch, num_reads, drawn_seed(seed))
+        with sampling_clock.running(batch.h.device):
+            samples = self.session.reads(request)
+        return SpinSamples(samples.spins.to(batch.h.device), info=samples.info)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The betas that tracking has reached."""
+        if self._session is not None:
+            return {"tracker": self._session.tracker.state_dict()}
+        return {} if self._tracked is None else {"tracker": self._tracked}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self._tracked = state.get("tracker")
+        if self._session is not None and self._tracked is not None:
+            self._session.tracker.load_state_dict(self._tracked)
+
+    def metrics(self) -> dict[str, float]:
+        """QPU time spent and left, the present betas, and the last call's chain breaks."""
+        return {} if self._session is None else self._session.metrics()
+
+
+def _journal_folder(run: Path | None) -> Path:
+    """The folder of a run's journal; without a run, one in the user's data folder."""
+    if run is not None:
+        return run / "journal"
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return platformdirs.user_data_path("qattn") / "journals" / f"{started}-{os.getpid()}"

@@ -1,0 +1,230 @@
+"""HTTP of the emulated service, with control over the connection for the faults."""
+
+import gzip
+import hmac
+import json
+import logging
+import socket
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from qattn.hardware.emulator.faults import Fault
+from qattn.hardware.emulator.jobs import Job
+from qattn.hardware.emulator.service import RequestError, Service
+
+PREFIX = "/sapi/v2/"
+"""Path of the endpoint."""
+
+VERSION = "3.0.0"
+"""Version of the API's media types."""
+
+log = logging.getLogger(__name__)
+
+
+class Server(ThreadingHTTPServer):
+    """A server on 127.0.0.1 only, one thread for each connection."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, service: Service, token: str, port: int) -> None:
+        self.service = service
+        self.token = token
+        self.stopping = threading.Event()
+        self._connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection, to close it at the end."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no error of the server's; others go to the log."""
+        log.debug("connection from %s ended", client_address, exc_info=True)
+
+    def close(self) -> None:
+        """Stop serving and close every connection."""
+        self.stopping.set()
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                log.debug("connection was closed already")
+
+
+class Response:
+    """Body and media type of an answered request."""
+
+    def __init__(self, body: str, media: str, status: int = 200, job: Job | None = None) -> None:
+        self.body = body.encode()
+        self.media = media
+        self.status = status
+        self.job = job
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection of a client."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version = "qattn-emulated-qpu"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_GET(self) -> None:
+        """Solver definitions, polls, listings, answers."""
+        self._handle()
+
+    def do_POST(self) -> None:
+        """Submissions."""
+        self._handle()
+
+    def do_DELETE(self) -> None:
+        """Cancellations."""
+        self._handle()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """One line at DEBUG; the token is in a header, which is never logged."""
+        log.debug(format, *args)
+
+    def _handle(self) -> None:
+        body = self._read_body()
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        path = unquote(url.path.removeprefix(PREFIX)).strip("/")
+        where = _kind_of_request(self.command, path, query)
+        token = self.headers.get("X-Auth-Token", "")
+        if not hmac.compare_digest(token.encode(), self.server.token.encode()):
+            return self._send(_error(401, "Invalid token or access denied"))
+        fault = self.server.service.faults.next(where)
+        if fault is not None:
+            log.debug("fault %s:%s", fault.where, fault.kind)
+        if fault is not None and not fault.handled:
+            return self._fail(fault, None)
+        try:
+            response = self._respond(where, path, query, body)
+        except RequestError as error:
+            response = _error(error.status, str(error))
+        except (ValueError, KeyError, TypeError, zlib.error, OSError) as error:
+            response = _error(400, f"Bad request: {error}")
+        return self._send(response) if fault is None else self._fail(fault, response)
+
+    def _respond(self, where: str, path: str, query: dict[str, str], body: bytes) -> Response:
+        service = self.server.service
+        if where == "solvers":
+            name = path.removeprefix("solvers/remote").strip("/") or None
+            media = "solver-definition-list" if name is None else "solver-definition"
+            return Response(service.solvers(name, query.get("filter", "all")), media)
+        if where == "submit":
+            asked = json.loads(body)
+            many = asked if isinstance(asked, list) else [asked]
+            found = service.submit(many)
+            return Response(json.dumps(found if isinstance(asked, list) else found[0]), "problems")
+        if where == "poll":
+            ids = query["id"].split(",")
+            found = service.poll(ids, float(query.get("timeout", 0)))
+            return Response(json.dumps(found), "problems")
+        if where == "list":
+            return Response(json.dumps(service.listing(query)), "problems")
+        id_ = path.removeprefix("problems").strip("/")
+        if where == "answer":
+            if "timeout" in query:
+                service.poll([id_], float(query["timeout"]))
+            job, text = service.problem(id_)
+            return Response(text, "problem", job=job)
+        if where == "cancel":
+            found = service.cancel([id_] if id_ else json.loads(body))
+            return Response(
+                json.dumps(found[0] if id_ else found), "problem" if id_ else "problems"
+            )
+        raise RequestError(404, f"No such resource: {path}")
+
+    def _fail(self, fault: Fault, response: Response | None) -> None:
+        if fault.kind.startswith("drop"):
+            self.close_connection = True
+            return None
+        if fault.status is not None:
+            return self._send(_error(fault.status, f"Emulated fault {fault.status}"))
+        assert response is not None
+        if fault.kind == "slow":
+            self.server.stopping.wait(fault.seconds)
+            return self._send(response)
+        if fault.kind == "no-answer" and response.job is not None:
+            text = self.server.service.problem(response.job.id, with_answer=False)[1]
+            return self._send(Response(text, "problem"))
+        response.job = None  # what follows is no answer
+        if fault.kind == "corrupt":
+            response.body = b'{"corrupt": ' + response.body[: len(response.body) // 2]
+        elif fault.kind == "corrupt-answer":
+            response.body = response.body.replace(b'"solutions": "', b'"solutions": "A*/')
+        return self._send(
+            response,
+            version="1.0.0" if fault.kind == "version" else VERSION,
+            truncated=fault.kind == "truncated",
+        )
+
+    def _send(self, response: Response, version: str = VERSION, truncated: bool = False) -> None:
+        self.send_response(response.status)
+        media = f"application/vnd.dwave.sapi.{response.media}+json; version={version}"
+        self.send_header("Content-Type", media if response.media else "application/json")
+        self.send_header("Content-Length", str(len(response.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if truncated:
+            self.wfile.write(response.body[: len(response.body) // 2])
+            self.close_connection = True
+            return
+        # Counted first: a client that has the answer must find it counted.
+        job = response.job
+        if job is not None and job.answer is not None and b'"answer": ' in response.body:
+            self.server.service.queue.answered(job)
+        self.wfile.write(response.body)
+        self.wfile.flush()
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            chunks = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            body = b"".join(chunks)
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        encoding = self.headers.get("Content-Encoding", "").lower()
+        if encoding == "deflate":
+            return zlib.decompress(body)
+        return gzip.decompress(body) if encoding == "gzip" else body
+
+
+def _kind_of_request(command: str, path: str, query: dict[str, str]) -> str:
+    """Which of ``faults.REQUESTS`` it is; "unknown" otherwise."""
+    if command == "GET" and path.startswith("solvers/remote"):
+        return "solvers"
+    if path != "problems" and not path.startswith("problems/"):
+        return "unknown"
+    if command == "DELETE":
+        return "cancel"
+    if command == "POST":
+        return "submit" if path == "problems" else "unknown"
+    if path == "problems":
+        return "poll" if "id" in query else "list"
+    return "answer"
+
+
+def _error(status: int, message: str) -> Response:
+    body = json.dumps({"error_code": status, "error_msg": message})
+    return Response(body, "", status)

@@ -1,0 +1,182 @@
+"""An emulated D-Wave processor behind a local HTTP server."""
+
+import secrets
+import threading
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from qattn.hardware.emulator.account import account_writer
+from qattn.hardware.emulator.device import Device
+from qattn.hardware.emulator.faults import Fault, FaultQueue
+from qattn.hardware.emulator.http import PREFIX, Server
+from qattn.hardware.emulator.jobs import JobQueue, JobRecord
+from qattn.hardware.emulator.service import Service
+from qattn.hardware.emulator.settings import EmulatorSettings
+from qattn.hardware.working_graph import WorkingGraph
+
+
+class EmulatedQPU:
+    """A loopback QPU: speaks D-Wave's solver API (SAPI 3) to the unmodified Ocean client.
+
+    For development and tests; nothing that it answers comes from a quantum computer, and its
+    solver's name, tags and properties say "emulated"::
+
+        with EmulatedQPU(shape=(3, 4), beta_h=3.0, beta_J=4.0) as qpu:
+            with DWaveSampler(**qpu.client_options) as sampler:
+                sampler.sample_ising({}, {(0, 2): -1.0}, num_reads=100, auto_scale=False)
+
+    Args:
+        settings: Its settings; None takes the defaults.
+        **changes: Fields of :class:`~qattn.hardware.emulator.settings.EmulatorSettings` that
+            differ from `settings`.
+
+    Raises:
+        ValueError: A setting is out of range.
+        OSError: The port is taken.
+    """
+
+    def __init__(self, settings: EmulatorSettings | None = None, **changes: Any) -> None:
+        settings = replace(settings or EmulatorSettings(), **changes)
+        graph = WorkingGraph.perfect(settings.topology, *settings.shape)
+        if settings.dead_qubits or settings.dead_couplers:
+            graph = graph.with_defects(settings.dead_qubits, settings.dead_couplers, settings.seed)
+        self.token = settings.token or f"EMU-{secrets.token_hex(20)}"
+        self.settings = replace(settings, token=None)
+        device = Device(graph, settings.solver_name)
+        self._service = Service(self.settings, device, JobQueue(), FaultQueue())
+        if settings.account is not None:
+            write = account_writer(settings.account, self.name, lambda: self.jobs)
+            self._service.queue.on_change = write
+        self._server: Server | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> "EmulatedQPU":
+        """Begin to serve; :meth:`stop` ends it for good."""
+        if self._server is not None or self._service.queue.closed:
+            raise RuntimeError("The emulated QPU was started already: make a new one.")
+        self._server = Server(self._service, self.token, self.settings.port)
+        for name, target in (("http", self._serve), ("qpu", self._service.run)):
+            thread = threading.Thread(target=target, name=f"emulated-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def stop(self) -> None:
+        """Close every connection and end the threads; the account stays readable."""
+        if self._server is None:
+            return
+        self._service.queue.close()
+        self._service.queue.on_change()
+        self._server.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self._threads.clear()
+        self._server = None
+
+    def __enter__(self) -> "EmulatedQPU":
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        where = self.endpoint if self._server is not None else "not running"
+        return f"EmulatedQPU({self.name!r}, {where})"
+
+    @property
+    def name(self) -> str:
+        """Name of the solver."""
+        return self._service.device.name
+
+    @property
+    def endpoint(self) -> str:
+        """URL for Ocean's `endpoint`."""
+        if self._server is None:
+            raise RuntimeError("The emulated QPU is not running: use it in a with statement.")
+        return f"http://127.0.0.1:{self._server.server_port}{PREFIX}"
+
+    @property
+    def client_options(self) -> dict[str, str]:
+        """`endpoint`, `token` and `solver` for ``DWaveSampler`` or ``dwave.cloud.Client``."""
+        return {"endpoint": self.endpoint, "token": self.token, "solver": self.name}
+
+    @property
+    def graph(self) -> WorkingGraph:
+        """The working graph."""
+        return self._service.device.graph
+
+    @property
+    def graph_id(self) -> str:
+        """Its id, as the solver publishes it."""
+        return self._service.device.graph_id
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """The solver's properties."""
+        return self._service.device.properties
+
+    @property
+    def jobs(self) -> list[JobRecord]:
+        """The emulator's own account: every job that it accepted, oldest first."""
+        return [job.record() for job in self._service.queue.all()]
+
+    @property
+    def access_time_us(self) -> float:
+        """QPU access time of all jobs that ran, in µs."""
+        return sum((job.access_time_us for job in self.jobs), 0.0)
+
+    @property
+    def online(self) -> bool:
+        """Whether the solver is online; assign to change it."""
+        return self._service.online
+
+    @online.setter
+    def online(self, value: bool) -> None:
+        self._service.online = value
+
+    def fault(
+        self,
+        where: str,
+        kind: str | int,
+        *,
+        times: int = 1,
+        after: int = 0,
+        seconds: float = 1.0,
+    ) -> None:
+        """Queue a fault; see :class:`~qattn.hardware.emulator.faults.Fault`.
+
+        Raises:
+            ValueError: There is no such fault.
+        """
+        self._service.faults.add(Fault(where, str(kind), times, after, seconds))
+
+    def clear_faults(self) -> None:
+        """Forget all faults that have not happened."""
+        self._service.faults.clear()
+
+    def recalibrate(self) -> str:
+        """Let one more qubit die, as happens on a real device; returns the new graph id."""
+        graph = self.graph
+        rng = np.random.default_rng([self.settings.seed, 3, len(graph.qubits)])
+        dead = rng.choice(graph.qubits)
+        kept = WorkingGraph(
+            graph.topology,
+            graph.shape,
+            graph.qubits[graph.qubits != dead],
+            graph.couplers[(graph.couplers != dead).all(1)],
+            f"{graph.graph_id}-recalibrated",
+        )
+        self._service.device = Device(kept, self.name)
+        return self.graph_id
+
+    def _serve(self) -> None:
+        assert self._server is not None
+        self._server.serve_forever(poll_interval=0.05)

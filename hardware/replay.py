@@ -1,0 +1,107 @@
+"""Recorded reads as a backend: a journal played again without hardware."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from qattn.backends.base import Backend, SamplerStopped, check_num_reads, drawn_seed
+from qattn.hardware.calls import Request, call_reads, packing_from_arrays
+from qattn.hardware.embedding import Embedding
+from qattn.hardware.journal import CallRecord, Journal
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+from qattn.timing import sampling_clock
+
+
+class ReplayBackend(Backend):
+    """The reads that a QPU gave to the same models, number of reads and seed.
+
+    A training or a comparison that is run again with the same seed asks for the same reads, and
+    has the same result to the bit. Where a journal holds several settings, choose among them.
+
+    Args:
+        journal: The journal's folder, or that of the run that has it.
+        annealing_time: The calls with this annealing time, in ns.
+        field_encoding: The calls with this field encoding.
+        chain_strength: The calls with this chain strength.
+
+    Raises:
+        FileNotFoundError: There is no journal.
+        ValueError: `journal` is not given, or not a journal.
+    """
+
+    name: ClassVar[str] = "replay"
+    description: ClassVar[str] = "recorded reads of a D-Wave QPU, from a journal"
+
+    def __init__(
+        self,
+        *,
+        journal: str | Path | None = None,
+        annealing_time: float | None = None,
+        field_encoding: str | None = None,
+        chain_strength: float | None = None,
+    ) -> None:
+        if journal is None:
+            raise ValueError(
+                "Argument `journal` must be given: the folder of a recorded journal (--journal)."
+            )
+        folder = Path(journal)
+        inner = folder / "journal"
+        self.journal = Journal(inner if inner.is_dir() else folder, read_only=True)
+        wanted = {
+            "annealing_time": annealing_time,
+            "field_encoding": field_encoding,
+            "chain_strength": chain_strength,
+        }
+        self._wanted = {name: value for name, value in wanted.items() if value is not None}
+        self._embeddings: dict[str, Embedding] = {}
+        self._seconds = 0.0
+
+    def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
+        """The recorded reads; see :meth:`Backend.sample`.
+
+        Raises:
+            SamplerStopped: The journal has none for these models, number of reads and seed.
+        """
+        check_num_reads(num_reads)
+        with sampling_clock.running(batch.h.device):
+            request = Request.of(batch, num_reads, drawn_seed(seed))
+            call = self._call(request)
+            samples = call_reads(self.journal, call, request, self._embedding)
+        self._seconds += samples.info["qpu_access_seconds"]
+        return SpinSamples(samples.spins.to(batch.h.device), info=samples.info)
+
+    def metrics(self) -> dict[str, float]:
+        """QPU time that the reads cost when they were recorded."""
+        return {"qpu_seconds": self._seconds}
+
+    def _call(self, request: Request) -> CallRecord:
+        found = [
+            call
+            for call in self.journal.calls.values()
+            if call.digest == request.digest
+            and all(call.settings[name] == value for name, value in self._wanted.items())
+        ]
+        if not found:
+            raise SamplerStopped(
+                f"The journal {self.journal.folder} has no reads of these models with "
+                f"num_reads = {request.num_reads} and this seed: replay with the settings and the "
+                f"seed of the run that wrote it."
+            )
+        if len(found) > 1:
+            raise SamplerStopped(
+                f"The journal {self.journal.folder} has these reads under {len(found)} settings: "
+                f"choose one by annealing_time, field_encoding or chain_strength. They are "
+                f"{'; '.join(_described(call.settings) for call in found)}."
+            )
+        return found[0]
+
+    def _embedding(self, packing: str) -> Embedding:
+        if packing not in self._embeddings:
+            arrays = self.journal.arrays("packings", packing)
+            self._embeddings[packing] = Embedding(packing_from_arrays(arrays))
+        return self._embeddings[packing]
+
+
+def _described(settings: dict[str, Any]) -> str:
+    names = ("annealing_time", "field_encoding", "chain_strength")
+    return ", ".join(f"{name} = {settings[name]}" for name in names)

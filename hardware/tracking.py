@@ -1,0 +1,87 @@
+r"""A device's inverse temperatures, followed through the reads that are paid for anyway."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qattn.pseudolikelihood import BetaFit
+
+DRIFT = 5e-3
+"""Standard deviation by which log β is expected to wander from one call to the next."""
+
+
+class BetaTracker:
+    r"""A Kalman filter for :math:`x = (\log\beta_h, \log\beta_J)` of a device.
+
+    Reads of a batch that was programmed with betas :math:`b` fit the target with factors
+    :math:`r` (1 if b is right), so they measure x as :math:`z = \log b + \log r` with the
+    covariance R of the fit. Between calls x wanders:
+
+    .. math::
+        P \leftarrow P + Q, \quad K = P (P + R)^{-1}, \quad
+        x \leftarrow x + K (z - x), \quad P \leftarrow (1 - K) P .
+
+    With Q = :data:`DRIFT`² a call moves the betas by a small part of what it measured: noise is
+    averaged, drift is followed.
+
+    Args:
+        betas: (β_h, β_J) to start from.
+        covariance: Their covariance; None trusts them to 1%.
+        drift: Square root of Q; 0 for a device that does not drift.
+    """
+
+    def __init__(
+        self,
+        betas: tuple[float, float],
+        covariance: NDArray[np.float64] | None = None,
+        drift: float = DRIFT,
+    ) -> None:
+        scale = np.array(betas)
+        relative = 1e-4 * np.eye(2) if covariance is None else covariance / np.outer(scale, scale)
+        self._betas = betas
+        self._x: NDArray[np.float64] = np.log(scale)
+        self._P: NDArray[np.float64] = np.array(relative)
+        self.drift = drift
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """The present estimate (β_h, β_J)."""
+        return self._betas
+
+    @property
+    def standard_errors(self) -> tuple[float, float]:
+        """Of the present estimate."""
+        of_h, of_J = (np.exp(self._x) * np.sqrt(np.diag(self._P))).tolist()
+        return of_h, of_J
+
+    def update(self, fit: BetaFit, programmed_with: tuple[float, float]) -> None:
+        """Take notice of a call's reads.
+
+        Args:
+            fit: Factors (r_h, r_J) that their fit to the target found; nan where the problems had
+                no fields, or no couplings.
+            programmed_with: The betas that the problems were divided by.
+        """
+        r = np.array([fit.beta_h, fit.beta_J])
+        (seen,) = (np.isfinite(r) & (r > 0)).nonzero()
+        self._P = self._P + self.drift**2 * np.eye(2)
+        if not len(seen):
+            return
+        R = (fit.covariance.numpy() / np.outer(r, r))[np.ix_(seen, seen)]
+        z = (np.log(programmed_with) + np.log(np.where(r > 0, r, 1.0)))[seen]
+        gain = self._P[:, seen] @ np.linalg.inv(self._P[np.ix_(seen, seen)] + R)
+        self._x = self._x + gain @ (z - self._x[seen])
+        P = self._P - gain @ self._P[seen]
+        self._P = (P + P.T) / 2
+        beta_h, beta_J = np.exp(self._x).tolist()
+        self._betas = beta_h, beta_J
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Plain numbers for a checkpoint."""
+        return {"betas": list(self._betas), "P": self._P.ravel().tolist()}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        """Go on from :meth:`state_dict`."""
+        beta_h, beta_J = state["betas"]
+        self._betas = beta_h, beta_J
+        self._x = np.log(state["betas"])
+        self._P = np.array(state["P"]).reshape(2, 2)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qattn.compare.results import SamplerResult, SetResult
@@ -15,10 +16,18 @@ from qattn.samples import SpinSamples
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FloatArray = NDArray[np.float64]
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
 """Okabe and Ito's palette, told apart by colour-blind eyes; markers and dashes differ too."""
 
 MARKERS = "osD^vPX*"
+
+COLUMNS = 4
+"""Most panels in a row."""
+
+FAR_LEFT = 0.3
+"""Ratios below this, which only figures that may be negative reach, are drawn here."""
 
 POINTS = 300
 """Most points with error bars in one scatter plot; they are taken at even distances."""
@@ -54,7 +63,7 @@ def summary(judged: list[SamplerResult]) -> "Figure":
     for row, name in enumerate(names):
         error = next(_scores(r)[name].ratio_error for r in judged if name in _scores(r))
         for reach, alpha in ((2 * error, 0.18), (error, 0.25)):
-            left = max(1 - reach, 0.02)
+            left = max(1 - reach, FAR_LEFT)
             axes.barh(row, 1 + reach - left, 0.8, left=left, color="0.5", alpha=alpha, zorder=0)
     for index, (result, offset) in enumerate(zip(judged, offsets, strict=True)):
         rows = [
@@ -63,7 +72,7 @@ def summary(judged: list[SamplerResult]) -> "Figure":
             if name in _scores(result)
         ]
         axes.plot(
-            [max(score.ratio, 0.05) for _, score in rows if math.isfinite(score.ratio)],
+            [max(score.ratio, FAR_LEFT) for _, score in rows if math.isfinite(score.ratio)],
             [row + offset for row, score in rows if math.isfinite(score.ratio)],
             linestyle="none",
             markersize=6,
@@ -83,7 +92,7 @@ def summary(judged: list[SamplerResult]) -> "Figure":
 
 def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
     """Magnetisations and correlations of the reads against those of the reference."""
-    figure, grid = _grid(2, len(judged), 2.5, 2.6)
+    figure, grid = _panels(judged, 2.9, 2.9)
     active = found.reference.batch.active.expand_as(found.reference.batch.h)[:, 0]
     pairs = (active.unsqueeze(1) & active.unsqueeze(2)).tril(-1)
     what = "exact" if found.reference.is_exact else "long run"
@@ -91,7 +100,7 @@ def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
         ((active, found.reference.mean, "⟨s⟩"), (pairs, found.reference.pairs, "⟨ss⟩"))
     ):
         for column, result in enumerate(judged):
-            axes, samples = grid[row][column], result.samples
+            axes, samples = grid[column][row], result.samples
             assert samples is not None
             values = _mean(samples) if row == 0 else samples.pair_correlations(torch.float64)[:, 0]
             number = total_weights(samples).reshape(-1, *[1] * (chosen.ndim - 1))
@@ -113,7 +122,7 @@ def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
             axes.grid(alpha=0.3)
             if row == 0:
                 axes.set_title(_wrapped(result.label), fontsize=9)
-            if column == 0:
+            if column % COLUMNS == 0:
                 axes.set_ylabel(f"{label} of reads")
             axes.set_xlabel(f"{label}, {what}")
             if len(some) < len(x):
@@ -124,68 +133,76 @@ def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
 
 
 def energies(found: SetResult, judged: list[SamplerResult]) -> "Figure":
-    """Histograms of the energy in each problem's own units, all problems together."""
+    """Histograms of the energy in each problem's own units, and how far they are from exact."""
     from matplotlib.figure import Figure
 
     distributions = found.reference.energies
-    edges = np.linspace(-3.5, 4.5, 41)
+    edges = np.linspace(-2.5, 4.0, 40)
     middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+    unit = len(distributions) * width
     exact = np.zeros(len(middle))
     for d in distributions:
-        spread = d.sd or 1.0
-        exact += np.histogram((d.values - d.mean) / spread, edges, weights=d.probabilities)[0]
-    exact /= len(distributions) * width
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes: Any = figure.subplots()
-    axes.fill_between(
-        middle,
-        exact,
-        step="mid",
-        color="0.82",
-        zorder=0,
-        label="exact" if found.reference.is_exact else "long run",
-    )
+        scaled = (d.values - d.mean) / (d.sd or 1.0)
+        exact += np.histogram(scaled, edges, weights=d.probabilities)[0] / unit
+    figure = Figure(figsize=(8.5, 6.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    what = "exact" if found.reference.is_exact else "long run"
+    above.fill_between(middle, exact, step="mid", color="0.82", zorder=0, label=what)
+    furthest = []
     for index, result in enumerate(judged):
-        samples = result.samples
-        assert samples is not None
-        E = found.reference.batch.energies(samples.spins)[:, 0].numpy()
-        weights = samples.normalized_weights(torch.float64)[:, 0].numpy()
-        density, variance = np.zeros(len(middle)), np.zeros(len(middle))
-        reads = total_weights(samples).numpy()
-        for p, d in enumerate(distributions):
-            scaled = (E[p] - d.mean) / (d.sd or 1.0)
-            share = np.histogram(scaled, edges, weights=weights[p])[0]
-            density += share
-            variance += share * (1 - share) / reads[p]
-        density /= len(distributions) * width
-        error = np.sqrt(variance.clip(0)) / (len(distributions) * width)
+        density, error = _energy_density(found, result, edges)
         look = style(index)
-        shift = (index - (len(judged) - 1) / 2) * width / (2 * len(judged))
-        axes.step(middle, density, where="mid", color=look["color"], linewidth=1.2)
-        axes.errorbar(
+        above.step(middle, density, where="mid", color=look["color"], linewidth=1.2)
+        shift = (index - (len(judged) - 1) / 2) * width / (1.5 * len(judged))
+        below.errorbar(
             middle + shift,
-            density,
+            density - exact,
             error,
             linestyle="none",
-            markersize=3,
-            elinewidth=0.8,
+            markersize=3.5,
+            elinewidth=0.9,
             label=result.label,
             **look,
         )
-    axes.set_xlabel("(βE - mean) / standard deviation, exact values of each problem")
-    axes.set_ylabel("density")
-    axes.grid(alpha=0.3)
-    _legend_above(figure, axes, len(judged) + 1)
+        furthest.append(np.abs(density - exact).max())
+    below.axhline(0, color="black", linewidth=0.8)
+    limit = max(3 * float(np.median(furthest)), 1e-3)
+    below.set_ylim(-limit, limit)  # one bad sampler must not hide the others
+    above.set_ylabel("density")
+    below.set_ylabel(f"density - {what}")
+    below.set_xlabel("(βE - mean) / standard deviation, exact values of each problem")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    _legend_above(figure, below, len(judged))
     return figure
+
+
+def _energy_density(
+    found: SetResult, result: SamplerResult, edges: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Density of the reads' energies, all problems alike, and its standard error."""
+    samples = result.samples
+    assert samples is not None
+    E = found.reference.batch.energies(samples.spins)[:, 0].numpy()
+    weights = samples.normalized_weights(torch.float64)[:, 0].numpy()
+    reads = total_weights(samples).numpy()
+    density, variance = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
+    for p, d in enumerate(found.reference.energies):
+        scaled = (E[p] - d.mean) / (d.sd or 1.0)
+        share = np.histogram(scaled, edges, weights=weights[p])[0]
+        density += share
+        variance += (share * (1 - share)).clip(0) / reads[p]
+    unit = len(E) * (edges[1] - edges[0])
+    return density / unit, np.sqrt(variance) / unit
 
 
 def temperatures(judged: list[SamplerResult]) -> "Figure":
     """Fitted β_h and β_J of each problem with standard errors, and of all with 95% intervals."""
-    figure, grid = _grid(2, len(judged), 2.5, 2.2, sharey="row")
+    figure, grid = _panels(judged, 2.9, 2.3)
     for row, name in enumerate(("β_h", "β_J")):
         spans: list[float] = []
         for column, result in enumerate(judged):
-            axes, quality = grid[row][column], result.quality
+            axes, quality = grid[column][row], result.quality
             assert quality is not None
             beta = quality.betas_of_each[:, row].numpy()
             error = quality.errors_of_each[:, row].numpy()
@@ -217,11 +234,12 @@ def temperatures(judged: list[SamplerResult]) -> "Figure":
             axes.set_xlabel("problem")
             axes.grid(alpha=0.3)
             axes.locator_params(axis="x", integer=True, nbins=4)
-        grid[row][0].set_ylabel(f"fitted {name} / target")
-        if spans:
-            low, high = np.quantile(spans, [0.02, 0.98])
-            reach = max(0.25, 1.3 * max(high - 1, 1 - low))
-            grid[row][0].set_ylim(max(1 - reach, -0.5), 1 + reach)
+        low, high = np.quantile(spans or [1.0], [0.02, 0.98])
+        reach = min(max(0.25, 1.3 * max(high - 1, 1 - low)), 1.5)
+        for column, panels in enumerate(grid):
+            panels[row].set_ylim(1 - reach, 1 + reach)
+            if column % COLUMNS == 0:
+                panels[row].set_ylabel(f"fitted {name} / target")
     return figure
 
 
@@ -255,10 +273,20 @@ def _legend_above(figure: "Figure", axes: Any, entries: int) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
 
 
-def _grid(
-    rows: int, columns: int, width: float, height: float, **options: Any
-) -> tuple["Figure", Any]:
+def _panels(judged: list[SamplerResult], width: float, height: float) -> tuple["Figure", Any]:
+    """Two panels for each sampler, one above the other, at most COLUMNS samplers in a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(max(width * columns, 5.0), height * rows + 0.6), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    columns = min(COLUMNS, len(judged))
+    blocks = math.ceil(len(judged) / columns)
+    size = (max(width * columns, 5.0), 2 * height * blocks + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    grid: Any = figure.subplots(2 * blocks, columns, squeeze=False)
+    for place in range(len(judged), blocks * columns):
+        for row in (0, 1):
+            grid[2 * (place // columns) + row][place % columns].set_visible(False)
+    found = [
+        [grid[2 * (place // columns) + row][place % columns] for row in (0, 1)]
+        for place in range(len(judged))
+    ]
+    return figure, found

@@ -40,6 +40,7 @@ def sweep_plots(found: SetResult, order: list[str]) -> dict[str, "Figure"]:
 def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
     """Figures and temperatures against what is varied; dashed grey is the floor."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     judged = [point for points in sweep.values() for point in points if point.quality is not None]
     shown = [m for m in SHOWN if any(m in p.quality.scores for p in judged if p.quality)]
@@ -66,6 +67,9 @@ def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
         if metric in shown:
             _draw_floor(axes, sweep, metric)
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_ylabel(METRICS[metric].label)
         else:
             axes.axhline(1, color="black", linewidth=0.8)
@@ -73,7 +77,7 @@ def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
         if ticks[0] > 0:
             axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(AXES[name])
         axes.grid(alpha=0.3)
     for axes in grid.flat[len(panels) :]:

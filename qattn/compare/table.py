@@ -35,20 +35,26 @@ def rows(found: SetResult) -> list[list[str]]:
     return first + [_row(result) for result in found.results]
 
 
+SHORT = {0: "", 1: "⟨s⟩", 2: "⟨ss⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 9: "β_J"}
+"""Columns of the terminal's table, which has to fit: places in :data:`COLUMNS`, and headings."""
+
+
 def table(found: SetResult) -> Table:
-    """For the terminal."""
+    """The main figures, for the terminal; the rest is in the report."""
     batch = found.reference.batch
-    kind = "exact" if found.reference.is_exact else "long run of neal, NOT exact"
+    kind = "exact" if found.reference.is_exact else "a long run of neal, NOT exact"
     result = Table(
         title=f"{found.name}: {found.reference.num_problems} problems of up to "
         f"{batch.num_spins} spins, {float(found.floor.num_reads.mean()):g} reads each; "
-        f"reference: {kind}"
+        f"reference: {kind}",
+        caption="⟨s⟩, ⟨ss⟩, energy, dL/dJ: error over that of as many exact reads",
     )
-    keep = [i for i, _ in enumerate(COLUMNS) if any(row[i] for row in rows(found))]
+    texts = rows(found)
+    keep = [i for i in SHORT if any(row[i] for row in texts)]
     for i in keep:
-        result.add_column(COLUMNS[i], justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows(found):
-        result.add_row(*[row[i] for i in keep])
+        result.add_column(SHORT[i], justify="left" if i == 0 else "right", overflow="fold")
+    for row in texts:
+        result.add_row(*[row[i].partition(" [")[0] for i in keep])
     return result
 
 

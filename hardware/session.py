@@ -146,10 +146,10 @@ class Session:
             except JobRefused:
                 if not self._graph_changed():
                     raise
-            except SolverOffline:
+            except SolverOffline as offline:
                 if not self._conduct.failover:
                     raise
-                self._fail_over()
+                self._fail_over(offline)
         samples = call_reads(self.journal, call, request, self.embedding)
         self._break_rate = samples.info["chain_break_rate"]
         if self._conduct.track:
@@ -295,11 +295,17 @@ class Session:
         self.ranges = DeviceRanges.from_properties(fresh.properties, fresh.graph)
         return True
 
-    def _fail_over(self) -> None:
+    def _fail_over(self, offline: SolverOffline) -> None:
         """Take another solver of the same features, and its own calibration."""
         lost = self.device
         device = connect(self._credentials, avoid={lost.name})
-        settled = self.choice.settle(device.name, device.properties)
+        try:
+            settled = self.choice.settle(device.name, device.properties)
+            if settled.settings.field_encoding != self.settings.field_encoding:
+                raise ValueError("its calibration recommends another field_encoding")
+        except (ValueError, OSError) as error:
+            device.close()
+            raise SolverOffline(f"{offline} {device.name} cannot take over: {error}") from None
         log.warning("%s is offline: going on with %s.", lost.name, device.name)
         self._use(device, settled)
         lost.close()

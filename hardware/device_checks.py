@@ -122,7 +122,7 @@ def check_cost(
         return Check(name, "skipped", "the solver does not say how long its anneals are")
     settings: dict[str, Any] = {
         "annealing_time": annealing_time,
-        "most_reads": device.most_reads,
+        "most_reads": device.most_reads(annealing_time),
     }
     try:
         if packing is None:

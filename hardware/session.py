@@ -138,7 +138,7 @@ class Session:
                 self.tracker.betas,
                 solver=self.device.name,
                 transforms=self.settings.spin_reversal_transforms,
-                most_reads=self.device.most_reads,
+                most_reads=self.device.most_reads(self.settings.annealing_time),
             )
             try:
                 self.runner.run(jobs, lambda job: self._embedded(request, job))
@@ -146,10 +146,10 @@ class Session:
             except JobRefused:
                 if not self._graph_changed():
                     raise
-            except SolverOffline:
+            except SolverOffline as offline:
                 if not self._conduct.failover:
                     raise
-                self._fail_over()
+                self._fail_over(offline)
         samples = call_reads(self.journal, call, request, self.embedding)
         self._break_rate = samples.info["chain_break_rate"]
         if self._conduct.track:
@@ -158,7 +158,7 @@ class Session:
 
     def change(self, settings: QPUSettings) -> None:
         """Sample with other settings from now on."""
-        self._use(self.device, SettledSettings(settings))
+        self._take(SettledSettings(settings))
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
@@ -191,8 +191,21 @@ class Session:
 
     def _use(self, device: Device, settled: SettledSettings) -> None:
         self.device = self.runner.device = device
-        self.settings, self.calibration = settled.settings, settled.calibration
         self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
+        self._take(settled)
+        calibrated = ""
+        if self.calibration is not None:
+            beta_h, beta_J = self.settings.betas
+            calibrated = (
+                f", calibrated {self.calibration.age():.1f} h ago: β_h = {beta_h:.4g}, "
+                f"β_J = {beta_J:.4g}"
+            )
+        emulated = " (EMULATED)" if device.emulated else ""
+        graph_id = device.graph.graph_id
+        log.info("Sampling on %s%s, graph %s%s.", device.name, emulated, graph_id, calibrated)
+
+    def _take(self, settled: SettledSettings) -> None:
+        self.settings, self.calibration = settled.settings, settled.calibration
         self.tracker = BetaTracker(self.settings.betas, settled.covariance)
         self._logged_betas = self.settings.betas
 
@@ -295,11 +308,17 @@ class Session:
         self.ranges = DeviceRanges.from_properties(fresh.properties, fresh.graph)
         return True
 
-    def _fail_over(self) -> None:
+    def _fail_over(self, offline: SolverOffline) -> None:
         """Take another solver of the same features, and its own calibration."""
         lost = self.device
         device = connect(self._credentials, avoid={lost.name})
-        settled = self.choice.settle(device.name, device.properties)
+        try:
+            settled = self.choice.settle(device.name, device.properties)
+            if settled.settings.field_encoding != self.settings.field_encoding:
+                raise ValueError("its calibration recommends another field_encoding")
+        except (ValueError, OSError) as error:
+            device.close()
+            raise SolverOffline(f"{offline} {device.name} cannot take over: {error}") from None
         log.warning("%s is offline: going on with %s.", lost.name, device.name)
         self._use(device, settled)
         lost.close()

@@ -24,12 +24,13 @@ PACKAGES = ("torch", "numpy", "scipy", "dimod", "dwave-samplers", "dwave-system"
 CAPTIONS = {
     "summary": "Every figure over its noise floor (what as many independent exact reads give on "
     "the same problems); grey bands: one and two standard deviations of exact reads. Points left "
-    "of the band are not better than exact: a sampler that is too cold scatters over fewer states, and a KL near zero may come out on either side.",
+    "of a band are not better than exact: a sampler that is too cold scatters over fewer states, "
+    "and the estimate of a KL near zero is as often below as above.",
     "moments": "Magnetisations ⟨s⟩ and correlations ⟨ss⟩ of the reads against the reference, with "
     "the standard errors of independent reads.",
     "energies": "Energies of all problems, each in its own exact standard deviations from its own "
-    "exact mean; below, the difference, with standard errors of independent reads (cut off where one "
-    "sampler would hide the others).",
+    "exact mean; below, the difference, with standard errors of independent reads (cut off where "
+    "one sampler would hide the others).",
     "temperatures": "Pseudo-likelihood fits of β_h (fields) and β_J (couplings) to each problem, "
     "in units of the target's, with standard errors; band: 95% interval of the fit to all "
     "problems.",

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -141,7 +142,9 @@ def _sampled(label: str, backend: Backend, bench: _Bench) -> list[SamplerResult]
     if settings.refine_sweeps and label != "exact":
         bench.progress(f"{label}: {settings.refine_sweeps} Gibbs sweeps")
         start = time.perf_counter()
-        refined = refine(samples, batch, settings.refine_sweeps, settings.seed)
+        # Sweeps with equal draws make reads of different samplers equal: a seed for each.
+        seed = zlib.crc32(f"{settings.seed} {label}".encode())
+        refined = refine(samples, batch, settings.refine_sweeps, seed)
         seconds += time.perf_counter() - start
         label = f"{label} + {settings.refine_sweeps} sweeps"
         apart, quality = reads_apart(refined, batch), bench.judge(refined)
@@ -166,7 +169,8 @@ def _sweeps(
     if settings.reads_sweep:
         sweeps["num_reads"] = {
             spec.label: [
-                _point(backends[spec.label], bench, n, n, spec.label) for n in settings.reads_sweep
+                _point(backends[spec.label], bench, n, float(n), spec.label)
+                for n in settings.reads_sweep
             ]
             for spec in samplers
         }

@@ -2,6 +2,7 @@
 
 import inspect
 import tomllib
+import typing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,7 @@ class SamplerSpec:
 
     def takes(self, option: str) -> bool:
         """Whether the backend has an option of this name."""
-        if self.variant:
-            return False
-        factory: Any = load_backend(self.name)
-        inits = [getattr(kind, "__init__", factory) for kind in getattr(factory, "__mro__", [])]
-        return any(
-            option in inspect.signature(init).parameters
-            for init in inits or [factory]
-            if init is not object.__init__
-        )
+        return not self.variant and self._parameter(option) is not None
 
     def with_options(self, **options: Any) -> "SamplerSpec":
         """The same sampler with other options; None removes one."""
@@ -74,7 +67,27 @@ class SamplerSpec:
                 f"Sampler {self.name!r} has no variant {self.variant!r}; "
                 f"neal:default is the only one. Options are key=value."
             )
-        return get_backend(self.name, **self.options)
+        return get_backend(self.name, **{k: self._typed(k, v) for k, v in self.options.items()})
+
+    def _parameter(self, option: str) -> inspect.Parameter | None:
+        """Where the backend's class, or one that it passes options on to, names an option."""
+        factory: Any = load_backend(self.name)
+        for kind in getattr(factory, "__mro__", [factory]):
+            function = kind.__dict__.get("__init__") if isinstance(kind, type) else kind
+            if function is not None and kind is not object:
+                parameters = inspect.signature(function).parameters
+                if option in parameters:
+                    return parameters[option]
+        return None
+
+    def _typed(self, option: str, value: Any) -> Any:
+        """An integer as the floating-point number that the option is."""
+        parameter = self._parameter(option)
+        if type(value) is int and parameter is not None:
+            types = typing.get_args(parameter.annotation) or (parameter.annotation,)
+            if float in types and int not in types:
+                return float(value)
+        return value
 
 
 def parse_samplers(text: str) -> list[SamplerSpec]:

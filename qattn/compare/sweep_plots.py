@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qattn.compare.plots import style
 from qattn.compare.results import SetResult, Sweep
+from qattn.compare.style import legend_above, style
 from qattn.quality import METRICS
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 SHOWN = ("mean_rms", "kl", "energy_distance", "gradient_h")
 """Figures that are drawn; the temperatures come after them."""
+
+FAR_OFF = 3.0
+"""Largest fitted temperature, in units of the target's, on a linear axis."""
 
 AXES = {
     "annealing_time": "annealing time (ns)",
@@ -74,17 +77,19 @@ def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
         else:
             axes.axhline(1, color="black", linewidth=0.8)
             axes.set_ylabel(f"fitted {'β_h' if metric == 'beta_h' else 'β_J'} / target")
-        if ticks[0] > 0:
-            axes.set_xscale("log")
+            if axes.get_ylim()[1] > FAR_OFF:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(AXES[name])
         axes.grid(alpha=0.3)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    columns = 2 if max(map(len, labels)) > 24 else 4
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
+    legend_above(figure, grid[0][0], len(sweep) + 1)
     return figure
 
 

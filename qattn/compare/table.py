@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from qattn.compare.results import SamplerResult, SetResult
@@ -35,7 +37,7 @@ def rows(found: SetResult) -> list[list[str]]:
     return first + [_row(result) for result in found.results]
 
 
-SHORT = {0: "", 1: "⟨s⟩", 2: "⟨ss⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 9: "β_J"}
+SHORT = {0: "", 1: "⟨s⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 9: "β_J"}
 """Columns of the terminal's table, which has to fit: places in :data:`COLUMNS`, and headings."""
 
 
@@ -47,14 +49,17 @@ def table(found: SetResult) -> Table:
         title=f"{found.name}: {found.reference.num_problems} problems of up to "
         f"{batch.num_spins} spins, {float(found.floor.num_reads.mean()):g} reads each; "
         f"reference: {kind}",
-        caption="⟨s⟩, ⟨ss⟩, energy, dL/dJ: error over that of as many exact reads",
+        caption="⟨s⟩, energy, dL/dJ: error over that of as many exact reads",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
     )
     texts = rows(found)
     keep = [i for i in SHORT if any(row[i] for row in texts)]
     for i in keep:
-        result.add_column(SHORT[i], justify="left" if i == 0 else "right", overflow="fold")
+        justify: JustifyMethod = "left" if i == 0 else "right"
+        result.add_column(SHORT[i], justify=justify, overflow="fold", min_width=22 if i == 0 else 5)
     for row in texts:
-        result.add_row(*[row[i].partition(" [")[0] for i in keep])
+        result.add_row(*[row[i].partition(" [")[0].removeprefix("1 ") for i in keep])
     return result
 
 

@@ -151,6 +151,7 @@ def test_equal_reads_give_equal_digits_and_others_do_not():
     assert sweeps["num_reads"]["neal"][1]["scores"] == main
     assert sweeps["strength"]["neal"][0]["scores"] == main
     assert list(sweeps["annealing_time"]) == ["diabatic"]
+    assert sweeps["annealing_time"]["diabatic"][0]["scores"]
 
 
 def test_a_sampler_that_fails_does_not_stop_the_others(tmp_path):

@@ -13,6 +13,7 @@ from qattn import exact, quality, register_backend
 from qattn.backends import Backend, registry
 from qattn.cli_compare import compare as command
 from qattn.compare import CompareSettings, compare, parse_samplers
+from qattn.compare import report
 from qattn.compare import runner as runner_module
 from qattn.compare.report import write_report
 from qattn.compare.table import COLUMNS, rows, table
@@ -63,6 +64,7 @@ class Failing(Backend):
 @pytest.fixture(autouse=True)
 def backends(monkeypatch):
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(report, "DPI", 40)  # drawing takes most of the time
     register_backend("test_device", EmulatedDevice)
     register_backend("test_failing", Failing)
 

@@ -235,8 +235,8 @@ class Session:
                     f"{self.device.name} holds a programmed {name} of up to {most:.3g}, but "
                     f"{largest:.3g} is needed (with field_encoding="
                     f"{self.settings.field_encoding!r} fields are couplings, except with "
-                    f"'direct'): choose a longer annealing_time, whose betas are larger, or "
-                    f'out_of_range="clip".'
+                    f"'direct'): choose a longer annealing_time, whose betas are larger, weaker "
+                    f'models, or out_of_range="clip".'
                 )
         return found
 

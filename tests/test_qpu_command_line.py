@@ -19,7 +19,7 @@ TASK = (
 def qattn(*arguments):
     """What a command prints; it must succeed."""
     command = [sys.executable, "-m", "qattn", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert found.returncode == 0, found.stdout + found.stderr
     return found.stdout + found.stderr
 

@@ -21,8 +21,8 @@ __all__ = ["Packing", "cached_packing", "pack_cliques"]
 LARGEST_SHAPE = 33
 """Spins up to which shapes are found on a tile; larger cliques are found one by one."""
 
-ROUNDS_PER_SLOT = 25
-MOST_ROUNDS = 6000
+ROUNDS_PER_SLOT = 40
+MOST_ROUNDS = 10_000
 """Rounds of the search that follows the greedy choice; 6,000 take about 20 s on a Z12."""
 
 logger = logging.getLogger(__name__)

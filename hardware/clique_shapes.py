@@ -1,4 +1,4 @@
-"""Small embeddings of a complete graph in a tile of a topology: the shapes that a packing repeats."""
+"""Small embeddings of a complete graph in a tile: the shapes that a packing repeats."""
 
 from dataclasses import dataclass
 from typing import Any

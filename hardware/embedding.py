@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.clique_slots import Packing, logical_couplers
+from qattn.hardware.clique_slots import Packing
 
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
@@ -82,15 +82,10 @@ class Embedding:
         self._qubits = np.flatnonzero(owner >= 0)
         self._qubit_chain = owner[self._qubits]
         self._qubit_share = 1 / packing.chain_lengths.ravel()[self._qubit_chain]
-        a, b = packing.chains_of_coupler.T
-        self._chain_couplers = np.flatnonzero((a == b) & (a >= 0))
-        self._chain_coupler_chain = a[self._chain_couplers]
-        self._couplers = np.flatnonzero(logical_couplers(packing))
-        a, b = a[self._couplers], b[self._couplers]
-        self._coupler_ends = a, b
-        self._pair = np.minimum(a, b) * n + np.maximum(a, b) % n
-        self._num_pairs = np.bincount(self._pair, minlength=packing.num_slots * n * n)
-        self._coupler_share = 1 / self._num_pairs[self._pair]
+        self._chain_couplers = packing.chain_couplers
+        self._chain_coupler_chain = packing.chains_of_coupler[self._chain_couplers, 0]
+        self._couplers, self._pair, self._coupler_share = packing.logical_couplers
+        self._coupler_ends = packing.chains_of_coupler[self._couplers].T
         longest = packing.chains.shape[2]
         place = np.full((packing.num_slots * n, longest), len(self._qubits))
         order = np.searchsorted(packing.graph.qubits[self._qubits], packing.chains)

@@ -103,6 +103,7 @@ def cached_packing(
             return load_packing(file, graph, num_spins, uniform)
         except ValueError as error:
             warnings.warn(f"{error} It is made anew.", stacklevel=2)
+    logger.info("Packing cliques of %d spins onto %r, once; up to two minutes.", num_spins, graph)
     packing = pack_cliques(graph, num_spins, uniform=uniform)
     try:
         save_packing(packing, file, uniform)

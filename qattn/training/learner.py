@@ -128,6 +128,12 @@ class Learner:
         """What the samplers report of themselves."""
         return {k: v for sampler in self._samplers.values() for k, v in sampler.metrics().items()}
 
+    def sampler_provenance(self) -> dict[str, Any]:
+        """Where the samplers' reads came from."""
+        return {
+            k: v for sampler in self._samplers.values() for k, v in sampler.provenance().items()
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, and what :meth:`chance_state` holds."""
         return {

@@ -1,6 +1,5 @@
 """Pictures, table and pages of a comparison of trainings."""
 
-import base64
 import json
 import math
 from dataclasses import asdict
@@ -12,12 +11,14 @@ from numpy.typing import NDArray
 from rich.table import Table
 from scipy import stats
 
+from qattn.compare.pages import data_uri, page, versions
 from qattn.compare.plots import style
-from qattn.compare.report import DPI, environment, versions
 from qattn.compare.training import TrainingCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+DPI = 130
 
 COLUMNS = (
     "sampler",
@@ -120,10 +121,9 @@ def write_training_report(
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=DPI)
         paths.append(path)
-        encoded = base64.b64encode(path.read_bytes()).decode()
-        pictures.append({"name": name, "data": f"data:image/png;base64,{encoded}"})
-    page = environment().get_template("training.html.j2")
-    html = page.render(
+        pictures.append({"name": name, "data": data_uri(path)})
+    html = page(
+        "training.html.j2",
         columns=COLUMNS,
         rows=rows(curves),
         pictures=pictures,
@@ -131,7 +131,6 @@ def write_training_report(
         stopped=[curve for curve in curves if curve.stopped],
         command=command,
         created=created,
-        versions=versions(),
     )
     paths.append(folder / "training.html")
     paths[-1].write_text(html, encoding="utf-8")

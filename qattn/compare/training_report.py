@@ -12,7 +12,7 @@ from rich.table import Table
 from scipy import stats
 
 from qattn.compare.pages import data_uri, page, versions
-from qattn.compare.plots import style
+from qattn.compare.style import style
 from qattn.compare.training import TrainingCurve
 
 if TYPE_CHECKING:

@@ -46,10 +46,19 @@ def compare(
     floor_repeats: Annotated[
         int, typer.Option(help="How often exact reads are drawn for the noise floor.")
     ] = 10,
+    training: Annotated[
+        bool, typer.Option("--training", help="Compare short trainings instead of reads.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="With --training: TOML file with its settings.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="With --training: number of seeds.")] = 5,
 ) -> None:
     """Compare samplers with the exact Boltzmann distribution, beside the noise of exact reads.
 
     Prints a table; writes report.json, pictures and report.html, one file that holds everything.
+    With --training: trains with each sampler from the same seeds, evaluated exactly, and writes
+    training.json, learning curves and training.html.
     """
     from qattn.compare.report import write_report
     from qattn.compare.results import CompareSettings
@@ -73,6 +82,11 @@ def compare(
             spec.with_options(journal=str(journal)) if spec.takes("journal") else spec
             for spec in specs
         ]
+    if training:
+        from qattn.cli_compare_training import compare_training
+
+        compare_training(specs, config, seeds=seeds, num_reads=num_reads, seed=seed, out=out)
+        return
     names = list(dict.fromkeys(problems or ["synthetic"]))
     settings = CompareSettings(
         num_reads=num_reads,

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nobodys_machine")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("packings_are_kept")]
 
 TASK = (
     "--task brackets --context 8 --layers 1 --heads 2 --batch-size 16 --steps 400 --lr 3e-3 "
@@ -19,13 +19,13 @@ TASK = (
 def qattn(*arguments):
     """What a command prints; it must succeed."""
     command = [sys.executable, "-m", "qattn", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert found.returncode == 0, found.stdout + found.stderr
     return found.stdout + found.stderr
 
 
 @pytest.fixture
-def emulator(nobodys_machine):
+def emulator(packings_are_kept):
     """A running `qattn emulate-qpu` whose credentials are in the working folder."""
     command = [sys.executable, "-m", "qattn", "emulate-qpu", "--shape", "6,4"]
     command += ["--beta-h", "9", "--beta-J", "11", "--drift", "0.02"]

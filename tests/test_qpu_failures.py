@@ -23,7 +23,7 @@ from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.jobs import Patience
 from qattn.hardware.journal import Journal
 
-pytestmark = pytest.mark.usefixtures("nobodys_machine")
+pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
 BATCH = problems.synthetic(40, 5, field_sd=0.4, coupling_sd=0.3, seed=3)
 
@@ -339,6 +339,7 @@ def test_budget_stops_a_training_with_a_checkpoint(qpu, tmp_path):
     assert process.returncode == 0, output
     summary = json.loads((training.out / "summary.json").read_text())
     assert summary["qpu_seconds"] == pytest.approx(qpu.access_time_us * 1e-6)
+    assert (summary["solver"], summary["emulated"]) == (qpu.name, True)
     assert summary["qpu_seconds_left"] == pytest.approx(10 - summary["qpu_seconds"])
     check_accounts(qpu, training.out / "journal")
 

@@ -58,6 +58,16 @@ class Packing:
         return lengths
 
     @property
+    def uniform(self) -> NDArray[np.bool_]:
+        """Whether all chains of a slot have one length, shape (slots,)."""
+        same: NDArray[np.bool_] = (self.chain_lengths == self.chain_lengths[:, :1]).all(1)
+        return same
+
+    def select(self, slots: NDArray[np.bool_] | NDArray[np.int64]) -> "Packing":
+        """The packing of some of the slots, by a mask or by numbers."""
+        return Packing(self.graph, self.chains[slots])
+
+    @property
     def num_qubits(self) -> int:
         """Number of qubits in chains."""
         return int(self.chain_lengths.sum())
@@ -77,12 +87,15 @@ class Packing:
         return self.chain_of_qubit[self.graph.coupler_ends]
 
     def describe(self) -> str:
-        """One line: slots, and how many chains have which length."""
+        """One line: slots, how many are uniform, how many chains have which length."""
         lengths, counts = np.unique(self.chain_lengths, return_counts=True)
         spread = ", ".join(
             f"{n} of length {k}" for k, n in zip(lengths.tolist(), counts.tolist(), strict=True)
         )
-        return f"{self.num_slots} slots of {self.num_spins} spins: {spread or 'no chains'}"
+        return (
+            f"{self.num_slots} slots of {self.num_spins} spins, {int(self.uniform.sum())} with "
+            f"chains of one length; chains: {spread or 'none'}"
+        )
 
     def _check_qubits(self) -> None:
         chains = self.chains

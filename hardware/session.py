@@ -138,7 +138,7 @@ class Session:
                 self.tracker.betas,
                 solver=self.device.name,
                 transforms=self.settings.spin_reversal_transforms,
-                most_reads=self.device.most_reads,
+                most_reads=self.device.most_reads(self.settings.annealing_time),
             )
             try:
                 self.runner.run(jobs, lambda job: self._embedded(request, job))
@@ -158,7 +158,7 @@ class Session:
 
     def change(self, settings: QPUSettings) -> None:
         """Sample with other settings from now on."""
-        self._use(self.device, SettledSettings(settings))
+        self._take(SettledSettings(settings))
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
@@ -191,8 +191,21 @@ class Session:
 
     def _use(self, device: Device, settled: SettledSettings) -> None:
         self.device = self.runner.device = device
-        self.settings, self.calibration = settled.settings, settled.calibration
         self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
+        self._take(settled)
+        calibrated = ""
+        if self.calibration is not None:
+            beta_h, beta_J = self.settings.betas
+            calibrated = (
+                f", calibrated {self.calibration.age():.1f} h ago: β_h = {beta_h:.4g}, "
+                f"β_J = {beta_J:.4g}"
+            )
+        emulated = " (EMULATED)" if device.emulated else ""
+        graph_id = device.graph.graph_id
+        log.info("Sampling on %s%s, graph %s%s.", device.name, emulated, graph_id, calibrated)
+
+    def _take(self, settled: SettledSettings) -> None:
+        self.settings, self.calibration = settled.settings, settled.calibration
         self.tracker = BetaTracker(self.settings.betas, settled.covariance)
         self._logged_betas = self.settings.betas
 
@@ -222,8 +235,8 @@ class Session:
                     f"{self.device.name} holds a programmed {name} of up to {most:.3g}, but "
                     f"{largest:.3g} is needed (with field_encoding="
                     f"{self.settings.field_encoding!r} fields are couplings, except with "
-                    f"'direct'): choose a longer annealing_time, whose betas are larger, or "
-                    f'out_of_range="clip".'
+                    f"'direct'): choose a longer annealing_time, whose betas are larger, weaker "
+                    f'models, or out_of_range="clip".'
                 )
         return found
 

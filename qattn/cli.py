@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import logging
 import os
 import sys
 from pathlib import Path
@@ -31,9 +32,16 @@ def main() -> None:
 
     Set QATTN_TRACEBACK=1 to see where it came from.
     """
+    from rich.logging import RichHandler
+
     from qattn.backends import SamplerStopped
     from qattn.training import Interrupted
 
+    notices = logging.getLogger("qattn")
+    notices.setLevel(logging.INFO)
+    notices.addHandler(
+        RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
+    )
     try:
         app()
     except Interrupted as stopped:

@@ -16,7 +16,7 @@ from qattn.hardware.calibration_file import (
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.ising import IsingBatch
 
-pytestmark = pytest.mark.usefixtures("nobodys_machine")
+pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
 BETA_H, BETA_J = 7.0, 9.0
 BATCH = problems.synthetic(40, 4, field_sd=0.6, coupling_sd=0.4, seed=3)
@@ -95,19 +95,28 @@ def test_misfit_tells_a_boltzmann_distribution_from_another(tmp_path):
 
 
 def test_theory_stands_beside_the_fit(tmp_path):
-    """The emulator in its anneal mode, with an analytic schedule: what theory says, to 10%."""
+    """The emulator's simulated anneal: ghosts see β_J, and the fields of ancillas β_h.
+
+    First-order theory holds for weak problems; here it is off by a few percent, and the fits'
+    standard errors are 3 to 7%.
+    """
+    batch = problems.synthetic(40, 3, field_sd=0.4, coupling_sd=0.28, seed=1)
+    points = [Point(5.0, encoding, 1.0) for encoding in ("ghost", "ancilla")]
     with EmulatedQPU(shape=(3, 4), schedule="linear") as qpu:
         backend = backend_of(qpu, tmp_path)
-        found = calibrate_device(
-            backend.session,
-            problems.synthetic(40, 3, field_sd=0.15, coupling_sd=0.1, seed=1),
-            [Point(5.0, "ghost", 1.0)],
-            num_reads=2000,
-            schedule="linear",
-        )
+        found = calibrate_device(backend.session, batch, points, num_reads=2000, schedule="linear")
         backend.close()
-    assert found.best.theory is not None
-    assert found.best.beta_J == pytest.approx(found.best.theory[1], rel=0.1)
+    ghost, ancilla = found.points
+    assert ghost.theory[0] == ghost.theory[1] == ancilla.theory[1] != ancilla.theory[0]
+    for point in found.points:
+        errors = point.standard_errors
+        for value, error, theory in zip(
+            (point.beta_h, point.beta_J), errors, point.theory, strict=True
+        ):
+            assert abs(value - theory) <= 5 * error
+            assert error < 0.1 * theory
+    apart = math.hypot(ghost.standard_errors[0], ancilla.standard_errors[0])
+    assert ancilla.beta_h - ghost.beta_h > 5 * apart
 
 
 def test_misfit_of_exact_reads_is_one():

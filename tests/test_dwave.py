@@ -16,7 +16,7 @@ from qattn.hardware.replay import ReplayBackend
 from qattn.hardware.session import OutOfRange
 from qattn.testing import BackendConformance, deviation_from_exact
 
-pytestmark = pytest.mark.usefixtures("nobodys_machine")
+pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
 BETA_H, BETA_J = 7.0, 9.0
 
@@ -63,7 +63,6 @@ def test_one_temperature_for_both_is_wrong_where_there_are_two(qpu, folder, batc
     assert sigmas > bound
 
 
-@pytest.mark.usefixtures("nobodys_machine")
 class TestConformance(BackendConformance):
     seeded = False  # each backend has a journal of its own; see test_equal_requests_are_free
 

@@ -23,7 +23,7 @@ from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.jobs import Patience
 from qattn.hardware.journal import Journal
 
-pytestmark = pytest.mark.usefixtures("nobodys_machine")
+pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
 BATCH = problems.synthetic(40, 5, field_sd=0.4, coupling_sd=0.3, seed=3)
 

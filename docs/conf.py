@@ -23,7 +23,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",  # MathJax in the site itself, so that it reads without a network
     "sphinx_copybutton",
 ]
@@ -81,9 +80,7 @@ def resolve_short_name(app: Any, env: Any, node: Any, contnode: nodes.Element) -
     if len(found) != 1:
         return None
     ((name, entry),) = found.values()
-    return make_refnode(
-        app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name
-    )
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
 
 
 def keep_first_line(

@@ -1,4 +1,4 @@
-"""Small embeddings of a complete graph in a tile of a topology: the shapes that a packing repeats."""
+"""Small embeddings of a complete graph in a tile: the shapes that a packing repeats."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,11 @@ from qattn.hardware.working_graph import WorkingGraph
 TILES = {"zephyr": (0, 0, 14, 22, 28), "pegasus": (0, 0, 0, 10, 18, 26)}
 """First n for which a tile of size m = index no longer has room to choose; larger: one more."""
 
+ENOUGH_SHAPES = 64
+"""Larger shapes are kept only if there are fewer than this many smaller ones..."""
+
 SLACK = 0.1
-"""Shapes of up to this fraction more qubits than the smallest are kept: variety fills gaps."""
+"""... and up to this fraction more qubits than the smallest. Variety fills gaps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +140,8 @@ def find_shapes(tile: WorkingGraph, num_spins: int, *, uniform: bool, seed: int)
         ]
     if not shapes:
         return []
-    limit = (1 + SLACK) * min(map(_size, shapes))
+    sizes = sorted(map(_size, shapes))
+    limit = min(sizes[:ENOUGH_SHAPES][-1], (1 + SLACK) * sizes[0])
     return [Shape.of(chains, tile) for chains in shapes if _size(chains) <= limit]
 
 

@@ -5,10 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qattn.hardware.packing import Packing, cached_packing
-
 from qattn.backends.base import SamplerStopped
 from qattn.hardware.credentials import Credentials
+from qattn.hardware.packing import Packing, cached_packing
 from qattn.hardware.sapi import ProblemService
 from qattn.hardware.secret import scrubbed
 from qattn.hardware.working_graph import WorkingGraph

@@ -21,8 +21,8 @@ __all__ = ["Packing", "cached_packing", "pack_cliques"]
 LARGEST_SHAPE = 33
 """Spins up to which shapes are found on a tile; larger cliques are found one by one."""
 
-ROUNDS_PER_SLOT = 25
-MOST_ROUNDS = 6000
+ROUNDS_PER_SLOT = 40
+MOST_ROUNDS = 10_000
 """Rounds of the search that follows the greedy choice; 6,000 take about 20 s on a Z12."""
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ def cached_packing(
             return load_packing(file, graph, num_spins, uniform)
         except ValueError as error:
             warnings.warn(f"{error} It is made anew.", stacklevel=2)
+    logger.info("Packing cliques of %d spins onto %r, once; up to two minutes.", num_spins, graph)
     packing = pack_cliques(graph, num_spins, uniform=uniform)
     try:
         save_packing(packing, file, uniform)

@@ -164,8 +164,8 @@ class Session:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
         size = int(batch.num_active.max()) + settings.fast
         packing = self.device.packing(size)
-        most_h, most_J = self.ranges.max_logical(packing, settings.chain_strength)
-        return (most_J if settings.fast else most_h), most_J
+        limits = self.ranges.max_logical(packing, settings.chain_strength)
+        return (limits.J if settings.fast else limits.h), limits.J
 
     def embedding(self, packing: str) -> Embedding:
         """The embedding of a packing in the journal."""
@@ -225,10 +225,10 @@ class Session:
         if not (found.sizes > 0).any():
             return found
         packing = self.device.packing(int(found.sizes.max()))
-        most_h, most_J = self.ranges.max_logical(packing, self.settings.chain_strength)
+        limits = self.ranges.max_logical(packing, self.settings.chain_strength)
         if self.settings.out_of_range == "clip":
-            return clip(found, most_h, most_J)
-        for name, values, most in (("field", found.h, most_h), ("coupling", found.J, most_J)):
+            return clip(found, limits.h, limits.J)
+        for name, values, most in (("field", found.h, limits.h), ("coupling", found.J, limits.J)):
             largest = float(abs(values).max())
             if largest > most * (1 + 1e-9):
                 raise OutOfRange(
@@ -244,9 +244,13 @@ class Session:
         plan = JobPlan.from_arrays(self.journal.arrays("jobs", job.name))
         embedding = self.embedding(job.packing)
         chains = embedding.packing.chains
-        h, J, used = self._program(request, plan.betas).on_slots(plan.placement, *chains.shape[:2])
+        programmed = self._program(request, plan.betas)
+        slots = chains.shape[:2]
         problem = embedding.embed(
-            h, J, chain_strength=self.settings.chain_strength, gauge=plan.gauge, used=used
+            *plan.placement.scatter(programmed.h, programmed.J, *slots),
+            chain_strength=self.settings.chain_strength,
+            gauge=plan.gauge,
+            used=plan.placement.used(*slots),
         )
         self._check_sums(problem)
         linear, quadratic = problem.to_dicts()

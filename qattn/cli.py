@@ -14,6 +14,7 @@ from rich.table import Table
 
 from qattn._version import __version__
 from qattn.cli_calibrate import calibrate
+from qattn.cli_compare import compare
 from qattn.cli_doctor import doctor
 from qattn.cli_emulate import emulate_qpu
 
@@ -179,5 +180,6 @@ def _train_signature() -> inspect.Signature:
 train.__signature__ = _train_signature()  # type: ignore[attr-defined]
 app.command()(train)
 app.command()(calibrate)
+app.command()(compare)
 app.command()(doctor)
 app.command()(emulate_qpu)

@@ -339,6 +339,7 @@ def test_budget_stops_a_training_with_a_checkpoint(qpu, tmp_path):
     assert process.returncode == 0, output
     summary = json.loads((training.out / "summary.json").read_text())
     assert summary["qpu_seconds"] == pytest.approx(qpu.access_time_us * 1e-6)
+    assert (summary["solver"], summary["emulated"]) == (qpu.name, True)
     assert summary["qpu_seconds_left"] == pytest.approx(10 - summary["qpu_seconds"])
     check_accounts(qpu, training.out / "journal")
 

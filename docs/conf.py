@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 from qattn._version import __version__  # noqa: E402
 
 project = "qattn"
-author = "The qattn authors"
+author = copyright = "The qattn authors"
 version = release = __version__
 
 extensions = [
@@ -47,7 +47,7 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|numpy|dimod|dwave|minorminer|networkx|matplotlib|qutip|jaxtyping)\..*"),
-    (r"py:.*", r"Tensor|Sampler|Figure|(.*\| )?dict\[str|qattn\.hardware\.program\.Number"),
+    (r"py:.*", r"Tensor|Sampler|Figure|(.*\| )?(dict|tuple)\[str|qattn\.hardware\.program\.Number"),
     (r"py:.*", r"(abc|collections|contextlib|dataclasses|datetime|pathlib|typing)\..*"),
 ]
 

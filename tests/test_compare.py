@@ -13,6 +13,7 @@ from qattn import exact, quality, register_backend
 from qattn.backends import Backend, registry
 from qattn.cli_compare import compare as command
 from qattn.compare import CompareSettings, compare, parse_samplers
+from qattn.compare import report
 from qattn.compare import runner as runner_module
 from qattn.compare.report import write_report
 from qattn.compare.table import COLUMNS, rows, table
@@ -63,6 +64,7 @@ class Failing(Backend):
 @pytest.fixture(autouse=True)
 def backends(monkeypatch):
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(report, "DPI", 40)  # drawing takes most of the time
     register_backend("test_device", EmulatedDevice)
     register_backend("test_failing", Failing)
 
@@ -151,6 +153,7 @@ def test_equal_reads_give_equal_digits_and_others_do_not():
     assert sweeps["num_reads"]["neal"][1]["scores"] == main
     assert sweeps["strength"]["neal"][0]["scores"] == main
     assert list(sweeps["annealing_time"]) == ["diabatic"]
+    assert sweeps["annealing_time"]["diabatic"][0]["scores"]
 
 
 def test_a_sampler_that_fails_does_not_stop_the_others(tmp_path):

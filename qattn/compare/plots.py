@@ -39,6 +39,7 @@ def plots(found: SetResult) -> dict[str, "Figure"]:
 def summary(judged: list[SamplerResult]) -> "Figure":
     """Ratio to the floor of every figure and sampler; the band is where exact reads lie."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = [name for name in METRICS if any(name in _scores(r) for r in judged)]
     figure = Figure(figsize=(9.5, 0.55 * len(names) + 1.9), layout="constrained")
@@ -69,7 +70,9 @@ def summary(judged: list[SamplerResult]) -> "Figure":
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3, which="both")
     axes.set_xlabel("figure / its noise floor (bands: one and two sd of independent exact reads)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     legend_above(figure, axes, len(judged))
     return figure
 

@@ -59,8 +59,14 @@ def table(found: SetResult) -> Table:
         justify: JustifyMethod = "left" if i == 0 else "right"
         result.add_column(SHORT[i], justify=justify, overflow="fold", min_width=22 if i == 0 else 5)
     for row in texts:
-        result.add_row(*[row[i].partition(" [")[0].removeprefix("1 ") for i in keep])
+        result.add_row(*[_short(row, i) for i in keep])
     return result
+
+
+def _short(row: list[str], column: int) -> str:
+    """Betas without their intervals, and the floor without its 1."""
+    text = row[column].removeprefix("1 ")
+    return text.partition(" ±")[0] if COLUMNS[column] in ("β_h", "β_J") else text
 
 
 def figure_rows(found: SetResult) -> list[list[str]]:
@@ -126,7 +132,7 @@ def _betas(quality: Quality) -> list[str]:
     for value, (low, high) in zip(
         (quality.betas.beta_h, quality.betas.beta_J), quality.betas.interval(), strict=True
     ):
-        texts.append(f"{value:.3f} [{low:.3f}, {high:.3f}]" if math.isfinite(value) else "")
+        texts.append(f"{value:.3f} ± {(high - low) / 2:.3f}" if math.isfinite(value) else "")
     p = math.nan if quality.one_beta is None else quality.one_beta[2]
     return [*texts, f"{p:.2g}" if math.isfinite(p) else ""]
 

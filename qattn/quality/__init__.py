@@ -1,0 +1,37 @@
+r"""How good reads are: figures of merit against exact Boltzmann, each beside its noise floor.
+
+::
+
+    reads = backend.sample(batch, num_reads=1000, seed=0)
+    quality = qattn.quality.judge(reads, batch)
+    quality.scores["mean_rms"].ratio  # 1 for a sampler as good as exact
+    quality.betas.interval()  # of β_h and of β_J
+
+Problems of up to 20 spins are held against exact enumeration; larger ones against a long run of
+simulated annealing in equilibrium, without the distances over states (``quality.is_exact`` is then
+False). :data:`METRICS` says what each figure is.
+"""
+
+from qattn.quality.autocorrelation import autocorrelation, integrated_time
+from qattn.quality.energy import EnergyDistribution
+from qattn.quality.judge import judge, noise_floor
+from qattn.quality.metrics import METRICS, Metric, measure
+from qattn.quality.reference import Reference, reference_of
+from qattn.quality.scores import Floor, Quality, Score, over_problems
+
+__all__ = [
+    "METRICS",
+    "EnergyDistribution",
+    "Floor",
+    "Metric",
+    "Quality",
+    "Reference",
+    "Score",
+    "autocorrelation",
+    "integrated_time",
+    "judge",
+    "measure",
+    "noise_floor",
+    "over_problems",
+    "reference_of",
+]

@@ -1,0 +1,72 @@
+"""The problems of a batch apart: one group each, at β = 1, in float64, none without spins."""
+
+from collections.abc import Iterator
+
+import torch
+
+from qattn.exact.memory import required_bytes
+from qattn.ising import IsingBatch
+from qattn.samples import SpinSamples
+
+PIECE_BYTES = 1 << 26
+"""Memory that exact enumeration of one piece of the problems may take."""
+
+
+def problems_apart(batch: IsingBatch) -> IsingBatch:
+    """Every query with spins as a group of its own, with β in its h and J; detached, on the CPU."""
+    h, J = (x.detach().to("cpu", torch.float64) for x in batch.scaled())
+    sizes = torch.from_numpy(batch.num_active.copy()).flatten()
+    kept = sizes > 0
+    n = int(sizes.max()) if len(sizes) else 0
+    if n == 0:
+        raise ValueError("Argument `batch` must hold a query with spins, but holds none.")
+    group = torch.from_numpy(batch.group_of_problem)[kept]
+    lengths = sizes[kept].unsqueeze(1)
+    return IsingBatch(
+        h.flatten(0, 1)[kept, None, :n],
+        J[group, :n, :n],
+        None if batch.lengths is None else lengths,
+    )
+
+
+def reads_apart(samples: SpinSamples, batch: IsingBatch) -> SpinSamples:
+    """Reads of a batch as reads of its :func:`problems_apart`.
+
+    Raises:
+        ValueError: `samples` are not reads of `batch`, or a problem's weights sum to nothing.
+    """
+    expected = (batch.num_groups, batch.num_queries, batch.num_spins)
+    found = (*samples.spins.shape[:2], samples.spins.shape[3])
+    if found != expected:
+        raise ValueError(
+            f"Argument `samples` must be reads of (groups, queries, spins) = {expected} like "
+            f"`batch`, but are of {found}."
+        )
+    sizes = torch.from_numpy(batch.num_active.copy()).flatten()
+    kept, n = sizes > 0, int(sizes.max())
+    spins = samples.spins.detach().cpu().flatten(0, 1)[kept, None, :, :n]
+    weights = samples.weights
+    if weights is not None:
+        weights = weights.detach().to("cpu", torch.float64).flatten(0, 1)[kept, None]
+    if spins.shape[2] == 0 or (weights is not None and not bool((weights.sum(-1) > 0).all())):
+        raise ValueError(
+            "Argument `samples` must hold a read of every problem, but some have none."
+        )
+    return SpinSamples(spins, weights, samples.info)
+
+
+def pieces(batch: IsingBatch) -> Iterator[tuple[slice, IsingBatch]]:
+    """The groups of a batch a few at a time, so that enumerating them takes bounded memory."""
+    need = required_bytes(1, batch.num_queries, batch.num_spins, batch.h.element_size())
+    size = max(1, PIECE_BYTES // need)
+    for start in range(0, batch.num_groups, size):
+        part = slice(start, start + size)
+        lengths = None if batch.lengths is None else batch.lengths[part]
+        yield part, IsingBatch(batch.h[part], batch.J[part], lengths, validate=False)
+
+
+def total_weights(samples: SpinSamples) -> torch.Tensor:
+    """Number of reads of each of the separate problems, shape (problems,), float64."""
+    if samples.weights is None:
+        return torch.full((len(samples.spins),), float(samples.num_reads), dtype=torch.float64)
+    return samples.weights.double().sum(-1).squeeze(1)

@@ -1,0 +1,59 @@
+r"""Effective sample sizes of reads whose order means something: chains, and annealers in a row.
+
+.. math::
+    \tau = 1 + 2 \sum_{t=1}^{W} \rho(t), \qquad N_\text{eff} = N / \tau,
+
+with ρ the normalised autocorrelation. The sum stops at the first W ≥ c τ(W) (Sokal's window:
+A. Sokal, in Functional Integration, Springer 1997, section 3): later lags add noise, not signal.
+For a vector such as the spins of a read the autocovariances of its components are added up, which
+gives each the weight of its variance. Independent reads have τ = 1.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SOKAL = 5.0
+"""The window's c: its neglected tail is e^-c of the sum for an exponential decay."""
+
+
+def autocorrelation(series: Float[Tensor, "*batch reads features"]) -> Float[Tensor, "*batch lags"]:
+    """ρ(t) of vector series with the mean taken out; nan where nothing varies."""
+    N = series.shape[-2]
+    centred = series.double() - series.double().mean(-2, keepdim=True)
+    size = 1 << (2 * N - 1).bit_length()  # zeros keep the ends from meeting
+    spectrum = torch.fft.rfft(centred, size, dim=-2).abs().square().sum(-1)
+    covariance = torch.fft.irfft(spectrum, size)[..., :N] / N
+    variance = covariance[..., :1]
+    # Below the rounding of the transform it is not a variance.
+    least = N * torch.finfo(torch.float64).eps
+    found: Tensor = torch.where(variance > least, covariance / variance, torch.nan)
+    return found
+
+
+def integrated_time(
+    series: Float[Tensor, "*batch reads features"], window: float = SOKAL
+) -> Float[Tensor, "*batch"]:
+    r"""Integrated autocorrelation time τ in reads, at least 1/N; nan for series that do not vary.
+
+    Args:
+        series: Reads in the order in which they were drawn; the components of their vector last.
+        window: c of Sokal's window.
+
+    Raises:
+        ValueError: There are fewer than two reads, or `window` is not positive.
+    """
+    N = series.shape[-2]
+    if N < 2:
+        raise ValueError(f"Argument `series` must hold at least 2 reads, but holds {N}.")
+    if not 0 < window < math.inf:
+        raise ValueError(f"Argument `window` must be positive and finite, but is {window}.")
+    rho = autocorrelation(series)
+    times = 2 * rho.cumsum(-1) - 1
+    enough = torch.arange(N) >= window * times
+    enough[..., -1] = True
+    first = enough.double().argmax(-1, keepdim=True)
+    found: Tensor = times.gather(-1, first).squeeze(-1).clamp_min(1 / N)
+    return found

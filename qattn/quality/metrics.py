@@ -1,0 +1,195 @@
+r"""The figures of merit of reads, problem by problem.
+
+Each is zero for perfect knowledge of the distribution and has a noise floor for a finite number of
+reads; :mod:`qattn.quality.judge` puts the two side by side.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn.estimators import DEFAULT_ESTIMATOR
+from qattn.pseudolikelihood import fit_betas_of_each
+from qattn.quality.apart import total_weights
+from qattn.quality.autocorrelation import integrated_time
+from qattn.quality.energy import wasserstein_distance
+from qattn.quality.reference import Reference, gradients
+from qattn.quality.states import distances
+from qattn.samples import SpinSamples
+
+CHUNK_ELEMENTS = 1 << 22
+"""Spins of reads that are looked at in float64 at a time."""
+
+Values = dict[str, Float[Tensor, " problems"]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of merit.
+
+    Attributes:
+        label: Its name in tables and plots, with its unit.
+        over_problems: How the problems' values become one.
+        meaning: What it is, in a sentence.
+        needs_exact: Whether a long run cannot stand in for exact values.
+    """
+
+    label: str
+    over_problems: Literal["rms", "mean", "size of mean", "max", "median"]
+    meaning: str
+    needs_exact: bool = False
+
+
+METRICS: Mapping[str, Metric] = {
+    "mean_rms": Metric("⟨s⟩ error, rms", "rms", "Root mean square error of ⟨s_j⟩ over the spins."),
+    "mean_worst": Metric("⟨s⟩ error, worst", "max", "Largest error of any ⟨s_j⟩."),
+    "pair_rms": Metric("⟨ss⟩ error, rms", "rms", "Root mean square error of ⟨s_j s_k⟩, j < k."),
+    "pair_worst": Metric("⟨ss⟩ error, worst", "max", "Largest error of any ⟨s_j s_k⟩."),
+    "total_variation": Metric(
+        "total variation", "mean", "½ Σ_s |frequency - probability|; plug-in, biased upwards.", True
+    ),
+    "kl": Metric(
+        "KL (nats)",
+        "size of mean",
+        "Kullback-Leibler divergence of the reads' distribution from the exact one, corrected.",
+        True,
+    ),
+    "energy_distance": Metric(
+        "energy distance (1/β)", "mean", "First Wasserstein distance of the energies."
+    ),
+    "beta_h": Metric("|β_h - 1|, median", "median", "Error of the fitted temperature of fields."),
+    "beta_J": Metric(
+        "|β_J - 1|, median", "median", "Error of the fitted temperature of couplings."
+    ),
+    "gradient_h": Metric(
+        "gradient error, h", "rms", "Error of dL/dh for random dL/d⟨s⟩, over its typical size."
+    ),
+    "gradient_J": Metric(
+        "gradient error, J", "rms", "Error of dL/dJ for random dL/d⟨s⟩, over its typical size."
+    ),
+    "autocorrelation": Metric(
+        "autocorrelation time (reads)", "mean", "Integrated time of spins or energy, the longer."
+    ),
+}
+"""All figures by name; the last has 1 for its ideal, the others 0."""
+
+
+@torch.no_grad()
+def measure(
+    samples: SpinSamples, reference: Reference, *, estimator: str = DEFAULT_ESTIMATOR
+) -> Values:
+    """Every figure that applies, of reads of the problems apart.
+
+    A figure without a value is nan: a β that a problem's reads do not fix, an autocorrelation of
+    reads whose order is lost (weighted ones) or that never vary.
+
+    Args:
+        samples: Reads of ``reference.batch``.
+        reference: What they are held against.
+        estimator: How reads become gradients.
+    """
+    problems, _, reads, n = samples.spins.shape
+    values = {
+        name: torch.full((problems,), torch.nan, dtype=torch.float64)
+        for name, metric in METRICS.items()
+        if reference.is_exact or not metric.needs_exact
+    }
+    size = max(1, CHUNK_ELEMENTS // (reads * n))
+    for start in range(0, problems, size):
+        part = slice(start, start + size)
+        weights = None if samples.weights is None else samples.weights[part]
+        some = SpinSamples(samples.spins[part], weights)
+        for group in _GROUPS:
+            for name, value in group(some, reference, part, estimator).items():
+                values[name][part] = value
+    return values
+
+
+def _moments(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+    active = reference.batch.active.expand_as(reference.batch.h)[part, 0]
+    pairs = (active.unsqueeze(1) & active.unsqueeze(2)).tril(-1).flatten(1)
+    of_mean = (samples.mean_spins(torch.float64)[:, 0] - reference.mean[part]) * active
+    of_pairs = (samples.pair_correlations(torch.float64)[:, 0] - reference.pairs[part]).flatten(1)
+    of_pairs = of_pairs * pairs
+    # A single spin has no pairs: 0/0.
+    return {
+        "mean_rms": (of_mean.square().sum(1) / active.sum(1)).sqrt(),
+        "mean_worst": of_mean.abs().amax(1),
+        "pair_rms": (of_pairs.square().sum(1) / pairs.sum(1)).sqrt(),
+        "pair_worst": of_pairs.abs().amax(1),
+    }
+
+
+def _states(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+    if reference.log_Z is None:
+        return {}
+    log_p = -reference.batch_of(part).energies(samples.spins)[:, 0]
+    variation, divergence = distances(samples, log_p - reference.log_Z[part].unsqueeze(1))
+    return {"total_variation": variation, "kl": divergence}
+
+
+def _energies(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+    found = reference.batch_of(part).energies(samples.spins)[:, 0].numpy()
+    weights = None if samples.weights is None else samples.weights[:, 0].double().numpy()
+    distance = [
+        wasserstein_distance(energies, None if weights is None else weights[p], distribution)
+        for p, (energies, distribution) in enumerate(
+            zip(found, reference.energies[part], strict=True)
+        )
+    ]
+    return {"energy_distance": torch.tensor(distance, dtype=torch.float64)}
+
+
+def _temperatures(
+    samples: SpinSamples, reference: Reference, part: slice, estimator: str
+) -> Values:
+    beta, _ = fit_betas_of_each(*regression(samples, reference, part))
+    error = (beta - 1).abs()
+    return {"beta_h": error[:, 0], "beta_J": error[:, 1]}
+
+
+def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+    if float(total_weights(samples).min()) < 2:
+        return {}
+    batch, direction = reference.batch_of(part), reference.direction[part]
+    of_h, of_J = gradients(samples, batch, direction, estimator)
+    size_h = reference.gradient_h.square().sum(1).mean().sqrt()
+    size_J = reference.gradient_J.square().sum((1, 2)).mean().sqrt()
+    return {
+        "gradient_h": (of_h - reference.gradient_h[part]).square().sum(1).sqrt() / size_h,
+        "gradient_J": (of_J - reference.gradient_J[part]).square().sum((1, 2)).sqrt() / size_J,
+    }
+
+
+def _order(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+    if samples.weights is not None or samples.num_reads < 2:
+        return {}
+    energies = reference.batch_of(part).energies(samples.spins)
+    of_spins = integrated_time(samples.spins[:, 0].double())
+    of_energy = integrated_time(energies[:, 0].unsqueeze(-1))
+    return {"autocorrelation": torch.fmax(of_spins, of_energy)}
+
+
+_GROUPS: tuple[Callable[[SpinSamples, Reference, slice, str], Values], ...] = (
+    _moments,
+    _states,
+    _energies,
+    _temperatures,
+    _gradients,
+    _order,
+)
+
+
+def regression(
+    samples: SpinSamples, reference: Reference, part: slice = slice(None)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Arguments of :func:`qattn.pseudolikelihood.fit_betas` for reads of some of the problems."""
+    batch = reference.batch
+    spins = samples.spins[:, 0].double()
+    weights = spins.new_ones(spins.shape[:2]) if samples.weights is None else samples.weights[:, 0]
+    active = batch.active.expand_as(batch.h)[part, 0]
+    return batch.h[part, 0], batch.J[part], spins, weights.double(), active

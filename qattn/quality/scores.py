@@ -1,0 +1,168 @@
+r"""Figures of merit beside their noise floor: what independent exact reads of that number give.
+
+.. math:: \text{ratio} = \frac{\text{figure of the reads}}{\text{figure of independent exact reads}}
+
+is 1, within its error, for a sampler that is as good as exact, and its excess over 1 is the
+sampler's fault and not that of few reads. A systematic error b of moments beside a floor f gives
+√(1 + b²/f²); so many reads are worth N/ratio² independent ones.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn.pseudolikelihood import BetaFit
+from qattn.quality.metrics import Metric, Values
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """Figures of independent exact reads of some number.
+
+    Attributes:
+        num_reads: Reads of each problem.
+        values: Of each figure, shape (repeats, problems).
+    """
+
+    num_reads: Float[Tensor, " problems"]
+    values: Mapping[str, Float[Tensor, "repeats problems"]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure of all problems beside its floor.
+
+    Attributes:
+        value: Of the reads.
+        floor: Mean over repeats with independent exact reads.
+        floor_sd: Standard deviation of those repeats: the noise of a figure near the floor.
+        ratio: ``value / floor``.
+        ratio_error: What the ratio of exact reads scatters by around 1.
+    """
+
+    value: float
+    floor: float
+    floor_sd: float
+    ratio: float
+    ratio_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """How good reads of a batch are.
+
+    Attributes:
+        scores: Figures over all problems, by the names of :data:`METRICS`; those that have no
+            value (no fields, one spin, lost order) are left out.
+        per_problem: The same of each problem.
+        floor_per_problem: Mean of each over exact reads.
+        betas: β_h and β_J fitted to all problems together, for independent reads; None where the
+            reads do not fix them.
+        one_beta: One β for both, its standard error, and the p-value of β_h = β_J; or None.
+        betas_of_each: The same of each problem, shape (problems, 2); nan where not fixed.
+        errors_of_each: Their standard errors.
+        num_reads: Reads of each problem.
+        is_exact: Whether the reference is exact.
+        states_resolved: Whether there are ten reads for every state that matters (on average):
+            otherwise TV and KL are biased, and by how much depends on the sampler.
+    """
+
+    scores: dict[str, Score]
+    per_problem: Values
+    floor_per_problem: Values
+    betas: BetaFit | None
+    one_beta: tuple[float, float, float] | None
+    betas_of_each: Float[Tensor, "problems 2"]
+    errors_of_each: Float[Tensor, "problems 2"]
+    num_reads: Float[Tensor, " problems"]
+    is_exact: bool
+    states_resolved: bool
+
+    @property
+    def effective_reads(self) -> float:
+        """Mean over the problems of N/τ, at most N; N where the order of the reads is lost."""
+        time = self.per_problem["autocorrelation"].nan_to_num(1.0).clamp_min(1.0)
+        return float((self.num_reads / time).mean())
+
+    @property
+    def equivalent_reads(self) -> float:
+        """N/ratio² of the error of ⟨s⟩: how many independent exact reads err as much."""
+        return float(self.num_reads.mean()) / self.scores["mean_rms"].ratio ** 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None for what is not finite."""
+        betas = None
+        if self.betas is not None:
+            (low_h, high_h), (low_J, high_J) = self.betas.interval()
+            betas = {
+                "beta_h": _plain(self.betas.beta_h),
+                "beta_h_interval": [_plain(low_h), _plain(high_h)],
+                "beta_J": _plain(self.betas.beta_J),
+                "beta_J_interval": [_plain(low_J), _plain(high_J)],
+            }
+        if betas is not None and self.one_beta is not None:
+            names = ("beta", "beta_error", "p_value_of_equality")
+            betas |= {k: _plain(v) for k, v in zip(names, self.one_beta, strict=True)}
+        return {
+            "is_exact": self.is_exact,
+            "states_resolved": self.states_resolved,
+            "num_reads": self.num_reads.tolist(),
+            "scores": {
+                name: {k: _plain(v) for k, v in vars(score).items()}
+                for name, score in self.scores.items()
+            },
+            "betas": betas,
+            "betas_of_each": [[_plain(x) for x in row] for row in self.betas_of_each.tolist()],
+            "errors_of_each": [[_plain(x) for x in row] for row in self.errors_of_each.tolist()],
+            "effective_reads": _plain(self.effective_reads),
+            "equivalent_reads": _plain(self.equivalent_reads),
+            "per_problem": {
+                name: [_plain(x) for x in value.tolist()]
+                for name, value in self.per_problem.items()
+            },
+        }
+
+
+def score_of(
+    value: Float[Tensor, " problems"], floor: Float[Tensor, "repeats problems"], metric: Metric
+) -> Score | None:
+    """A figure of all problems beside its floor; None where reads or exact reads have no value."""
+    of_floor = over_problems(floor, metric)
+    found = float(over_problems(value, metric))
+    if math.isnan(found) or not bool(of_floor.isfinite().all()):
+        return None
+    mean, sd = float(of_floor.mean()), float(of_floor.std())
+    if mean <= 0:
+        return None
+    error = sd / mean * math.sqrt(1 + 1 / len(of_floor))
+    return Score(found, mean, sd, found / mean, error)
+
+
+def over_problems(values: Float[Tensor, "*repeats problems"], metric: Metric) -> Tensor:
+    """One value of many problems' values.
+
+    Problems without a value do not count, except for a median: a temperature that the reads do not
+    fix is infinitely far off. The size of a mean is for figures that are negative as often as
+    positive at the floor. nan where no problem has a value.
+    """
+    if metric.over_problems == "median":
+        if bool(values.isnan().all()):
+            return values.mean(-1)
+        median: Tensor = values.nan_to_num(math.inf, posinf=math.inf).median(-1).values
+        return median
+    if metric.over_problems == "max":
+        largest: Tensor = values.nan_to_num(-math.inf).amax(-1)
+        return torch.where(largest.isinf(), torch.nan, largest)
+    if metric.over_problems == "rms":
+        return values.square().nanmean(-1).sqrt()
+    mean = values.nanmean(-1)
+    return mean.abs() if metric.over_problems == "size of mean" else mean
+
+
+def _plain(x: float) -> float | None:
+    return x if math.isfinite(x) else None

@@ -1,0 +1,335 @@
+"""Figures of merit against distributions whose answer is known in closed form."""
+
+import functools
+import math
+
+import pytest
+import torch
+from annealing import problems
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qattn import exact, quality
+from qattn.ising import IsingBatch
+from qattn.quality.states import entropy
+from qattn.samples import SpinSamples
+
+READS = 1000
+
+
+def pairs(couplings):
+    """Two coupled spins without fields, a group each."""
+    J = torch.zeros(len(couplings), 2, 2, dtype=torch.float64)
+    J[:, 0, 1] = J[:, 1, 0] = torch.tensor(couplings, dtype=torch.float64)
+    return IsingBatch(J.new_zeros(len(couplings), 1, 2), J)
+
+
+def hotter(batch, factor):
+    return IsingBatch(batch.h, batch.J, batch.lengths, batch.beta * factor)
+
+
+@functools.cache
+def spread_problems():
+    """40 problems of 6 spins with their reference and the floor of 1,000 reads, 30 repeats."""
+    batch = problems(6, groups=8, queries=5, seed=1)
+    reference = quality.reference_of(batch)
+    return batch, reference, quality.noise_floor(reference, READS, repeats=30)
+
+
+def judged(samples, num_reads=READS):
+    batch, reference, floor = spread_problems()
+    return quality.judge(samples, batch, reference=reference, floor=floor)
+
+
+def test_floor_of_moments_is_the_analytic_one():
+    # rms over spins and problems of N independent reads: √(mean (1 - m²)/N), with a relative
+    # standard error of about 1/√(2 · spins · problems · repeats) = 0.7%.
+    _, reference, floor = spread_problems()
+    for name, moments in (
+        ("mean_rms", reference.mean),
+        ("pair_rms", reference.pairs[:, *torch.tril_indices(6, 6, -1)]),
+    ):
+        expected = float(((1 - moments**2).mean() / READS).sqrt())
+        found = float(floor.values[name].square().mean().sqrt())
+        assert found == pytest.approx(expected, rel=0.05)
+        assert found != pytest.approx(expected * 1.1, rel=0.05)
+
+
+def test_exact_reads_are_at_the_floor_and_a_wrong_beta_is_not():
+    batch, _, _ = spread_problems()
+    for seed in (1, 2):
+        for name, score in judged(exact.sample(batch, READS, seed=seed)).scores.items():
+            # The spread is itself estimated from 30 repeats: 5 of its errors, 12 figures.
+            assert abs(score.ratio - 1) < 6 * score.ratio_error, name
+    wrong = judged(exact.sample(hotter(batch, 1.2), READS, seed=1)).scores
+    for name in set(wrong) - {"autocorrelation", "mean_worst", "pair_worst"}:
+        assert wrong[name].ratio - 1 > 6 * wrong[name].ratio_error, name
+
+
+@pytest.mark.parametrize("factor", [1.1, 1.2, 0.8])
+def test_a_wrong_beta_shows_as_theory_says(factor):
+    # Means over 40 problems and 1,000 reads; the tolerances are 6 of the floor's spreads.
+    batch, reference, _ = spread_problems()
+    wrong = hotter(batch, factor)
+    found = judged(exact.sample(wrong, READS, seed=3))
+    other = quality.reference_of(wrong)
+
+    bias = float((other.mean - reference.mean).square().mean().sqrt())
+    noise = float(((1 - other.mean**2).mean() / READS).sqrt())
+    score = found.scores["mean_rms"]
+    expected = math.sqrt(bias**2 + noise**2) / score.floor
+    assert score.ratio == pytest.approx(expected, abs=6 * score.ratio_error)
+
+    # KL(p_β' || p_β) = Σ p' (log p' - log p), to second order (β' - β)² Var(E)/2.
+    energy = torch.tensor([e.mean / factor for e in other.energies], dtype=torch.float64)
+    divergence = float(((1 - factor) * energy + reference.log_Z - other.log_Z).mean())
+    score = found.scores["kl"]
+    assert score.value == pytest.approx(divergence, abs=6 * (score.floor_sd + score.floor))
+    variance = sum(e.sd**2 for e in reference.energies) / 40
+    assert divergence == pytest.approx((factor - 1) ** 2 * variance / 2, rel=0.35)
+
+    # Cooling shifts the energy's distribution without crossing: W₁ is the shift of its mean.
+    mean = torch.tensor([e.mean for e in reference.energies], dtype=torch.float64)
+    score = found.scores["energy_distance"]
+    assert score.value == pytest.approx(float((energy - mean).abs().mean()), abs=2 * score.floor)
+
+    (low_h, high_h), (low_J, high_J) = found.betas.interval(0.999999)
+    assert low_h < factor < high_h
+    assert low_J < factor < high_J
+    assert not low_h < 1 < high_h
+    beta, error, p_value = found.one_beta
+    assert abs(beta - factor) < 5 * error
+    assert p_value > 1e-6
+
+
+def test_independent_spins_in_closed_form():
+    h = torch.tensor([[[0.3, 1.0, 0.0, 2.0]]], dtype=torch.float64)
+    batch = IsingBatch(h, h.new_zeros(1, 4, 4))
+    reference = quality.reference_of(batch)
+    m = torch.tanh(h[0, 0])
+    assert torch.allclose(reference.mean[0], m)
+    g = reference.direction[0]
+    assert torch.allclose(reference.gradient_h[0], g * (1 - m**2))
+    # All reads up: every figure by hand.
+    up = SpinSamples(torch.ones(1, 1, 10, 4, dtype=torch.int8))
+    values = quality.measure(up, reference, estimator="moment")
+    assert float(values["mean_rms"]) == pytest.approx(float((1 - m).square().mean().sqrt()))
+    assert float(values["mean_worst"]) == pytest.approx(1.0)
+    probability = float(((1 + m) / 2).prod())
+    assert float(values["total_variation"]) == pytest.approx(1 - probability)
+    assert float(values["kl"]) == pytest.approx(-math.log(probability))
+    # All reads in the ground state, of energy -Σh: the distance is the mean distance from there.
+    assert float(values["energy_distance"]) == pytest.approx(float(h.sum() - (h[0, 0] * m).sum()))
+    assert float(values["gradient_h"]) == pytest.approx(1.0)  # reads without variance: no gradient
+    assert bool(values["autocorrelation"].isnan().all())
+    assert bool(values["beta_h"].isnan().all())
+    assert bool(values["beta_J"].isnan().all())
+
+
+def test_two_coupled_spins_in_closed_form():
+    J = torch.tensor([0.5, -1.2], dtype=torch.float64)
+    batch = pairs(J.tolist())
+    reference = quality.reference_of(batch)
+    assert torch.allclose(reference.mean, torch.zeros(2, 2, dtype=torch.float64), atol=1e-15)
+    assert torch.allclose(reference.pairs[:, 0, 1], torch.tanh(J))
+    assert torch.allclose(reference.log_Z, (4 * torch.cosh(J)).log())
+    equal = (1 + torch.tanh(J)) / 2  # probability of s_0 = s_1
+    H = -equal * (equal / 2).log() - (1 - equal) * ((1 - equal) / 2).log()
+    assert torch.allclose(reference.effective_states, H.exp())
+    # Reads with the share q of equal spins, as weights.
+    q = 0.75
+    spins = torch.tensor([[1, 1], [-1, -1], [1, -1], [-1, 1]], dtype=torch.int8)
+    shares = torch.tensor([q, q, 1 - q, 1 - q], dtype=torch.float64) / 2
+    many = 10**6
+    samples = SpinSamples(
+        spins.expand(2, 1, 4, 2).contiguous(), (many * shares).expand(2, 1, 4).contiguous()
+    )
+    values = quality.measure(samples, reference)
+    assert torch.allclose(values["pair_rms"], (2 * q - 1 - torch.tanh(J)).abs())
+    assert torch.allclose(values["total_variation"], (q - equal).abs())
+    assert torch.allclose(values["energy_distance"], 2 * J.abs() * (q - equal).abs())
+    divergence = q * (q / equal).log() + (1 - q) * ((1 - q) / (1 - equal)).log()
+    assert torch.allclose(values["kl"], divergence, atol=1e-5)
+    # P(equal) = σ(2βJ), so β = atanh(2q - 1)/J; there are no fields to have a β_h.
+    assert torch.allclose(values["beta_J"], (math.atanh(2 * q - 1) / J - 1).abs())
+    assert bool(values["beta_h"].isnan().all())
+    assert bool(values["autocorrelation"].isnan().all())
+    assert "beta_h" not in quality.judge(exact.sample(batch, 100, seed=1), batch).scores
+
+
+def flip_chain(batch_size, num_reads, flip, seed):
+    """A spin that flips with a probability at every read: ρ(t) = (1 - 2·flip)^t."""
+    flips = torch.rand(batch_size, num_reads, generator=torch.Generator().manual_seed(seed)) < flip
+    return 1.0 - 2.0 * (flips.cumsum(1) % 2)
+
+
+@pytest.mark.parametrize("flip", [0.5, 0.2, 0.05])
+def test_autocorrelation_time_of_a_flipping_spin(flip):
+    # 200 chains of 4,000 reads; relative standard error of τ of one: √(2(2W + 1)/N), W = 5τ
+    # (Sokal, eq. 3.19). Windowing at 5τ and taking out the mean cost under 2%.
+    chain = flip_chain(200, 4000, flip, 1)
+    times = quality.integrated_time(chain.unsqueeze(-1))
+    tau = (1 - flip) / flip
+    error = math.sqrt(2 * (10 * tau + 1) / 4000 / 200)
+    assert float(times.mean()) == pytest.approx(tau, rel=5 * error + 0.02)
+    assert float(times.mean()) != pytest.approx(1.3 * tau, rel=5 * error + 0.02)
+    rho = quality.autocorrelation(chain.unsqueeze(-1)).mean(0)
+    assert float(rho[0]) == pytest.approx(1)
+    assert float(rho[1]) == pytest.approx(1 - 2 * flip, abs=0.01)
+
+
+def test_effective_reads_of_a_chain_that_repeats_every_read():
+    batch, _, _ = spread_problems()
+    half = exact.sample(batch, READS // 2, seed=4).spins
+    doubled = judged(SpinSamples(half.repeat_interleave(2, 2)))
+    # ρ(0) = 1, ρ(1) = 1/2, then 0: τ = 2.
+    assert doubled.effective_reads == pytest.approx(READS / 2, rel=0.1)
+    assert doubled.equivalent_reads == pytest.approx(READS / 2, rel=0.3)
+    assert judged(exact.sample(batch, READS, seed=4)).effective_reads == pytest.approx(
+        READS, rel=0.1
+    )
+
+
+def test_entropy_of_few_reads():
+    def direct(counts):
+        N, once, twice = sum(counts), counts.count(1), counts.count(2)
+        A = 2 * twice / ((N - 1) * once + 2 * twice) if twice else 2 / ((N - 1) * (once - 1) + 2)
+        seen = sum(x / N * sum(1 / k for k in range(x, N)) for x in counts)
+        tail = -math.log(A) - sum((1 - A) ** r / r for r in range(1, N))
+        return seen + once / N * (1 - A) ** (1 - N) * tail
+
+    for counts in ([1, 1, 1, 2, 2, 5, 9], [1, 2, 4, 9], [1, 1, 1, 1], [1, 1, 9]):
+        found = entropy(torch.tensor(counts, dtype=torch.float64))
+        assert found == pytest.approx(direct(counts), rel=1e-9)
+    assert entropy(torch.tensor([100.0, 100.0])) == pytest.approx(math.log(2), abs=0.01)
+    # 200 reads of 500 equally likely states: the plug-in estimate is at most log 200.
+    draws = torch.randint(500, (200,), generator=torch.Generator().manual_seed(0))
+    assert entropy(draws.bincount().double()) == pytest.approx(math.log(500), abs=0.3)
+
+
+def test_weights_are_counts():
+    batch, _, _ = spread_problems()
+    raw = exact.sample(batch, 50, seed=5)
+    spins = torch.cat([raw.spins, raw.spins[:, :, :10]], 2)
+    weights = torch.ones(8, 5, 60, dtype=torch.float64)
+    weights[:, :, 10:50] = 2.0
+    weights[:, :, 50:] = 5.0
+    counted = SpinSamples(spins, weights)
+    repeated = SpinSamples(spins.repeat_interleave(weights[0, 0].long(), 2))
+    first, second = quality.judge(counted, batch), quality.judge(repeated, batch)
+    for name, score in first.scores.items():
+        assert score.value == pytest.approx(second.scores[name].value), name
+        assert score.floor == pytest.approx(second.scores[name].floor), name
+    assert "autocorrelation" not in first.scores
+    dropped = quality.judge(SpinSamples(spins), batch)
+    assert dropped.scores["mean_rms"].value != pytest.approx(first.scores["mean_rms"].value)
+
+
+def test_wrong_signs_are_seen():
+    batch, _, _ = spread_problems()
+    of_h = judged(exact.sample(IsingBatch(-batch.h, batch.J), READS, seed=6)).scores
+    assert of_h["mean_rms"].ratio > 10
+    of_J = judged(exact.sample(IsingBatch(batch.h, -batch.J), READS, seed=6)).scores
+    assert of_J["pair_rms"].ratio > 10
+    for scores in (of_h, of_J):
+        assert scores["gradient_h"].ratio > 3
+        assert scores["beta_J"].ratio > 3 or scores["beta_h"].ratio > 3
+
+
+@settings(max_examples=10, deadline=None)
+@given(flips=st.lists(st.booleans(), min_size=4, max_size=4), order=st.permutations(range(4)))
+def test_gauge_flips_and_permutations_leave_the_figures(flips, order):
+    batch = problems(4, groups=3, queries=1)
+    samples = exact.sample(batch, 200, seed=1)
+    gauge = 1 - 2 * torch.tensor(flips, dtype=torch.int8)
+    h = (batch.h * gauge)[..., order]
+    J = (batch.J * gauge.unsqueeze(1) * gauge)[:, order][:, :, order]
+    spins = (samples.spins * gauge)[..., order]
+    names = set(quality.METRICS) - {"gradient_h", "gradient_J"}  # g is drawn for the new spins
+    reference, turned = quality.reference_of(batch), quality.reference_of(IsingBatch(h, J))
+    first = quality.measure(samples, reference)
+    second = quality.measure(SpinSamples(spins), turned)
+    for name in names:
+        assert torch.allclose(first[name], second[name], rtol=1e-6, atol=1e-9), name
+
+
+def test_lengths_beta_and_empty_queries_are_those_of_separate_problems():
+    lengths = torch.tensor([4, 0, 2, 1])
+    batch = problems(4, groups=2, queries=4, lengths=lengths, beta=0.8)
+    samples = exact.sample(batch, 300, seed=2)
+    together = quality.judge(samples, batch)
+    assert together.is_exact
+    assert len(together.per_problem["mean_rms"]) == 6
+    alone = IsingBatch(0.8 * batch.h[1:, 2:3, :2], 0.8 * batch.J[1:, :2, :2])
+    reference = quality.reference_of(alone)
+    expected = quality.measure(SpinSamples(samples.spins[1:, 2:3, :, :2]), reference)
+    for name in ("mean_rms", "pair_worst", "total_variation", "kl", "energy_distance", "beta_J"):
+        assert float(together.per_problem[name][4]) == pytest.approx(float(expected[name])), name
+    assert math.isnan(float(together.per_problem["pair_rms"][5]))  # one spin has no pairs
+    assert together.to_dict()["per_problem"]["pair_rms"][5] is None
+
+
+def test_long_run_stands_in_for_exact_values():
+    # An open chain has ⟨s_j s_k⟩ = tanh(J)^|j - k|; 24 spins are beyond enumeration by default.
+    n = 24
+    J = torch.diag(torch.full((n - 1,), 0.5, dtype=torch.float64), 1)
+    batch = IsingBatch(J.new_zeros(1, 1, n), (J + J.mT).unsqueeze(0))
+    reference = quality.reference_of(batch)
+    assert not reference.is_exact
+    j = torch.arange(n)
+    closed = math.tanh(0.5) ** (j.unsqueeze(0) - j.unsqueeze(1)).abs()
+    assert float((reference.pairs[0] - closed).abs().max()) < 6 / math.sqrt(10_000)
+    floor = quality.noise_floor(reference, 500, repeats=20)
+    at_floor = reference.draw(500, 3)
+    found = quality.judge(at_floor, batch, reference=reference, floor=floor)
+    assert not found.is_exact
+    assert {"total_variation", "kl"}.isdisjoint(found.scores)
+    assert abs(found.scores["pair_rms"].ratio - 1) < 6 * found.scores["pair_rms"].ratio_error
+    exact_reads = exact.sample(batch, 500, seed=1)
+    found = quality.judge(exact_reads, batch, reference=reference, floor=floor)
+    assert abs(found.scores["pair_rms"].ratio - 1) < 6 * found.scores["pair_rms"].ratio_error
+    cold = exact.sample(hotter(batch, 1.3), 500, seed=1)
+    cold = quality.judge(cold, batch, reference=reference, floor=floor)
+    assert cold.scores["energy_distance"].ratio > 3
+
+
+@pytest.mark.slow
+def test_twenty_spins_fit_into_time_and_memory():
+    import resource
+    import time
+
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(50, 1, 20, generator=generator, dtype=torch.float64)
+    J = 0.3 * torch.randn(50, 20, 20, generator=generator, dtype=torch.float64).triu(1)
+    batch = IsingBatch(h, J + J.mT)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    reference = quality.reference_of(batch)
+    found = quality.judge(reference.draw(READS, 1), batch, reference=reference)
+    seconds = time.perf_counter() - start
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert abs(found.scores["total_variation"].ratio - 1) < 6 * 0.01
+    assert not found.states_resolved
+    assert seconds < 120
+    assert grown < 2**20  # 1 GiB, in kiB
+
+
+def test_wrong_calls_are_named():
+    batch, reference, floor = spread_problems()
+    samples = exact.sample(batch, 10, seed=0)
+    with pytest.raises(ValueError, match="`floor` must be that of 10 reads, but is that of 1000"):
+        quality.judge(samples, batch, reference=reference, floor=floor)
+    with pytest.raises(ValueError, match="must be reads of"):
+        quality.judge(SpinSamples(samples.spins[:1]), batch, reference=reference)
+    with pytest.raises(ValueError, match="`repeats` must be at least 2"):
+        quality.noise_floor(reference, 10, repeats=1)
+    with pytest.raises(ValueError, match="`num_reads` must be positive"):
+        quality.noise_floor(reference, 0)
+    with pytest.raises(ValueError, match="must hold a query with spins"):
+        quality.reference_of(IsingBatch(batch.h, batch.J, torch.zeros(5, dtype=torch.int64)))
+    with pytest.raises(ValueError, match="must hold a read of every problem"):
+        quality.judge(SpinSamples(samples.spins, torch.zeros(8, 5, 10)), batch, reference=reference)
+    with pytest.raises(ValueError, match="at least 2 reads"):
+        quality.integrated_time(torch.ones(1, 1))
+    with pytest.raises(ValueError, match="`window` must be positive"):
+        quality.integrated_time(torch.ones(5, 1), 0.0)

@@ -15,7 +15,7 @@ from qattn.hardware.clique_slots import Packing
 from qattn.hardware.embedding import Embedding
 from qattn.hardware.journal import Arrays, CallRecord, JobRecord, Journal, request_digest
 from qattn.hardware.placement import Placement, place
-from qattn.hardware.program import of_problems, shares, target_spins
+from qattn.hardware.program import shares, target_spins
 from qattn.hardware.working_graph import WorkingGraph
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
@@ -198,8 +198,8 @@ def collected_reads(
         found = here.unembed(reads, gauge=plan.gauge, rng=rng)
         rows = slice(starts[job.part], starts[job.part] + job.num_reads)
         width = spins.shape[2]
-        spins[where.problem, rows] = of_problems(where, found.spins, width)
-        rates = of_problems(where, found.broken[:, None], width)[:, 0]
+        spins[where.problem, rows] = where.gather(found.spins, width)
+        rates = where.gather_chains(found.broken, width)
         broken[where.problem] += rates * (job.num_reads / request.num_reads)
     used = np.arange(spins.shape[2]) < sizes[:, None]
     if (spins[np.broadcast_to(used[:, None], spins.shape)] == 0).any():

@@ -2,11 +2,26 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qattn.hardware.working_graph import WorkingGraph
+
+
+class LogicalCouplers(NamedTuple):
+    """Couplers between the chains of a slot; several may share one logical coupling.
+
+    Attributes:
+        position: Where each stands in ``graph.couplers``, ascending.
+        pair: Its logical coupling, slot · n² + j · n + k with j < k.
+        share: One over the number of couplers of that coupling.
+    """
+
+    position: NDArray[np.int64]
+    pair: NDArray[np.int64]
+    share: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +73,16 @@ class Packing:
         return lengths
 
     @property
+    def uniform(self) -> NDArray[np.bool_]:
+        """Whether all chains of a slot have one length, shape (slots,)."""
+        same: NDArray[np.bool_] = (self.chain_lengths == self.chain_lengths[:, :1]).all(1)
+        return same
+
+    def select(self, slots: NDArray[np.bool_] | NDArray[np.int64]) -> "Packing":
+        """The packing of some of the slots, by a mask or by numbers."""
+        return Packing(self.graph, self.chains[slots])
+
+    @property
     def num_qubits(self) -> int:
         """Number of qubits in chains."""
         return int(self.chain_lengths.sum())
@@ -76,13 +101,32 @@ class Packing:
         """The chains of both ends of each coupler of the graph, shape (E, 2); -1 for none."""
         return self.chain_of_qubit[self.graph.coupler_ends]
 
+    @cached_property
+    def chain_couplers(self) -> NDArray[np.int64]:
+        """Positions in ``graph.couplers`` of the couplers inside chains, ascending."""
+        a, b = self.chains_of_coupler.T
+        return np.flatnonzero((a == b) & (a >= 0))
+
+    @cached_property
+    def logical_couplers(self) -> LogicalCouplers:
+        """The couplers between two chains of one slot."""
+        a, b = self.chains_of_coupler.T
+        n = self.num_spins
+        at = np.flatnonzero((a >= 0) & (b >= 0) & (a != b) & (a // n == b // n))
+        first, second = np.sort(self.chains_of_coupler[at], axis=1).T
+        pair = first.astype(np.int64) * n + second % n
+        return LogicalCouplers(at, pair, 1 / np.bincount(pair)[pair])
+
     def describe(self) -> str:
-        """One line: slots, and how many chains have which length."""
+        """One line: slots, how many are uniform, how many chains have which length."""
         lengths, counts = np.unique(self.chain_lengths, return_counts=True)
         spread = ", ".join(
             f"{n} of length {k}" for k, n in zip(lengths.tolist(), counts.tolist(), strict=True)
         )
-        return f"{self.num_slots} slots of {self.num_spins} spins: {spread or 'no chains'}"
+        return (
+            f"{self.num_slots} slots of {self.num_spins} spins, {int(self.uniform.sum())} with "
+            f"chains of one length; chains: {spread or 'none'}"
+        )
 
     def _check_qubits(self) -> None:
         chains = self.chains
@@ -108,8 +152,7 @@ class Packing:
 
     def _check_connected(self) -> None:
         """Every qubit must reach the first of its chain over couplers of the chain."""
-        a, b = self.chains_of_coupler.T
-        u, v = self.graph.coupler_ends[(a == b) & (a >= 0)].T
+        u, v = self.graph.coupler_ends[self.chain_couplers].T
         reached = np.zeros(len(self.graph.qubits), dtype=bool)
         reached[self.graph.position_of_qubit(self.chains[..., 0])] = True
         for _ in range(self.chains.shape[2] - 1):
@@ -125,21 +168,13 @@ class Packing:
 
     def _check_complete(self) -> None:
         n = self.num_spins
-        a, b = self.chains_of_coupler[logical_couplers(self)].T
-        joined = np.zeros((self.num_slots, n, n), dtype=bool)
-        joined[a // n, a % n, b % n] = True
-        lacking = np.argwhere(~(joined | joined.mT | np.eye(n, dtype=bool)))
+        joined = np.zeros(self.num_slots * n * n, dtype=bool)
+        joined[self.logical_couplers.pair] = True
+        upper = np.triu(np.ones((n, n), dtype=bool), 1)
+        lacking = np.argwhere(upper & ~joined.reshape(self.num_slots, n, n))
         if len(lacking):
             slot, j, k = lacking[0].tolist()
             raise ValueError(
                 f"Argument `chains` must have a coupler between every two chains of a slot, but "
-                f"{len(lacking) // 2} pairs have none, for example {j} and {k} of slot {slot}."
+                f"{len(lacking)} pairs have none, for example {j} and {k} of slot {slot}."
             )
-
-
-def logical_couplers(packing: Packing) -> NDArray[np.bool_]:
-    """True for couplers between two chains of one slot, shape (E,)."""
-    a, b = packing.chains_of_coupler.T
-    n = packing.num_spins
-    found: NDArray[np.bool_] = (a >= 0) & (b >= 0) & (a != b) & (a // n == b // n)
-    return found

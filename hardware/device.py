@@ -5,10 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qattn.hardware.packing import Packing, cached_packing
-
 from qattn.backends.base import SamplerStopped
 from qattn.hardware.credentials import Credentials
+from qattn.hardware.packing import Packing, cached_packing
 from qattn.hardware.sapi import ProblemService
 from qattn.hardware.secret import scrubbed
 from qattn.hardware.working_graph import WorkingGraph
@@ -50,10 +49,9 @@ class Device:
         """Whether it knows fast anneals."""
         return "fast_anneal" in self.solver.parameters
 
-    @property
-    def most_reads(self) -> int:
-        """Largest number of reads of one job."""
-        return int(self.properties.get("num_reads_range", (1, 10_000))[1])
+    def most_reads(self, annealing_time: float) -> int:
+        """Largest number of reads of one job with this annealing time in ns."""
+        return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
 
     def packing(self, num_spins: int, folder: Path | None = None) -> Packing:
         """As many disjoint cliques of this many spins as were found; made once per graph.

@@ -67,16 +67,16 @@ def check_packing(
     device: "Device", workload: "Workload", pack: bool, folder: Path | None
 ) -> tuple[Check, "Packing | None"]:
     """How many problems fit at a time, if that has been found out."""
-    from qattn.hardware.packing import load_packing
+    from qattn.hardware.packing_files import packing_file
 
     n = workload.num_spins
-    try:
-        packing = device.packing(n, folder) if pack else load_packing(device.graph, n, folder)
-    except ValueError as error:
-        return Check("packing", "failed", str(error), "a shorter --context"), None
-    if packing is None:
+    if not pack and not packing_file(device.graph, n, False, folder).is_file():
         detail = f"of {n} spins not made yet: the first use makes it, in a minute or two"
         return Check("packing", "skipped", detail, "--pack makes it now"), None
+    try:
+        packing = device.packing(n, folder)
+    except ValueError as error:
+        return Check("packing", "failed", str(error), "a shorter --context"), None
     return Check("packing", "ok", packing.describe()), packing
 
 
@@ -122,7 +122,7 @@ def check_cost(
         return Check(name, "skipped", "the solver does not say how long its anneals are")
     settings: dict[str, Any] = {
         "annealing_time": annealing_time,
-        "most_reads": device.most_reads,
+        "most_reads": device.most_reads(annealing_time),
     }
     try:
         if packing is None:

@@ -199,6 +199,10 @@ class DWaveBackend(Backend):
         """QPU time spent and left, the present betas, and the last call's chain breaks."""
         return {} if self._session is None else self._session.metrics()
 
+    def provenance(self) -> dict[str, Any]:
+        """The solver, its graph, and whether it is emulated."""
+        return {} if self._session is None else dict(self._session.device.description)
+
 
 def _journal_folder(run: Path | None) -> Path:
     """The folder of a run's journal; without a run, one in the user's data folder."""

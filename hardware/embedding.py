@@ -5,10 +5,11 @@ from functools import cached_property
 from itertools import compress
 from typing import NamedTuple, TypeVar
 
+import dimod
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.clique_slots import Packing, logical_couplers
+from qattn.hardware.clique_slots import Packing
 
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
@@ -82,15 +83,10 @@ class Embedding:
         self._qubits = np.flatnonzero(owner >= 0)
         self._qubit_chain = owner[self._qubits]
         self._qubit_share = 1 / packing.chain_lengths.ravel()[self._qubit_chain]
-        a, b = packing.chains_of_coupler.T
-        self._chain_couplers = np.flatnonzero((a == b) & (a >= 0))
-        self._chain_coupler_chain = a[self._chain_couplers]
-        self._couplers = np.flatnonzero(logical_couplers(packing))
-        a, b = a[self._couplers], b[self._couplers]
-        self._coupler_ends = a, b
-        self._pair = np.minimum(a, b) * n + np.maximum(a, b) % n
-        self._num_pairs = np.bincount(self._pair, minlength=packing.num_slots * n * n)
-        self._coupler_share = 1 / self._num_pairs[self._pair]
+        self._chain_couplers = packing.chain_couplers
+        self._chain_coupler_chain = packing.chains_of_coupler[self._chain_couplers, 0]
+        self._couplers, self._pair, self._coupler_share = packing.logical_couplers
+        self._coupler_ends = packing.chains_of_coupler[self._couplers].T
         longest = packing.chains.shape[2]
         place = np.full((packing.num_slots * n, longest), len(self._qubits))
         order = np.searchsorted(packing.graph.qubits[self._qubits], packing.chains)
@@ -210,6 +206,33 @@ class Embedding:
             spins *= gauge.reshape(-1, 1)
         blocks = spins.reshape(slots, n, len(reads)).transpose(0, 2, 1)
         return UnembeddedReads(blocks, broken.reshape(slots, n))
+
+    def reads_of(self, sampleset: dimod.SampleSet) -> Signs:
+        """Reads as :meth:`unembed` takes them, shape (num_reads, N), of a sampler's answer.
+
+        Rows that stand for several occurrences are repeated.
+
+        Raises:
+            ValueError: A variable is not an active qubit, or the spins are binary.
+        """
+        if sampleset.vartype is not dimod.SPIN:
+            raise ValueError(
+                f"Argument `sampleset` must be spin-valued, but is {sampleset.vartype.name}."
+            )
+        at = self.packing.graph.position_of_qubit(list(sampleset.variables))
+        if (at < 0).any():
+            stray = list(sampleset.variables)[int(np.argmin(at))]
+            raise ValueError(
+                f"Argument `sampleset` must be of qubits of {self.packing.graph!r}, "
+                f"but has the variable {stray!r}."
+            )
+        rows = np.asarray(sampleset.record.sample, dtype=np.int8)
+        occurrences = sampleset.record.num_occurrences
+        if (occurrences != 1).any():
+            rows = np.repeat(rows, occurrences, axis=0)
+        reads = np.zeros((len(rows), len(self.packing.graph.qubits)), dtype=np.int8)
+        reads[:, at] = rows
+        return reads
 
     @cached_property
     def keys(self) -> tuple[list[int], list[tuple[int, int]]]:

@@ -11,20 +11,18 @@ problems of a call. The fields are programmed
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from qattn.hardware.placement import Placement
 
+from qattn.hardware.placement import Placement
 from qattn.ising import IsingBatch
 
 FIELD_ENCODINGS = ("ghost", "ancilla", "direct")
 """How fields are programmed."""
 
 FloatArray = NDArray[np.float64]
-Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,27 +41,6 @@ class Program:
     h: FloatArray
     J: FloatArray
     clipped: int = 0
-
-    def on_slots(
-        self, placement: Placement, num_slots: int, num_spins: int
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Fields (slots, n), couplings (slots, n, n) and used chains (slots, n) of a job."""
-        i = np.arange(self.h.shape[1])
-        there = i < placement.size[:, None]
-        slot = np.broadcast_to(placement.slot[:, None], there.shape)
-        chain = placement.offset[:, None] + i
-        h = np.zeros((num_slots, num_spins))
-        used = np.zeros((num_slots, num_spins), dtype=bool)
-        h[slot[there], chain[there]] = self.h[placement.problem][there]
-        used[slot[there], chain[there]] = True
-        J = np.zeros((num_slots, num_spins, num_spins))
-        pair = there[:, :, None] & there[:, None, :]
-        where = tuple(
-            np.broadcast_to(x, pair.shape)[pair]
-            for x in (slot[:, :, None], chain[:, :, None], chain[:, None, :])
-        )
-        J[where] = self.J[placement.problem][pair]
-        return h, J, used
 
 
 def program(batch: IsingBatch, betas: tuple[float, float], field_encoding: str) -> Program:
@@ -86,24 +63,6 @@ def carrier_qubits(
     found = chains[placement.slot, placement.offset]
     signs = np.broadcast_to(gauge[placement.slot, placement.offset][:, None], found.shape)
     return found[found >= 0], signs[found >= 0]
-
-
-def of_problems(placement: Placement, slots: NDArray[Number], width: int) -> NDArray[Number]:
-    """Values of each placed problem's spins, shape (placed, reads, width), from those of chains.
-
-    Args:
-        placement: Where the problems are.
-        slots: Values of all chains, shape (slots, reads, n).
-        width: Programmed spins of the largest problem; absent ones are 0.
-    """
-    found = np.zeros((len(placement.problem), slots.shape[1], width), slots.dtype)
-    for size in np.unique(placement.size).tolist():
-        (chosen,) = (placement.size == size).nonzero()
-        chains = placement.offset[chosen, None] + np.arange(size)
-        found[chosen, :, :size] = np.take_along_axis(
-            slots[placement.slot[chosen]], chains[:, None, :], axis=2
-        )
-    return found
 
 
 def target_spins(

@@ -74,6 +74,12 @@ class ReplayBackend(Backend):
         """QPU time that the reads cost when they were recorded."""
         return {"qpu_seconds": self._seconds}
 
+    def provenance(self) -> dict[str, Any]:
+        """The solver that was recorded, its graph, and whether it is emulated."""
+        calls = list(self.journal.calls.values())
+        names = ("solver", "graph_id", "topology", "num_qubits", "emulated")
+        return {name: calls[-1].details[name] for name in names} if calls else {}
+
     def _call(self, request: Request) -> CallRecord:
         found = [
             call

@@ -138,7 +138,7 @@ class Session:
                 self.tracker.betas,
                 solver=self.device.name,
                 transforms=self.settings.spin_reversal_transforms,
-                most_reads=self.device.most_reads,
+                most_reads=self.device.most_reads(self.settings.annealing_time),
             )
             try:
                 self.runner.run(jobs, lambda job: self._embedded(request, job))
@@ -146,10 +146,10 @@ class Session:
             except JobRefused:
                 if not self._graph_changed():
                     raise
-            except SolverOffline:
+            except SolverOffline as offline:
                 if not self._conduct.failover:
                     raise
-                self._fail_over()
+                self._fail_over(offline)
         samples = call_reads(self.journal, call, request, self.embedding)
         self._break_rate = samples.info["chain_break_rate"]
         if self._conduct.track:
@@ -158,14 +158,14 @@ class Session:
 
     def change(self, settings: QPUSettings) -> None:
         """Sample with other settings from now on."""
-        self._use(self.device, SettledSettings(settings))
+        self._take(SettledSettings(settings))
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
         size = int(batch.num_active.max()) + settings.fast
         packing = self.device.packing(size)
-        most_h, most_J = self.ranges.max_logical(packing, settings.chain_strength)
-        return (most_J if settings.fast else most_h), most_J
+        limits = self.ranges.max_logical(packing, settings.chain_strength)
+        return (limits.J if settings.fast else limits.h), limits.J
 
     def embedding(self, packing: str) -> Embedding:
         """The embedding of a packing in the journal."""
@@ -191,8 +191,21 @@ class Session:
 
     def _use(self, device: Device, settled: SettledSettings) -> None:
         self.device = self.runner.device = device
-        self.settings, self.calibration = settled.settings, settled.calibration
         self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
+        self._take(settled)
+        calibrated = ""
+        if self.calibration is not None:
+            beta_h, beta_J = self.settings.betas
+            calibrated = (
+                f", calibrated {self.calibration.age():.1f} h ago: β_h = {beta_h:.4g}, "
+                f"β_J = {beta_J:.4g}"
+            )
+        emulated = " (EMULATED)" if device.emulated else ""
+        graph_id = device.graph.graph_id
+        log.info("Sampling on %s%s, graph %s%s.", device.name, emulated, graph_id, calibrated)
+
+    def _take(self, settled: SettledSettings) -> None:
+        self.settings, self.calibration = settled.settings, settled.calibration
         self.tracker = BetaTracker(self.settings.betas, settled.covariance)
         self._logged_betas = self.settings.betas
 
@@ -212,18 +225,18 @@ class Session:
         if not (found.sizes > 0).any():
             return found
         packing = self.device.packing(int(found.sizes.max()))
-        most_h, most_J = self.ranges.max_logical(packing, self.settings.chain_strength)
+        limits = self.ranges.max_logical(packing, self.settings.chain_strength)
         if self.settings.out_of_range == "clip":
-            return clip(found, most_h, most_J)
-        for name, values, most in (("field", found.h, most_h), ("coupling", found.J, most_J)):
+            return clip(found, limits.h, limits.J)
+        for name, values, most in (("field", found.h, limits.h), ("coupling", found.J, limits.J)):
             largest = float(abs(values).max())
             if largest > most * (1 + 1e-9):
                 raise OutOfRange(
                     f"{self.device.name} holds a programmed {name} of up to {most:.3g}, but "
                     f"{largest:.3g} is needed (with field_encoding="
                     f"{self.settings.field_encoding!r} fields are couplings, except with "
-                    f"'direct'): choose a longer annealing_time, whose betas are larger, or "
-                    f'out_of_range="clip".'
+                    f"'direct'): choose a longer annealing_time, whose betas are larger, weaker "
+                    f'models, or out_of_range="clip".'
                 )
         return found
 
@@ -231,9 +244,13 @@ class Session:
         plan = JobPlan.from_arrays(self.journal.arrays("jobs", job.name))
         embedding = self.embedding(job.packing)
         chains = embedding.packing.chains
-        h, J, used = self._program(request, plan.betas).on_slots(plan.placement, *chains.shape[:2])
+        programmed = self._program(request, plan.betas)
+        slots = chains.shape[:2]
         problem = embedding.embed(
-            h, J, chain_strength=self.settings.chain_strength, gauge=plan.gauge, used=used
+            *plan.placement.scatter(programmed.h, programmed.J, *slots),
+            chain_strength=self.settings.chain_strength,
+            gauge=plan.gauge,
+            used=plan.placement.used(*slots),
         )
         self._check_sums(problem)
         linear, quadratic = problem.to_dicts()
@@ -295,11 +312,17 @@ class Session:
         self.ranges = DeviceRanges.from_properties(fresh.properties, fresh.graph)
         return True
 
-    def _fail_over(self) -> None:
+    def _fail_over(self, offline: SolverOffline) -> None:
         """Take another solver of the same features, and its own calibration."""
         lost = self.device
         device = connect(self._credentials, avoid={lost.name})
-        settled = self.choice.settle(device.name, device.properties)
+        try:
+            settled = self.choice.settle(device.name, device.properties)
+            if settled.settings.field_encoding != self.settings.field_encoding:
+                raise ValueError("its calibration recommends another field_encoding")
+        except (ValueError, OSError) as error:
+            device.close()
+            raise SolverOffline(f"{offline} {device.name} cannot take over: {error}") from None
         log.warning("%s is offline: going on with %s.", lost.name, device.name)
         self._use(device, settled)
         lost.close()

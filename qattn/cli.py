@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from qattn._version import __version__
 from qattn.cli_calibrate import calibrate
+from qattn.cli_compare import compare
 from qattn.cli_doctor import doctor
 from qattn.cli_emulate import emulate_qpu
 
@@ -31,9 +33,16 @@ def main() -> None:
 
     Set QATTN_TRACEBACK=1 to see where it came from.
     """
+    from rich.logging import RichHandler
+
     from qattn.backends import SamplerStopped
     from qattn.training import Interrupted
 
+    notices = logging.getLogger("qattn")
+    notices.setLevel(logging.INFO)
+    notices.addHandler(
+        RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
+    )
     try:
         app()
     except Interrupted as stopped:
@@ -171,5 +180,6 @@ def _train_signature() -> inspect.Signature:
 train.__signature__ = _train_signature()  # type: ignore[attr-defined]
 app.command()(train)
 app.command()(calibrate)
+app.command()(compare)
 app.command()(doctor)
 app.command()(emulate_qpu)

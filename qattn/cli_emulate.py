@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,13 +133,16 @@ def _wait(seconds: float | None) -> None:
 
 def _write_secret(file: Path, text: str, ending: ExitStack) -> None:
     """A new file that its owner alone can read, removed at the end."""
+    descriptor, part = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.link(part, file)  # complete from its first moment, and never over another file
     except FileExistsError:
         raise FileExistsError(f"The file {file} exists: remove it or choose another.") from None
+    finally:
+        os.unlink(part)
     ending.callback(file.unlink, missing_ok=True)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write(text)
 
 
 def _numbers(shape: str) -> tuple[int, ...]:

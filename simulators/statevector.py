@@ -61,12 +61,12 @@ def evolve(
     chunk = min(chunk_size(n, h.element_size(), h.device), problems)
     turns = [_turns(kicks, n, h.dtype, h.device) for kicks, _ in splitting.parts]
     start = _start(n, h.dtype, h.device).unsqueeze(-1)
-    workspace = h.new_empty(6, chunk << n)
+    workspace = h.new_empty(6 * (chunk << n))
     out = h.new_zeros(problems, 1 << n)
     for lo in range(0, problems, chunk):
         here = slice(lo, min(lo + chunk, problems))
         size = here.stop - here.start
-        space = workspace[:, : size << n].unflatten(1, (1 << n, size))
+        space = workspace[: 6 * (size << n)].view(6, 1 << n, size)
         energy = energies(h[here], J[here])
         for (kicks, weight), turn in zip(splitting.parts, turns, strict=True):
             space[:2] = start

@@ -29,3 +29,10 @@ def nobodys_machine(tmp_path, monkeypatch):
     factory = logging.getLogRecordFactory()
     yield folder
     logging.setLogRecordFactory(factory)
+
+
+@pytest.fixture
+def packings_are_kept(nobodys_machine, tmp_path_factory, monkeypatch):
+    """As nobodys_machine, but packings that other tests made are found in the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    return nobodys_machine

@@ -37,5 +37,5 @@ def credentials_of(qpu, folder):
 
 def accepted(journal):
     """Jobs that the journal knows to have been accepted."""
-    events = [line for line in journal.events_file.read_text().splitlines()]
+    events = journal.events_file.read_text().splitlines()
     return sum('"event": "accepted"' in line for line in events)

@@ -105,12 +105,13 @@ def test_single_precision_agrees_with_double(n):
     assert total_variation(single.double(), double) < 1e-5
 
 
-def test_chunks_do_not_change_the_answer(monkeypatch):
+@pytest.mark.parametrize("block", [7, 20, 1000])  # 20 = 16 + 4: the last chunk is smaller
+def test_chunks_do_not_change_the_answer(monkeypatch, block):
     batch = problems(6, groups=3, queries=40)
     backend = DiabaticBackend("linear")
     whole = backend.probabilities(batch)
     monkeypatch.setitem(statevector.CHUNK_BYTES, "cpu", 1)
-    monkeypatch.setattr("qattn.simulators.annealer.BLOCK_BYTES", 7 * 64 * 8)
+    monkeypatch.setattr("qattn.simulators.annealer.BLOCK_BYTES", block * 64 * 8)
     assert torch.allclose(backend.probabilities(batch), whole, atol=1e-12, rtol=0)
 
 

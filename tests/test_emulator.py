@@ -1,6 +1,8 @@
 """Ocean's unmodified client samples from the emulated QPU what it was set to."""
 
+import base64
 import logging
+import time
 
 import dimod
 import numpy as np
@@ -194,7 +196,7 @@ def test_offline_at_selection():
 
 def test_timing_adds_up_and_deviates_within_the_spread(qpu, sampler, problem):
     _, h, J = problem
-    options = {"num_reads": 300, "annealing_time": 5.0, "reduce_intersample_correlation": True}
+    options = {"num_reads": 300, "annealing_time": 5.0}
     predicted = sampler.solver.estimate_qpu_access_time(4, **options)
     ratios = []
     for _ in range(20):
@@ -218,7 +220,11 @@ def test_timing_without_spread_is_oceans_estimate():
         ):
             J = dict.fromkeys(sampler.edgelist[:40], 0.1)
             used = len(np.unique(list(J)))
-            for options in ({"num_reads": 7}, {"readout_thermalization": 3.0, "num_reads": 2}):
+            for options in (
+                {"num_reads": 7},
+                {"readout_thermalization": 3.0, "num_reads": 2},
+                {"reduce_intersample_correlation": True, "annealing_time": 5.0},
+            ):
                 timing = sampler.sample_ising({}, J, **options).info["timing"]
                 estimate = sampler.solver.estimate_qpu_access_time(used, **options)
                 assert timing["qpu_access_time"] == pytest.approx(estimate, abs=0.1)
@@ -327,3 +333,77 @@ def test_a_qpu_is_started_once(qpu):
         pass
     with pytest.raises(RuntimeError, match="started already"):
         done.start()
+
+
+def test_many_jobs_in_flight_from_several_clients(qpu, problem):
+    """Nothing is lost or mixed up; a poll returns as soon as one job has ended."""
+    labels = problem[0]
+    before = len(qpu.jobs)
+    with sampler_of(qpu) as one, sampler_of(qpu) as other:
+        answers = []
+        for i in range(60):
+            sampler = (one, other)[i % 2]
+            qubit = labels[i % 4]
+            value = -4.0 if i % 3 else 4.0
+            answers.append(
+                (qubit, -value, sampler.sample_ising({qubit: value}, {}, label=f"flight-{i}"))
+            )
+        for i, (qubit, _, answer) in enumerate(answers):
+            assert answer.variables == [qubit]
+            assert answer.info["problem_label"] == f"flight-{i}"
+        # Auto-scaled to β h = 4: wrong once in 3,000 reads.
+        right = [answer.record.sample.item() == np.sign(value) for _, value, answer in answers]
+    assert sum(right) >= 57
+    jobs = qpu.jobs[before:]
+    assert {job.label for job in jobs} == {f"flight-{i}" for i in range(60)}
+    assert len(jobs) == 60
+
+
+def test_bodies_in_chunks_and_compressed(qpu):
+    import gzip
+    import json
+    import zlib
+
+    import requests
+
+    graph = qpu.graph
+    lin = np.full(len(graph.qubits), np.nan)
+    lin[0] = 1.0
+    data = {"format": "qp", "lin": base64.b64encode(lin.tobytes()).decode(), "quad": ""}
+    identity = {"name": qpu.name, "version": {"graph_id": qpu.graph_id}}
+    body = json.dumps([{"data": data, "solver": identity, "type": "ising", "params": {}}]).encode()
+    headers = {"X-Auth-Token": qpu.token}
+    for encoding, sent in (
+        ("gzip", gzip.compress(body)),
+        ("deflate", zlib.compress(body)),
+        ("deflate", iter([zlib.compress(body)[:50], zlib.compress(body)[50:]])),
+        ("identity", iter([body[:100], body[100:]])),
+    ):
+        response = requests.post(
+            qpu.endpoint + "problems/",
+            data=sent,
+            headers=headers | {"Content-Encoding": encoding},
+        )
+        assert response.json()[0]["status"] == "PENDING"
+
+
+def test_a_poll_is_held_open_until_a_job_ends(qpu, sampler):
+    import requests
+
+    qpu.fault("job", "pending", seconds=0.6)
+    future = sampler.solver.sample_ising({sampler.nodelist[0]: 1.0}, {})
+    future.wait_id()
+    seen = []
+    for timeout in (0.1, 30.0):
+        start = time.monotonic()
+        found = requests.get(
+            qpu.endpoint + "problems/",
+            params={"id": future.id, "timeout": timeout},
+            headers={"X-Auth-Token": qpu.token},
+        ).json()
+        seen.append((found[0]["status"], time.monotonic() - start))
+    (first, short), (last, long) = seen
+    assert (first, last) == ("PENDING", "COMPLETED")
+    assert 0.1 <= short < 0.4
+    assert long < 5
+    future.result()

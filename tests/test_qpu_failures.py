@@ -23,7 +23,7 @@ from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.jobs import Patience
 from qattn.hardware.journal import Journal
 
-pytestmark = pytest.mark.usefixtures("nobodys_machine")
+pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
 BATCH = problems.synthetic(40, 5, field_sd=0.4, coupling_sd=0.3, seed=3)
 
@@ -153,6 +153,64 @@ def test_service_unreachable(tmp_path):
         backend.open()
 
 
+class TestFailover:
+    """Another solver of the same features, only if the user asked for it."""
+
+    @pytest.fixture
+    def two(self):
+        with EmulatedQPU(shape=(3, 4), spare=True) as running:
+            yield running
+
+    def test_not_unless_asked(self, two, tmp_path):
+        two.fault("job", "offline", after=1)
+        backend = backend_of(two, tmp_path, solver={"topology__type": "zephyr"}, max_in_flight=1)
+        with pytest.raises(SamplerStopped, match="went offline"):
+            backend.sample(BATCH, num_reads=20, seed=1)
+        backend.close()
+
+    def test_the_rest_goes_to_the_other(self, two, tmp_path):
+        """What was answered stays; with the calibration of the other solver, not of the first."""
+        folder = tmp_path / "calibrations"
+        folder.mkdir()
+        write_calibration(two, folder / "1.toml")
+        write_calibration(two, folder / "2.toml", f"{two.name}_spare", 6.0)
+        two.fault("job", "offline", after=1)
+        backend = backend_of(
+            two,
+            tmp_path,
+            solver={"topology__type": "zephyr"},
+            failover=True,
+            max_in_flight=1,
+            betas=None,
+            annealing_time=None,
+            calibration=folder,
+        )
+        samples = backend.sample(BATCH, num_reads=20, seed=1)
+        journal = check_accounts(two, backend.session.journal.folder, repeated=0)
+        assert backend.session.settings.annealing_time == 6.0
+        backend.close()
+        assert bool((samples.spins != 0).all())
+        solvers = [job.solver for job in journal.jobs.values() if job.status == "answered"]
+        assert solvers[0] == two.name
+        assert solvers[-1] == f"{two.name}_spare"
+
+    def test_without_its_calibration_the_run_stops(self, two, tmp_path):
+        write_calibration(two, tmp_path / "first.toml")
+        two.fault("job", "offline")
+        backend = backend_of(
+            two,
+            tmp_path,
+            solver={"topology__type": "zephyr"},
+            failover=True,
+            betas=None,
+            annealing_time=None,
+            calibration=tmp_path / "first.toml",
+        )
+        with pytest.raises(SamplerStopped, match=r"went offline.*calibration of"):
+            backend.sample(BATCH, num_reads=20, seed=1)
+        backend.close()
+
+
 TRAIN = """
 import sys
 from qattn.cli import main
@@ -160,35 +218,11 @@ sys.argv = ["qattn", *{arguments!r}]
 main()
 """
 
-ARGUMENTS = [
-    "train",
-    "--task",
-    "brackets",
-    "--context",
-    "4",
-    "--layers",
-    "1",
-    "--heads",
-    "1",
-    "--width",
-    "8",
-    "--batch-size",
-    "4",
-    "--steps",
-    "6",
-    "--num-reads",
-    "10",
-    "--sampler",
-    "dwave",
-    "--annealing-time",
-    "5",
-    "--log-every",
-    "1",
-    "--eval-every",
-    "6",
-    "--threads",
-    "1",
-]
+ARGUMENTS = (
+    *("train", "--task", "brackets", "--context", "4", "--layers", "1", "--heads", "1"),
+    *("--width", "8", "--batch-size", "4", "--steps", "6", "--num-reads", "10"),
+    *("--log-every", "1", "--eval-every", "6", "--threads", "1"),
+)
 
 
 class Training:
@@ -201,6 +235,7 @@ class Training:
         write_calibration(qpu, calibration)
         self.arguments = [
             *ARGUMENTS,
+            *("--sampler", "dwave"),
             *("--calibration", str(calibration)),
             *("--credentials", str(credentials_of(qpu, folder))),
         ]
@@ -227,16 +262,16 @@ class Training:
         return state["learner"]["parameters"]
 
 
-def write_calibration(qpu, file):
+def write_calibration(qpu, file, solver=None, time=5.0):
     beta = qpu.settings.beta_J
-    point = DevicePoint(
-        5.0, "ghost", 2.0, beta, beta, ((1e-4, 0.0), (0.0, 1e-4)), 1.0, 1.0, 0.0, 40
-    )
-    DeviceCalibration(
-        qpu.name, qpu.graph_id, True, "2026-01-01T00:00:00+00:00", (point,), 0, "for a test"
-    ).save(file)
+    covariance = ((1e-4, 0.0), (0.0, 1e-4))
+    point = DevicePoint(time, "ghost", 2.0, beta, beta, covariance, 1.0, 1.0, 0.0, 40)
+    made = "2026-01-01T00:00:00+00:00"
+    solver = solver or qpu.name
+    DeviceCalibration(solver, qpu.graph_id, True, made, (point,), 0, "for a test").save(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["submitted", "accepted"])
 def test_killed_between_submission_and_answer(qpu, tmp_path, moment):
     """Kill -9 while the third job's id is on its way, or while it waits; then resume, and replay.
@@ -284,6 +319,7 @@ def test_killed_between_submission_and_answer(qpu, tmp_path, moment):
         assert torch.equal(value, expected[name])
 
 
+@pytest.mark.slow
 def test_budget_stops_a_training_with_a_checkpoint(qpu, tmp_path):
     """The ceiling holds, the line says what was spent, and a higher ceiling goes on."""
     training = Training(qpu, tmp_path)
@@ -295,17 +331,20 @@ def test_budget_stops_a_training_with_a_checkpoint(qpu, tmp_path):
     assert "checkpoint written" in output
     assert qpu.access_time_us * 1e-6 <= 0.03
     assert (training.out / "checkpoint.pt").is_file()
-    steps = [json.loads(line) for line in (training.out / "metrics.jsonl").open()]
+    lines = (training.out / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
     assert 0 < steps[-1]["qpu_seconds"] <= 0.03
     process = training.resume("--qpu-budget", "10s")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     summary = json.loads((training.out / "summary.json").read_text())
     assert summary["qpu_seconds"] == pytest.approx(qpu.access_time_us * 1e-6)
+    assert (summary["solver"], summary["emulated"]) == (qpu.name, True)
     assert summary["qpu_seconds_left"] == pytest.approx(10 - summary["qpu_seconds"])
     check_accounts(qpu, training.out / "journal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, ("submit", 401), ("submit", "drop-after")])
 def test_token_is_in_nothing_that_a_run_writes(qpu, tmp_path, fault):
     """The run's folder, its output at every log level, and what it pickles."""

@@ -16,7 +16,7 @@ def account(solver: str, jobs: list[JobRecord]) -> dict[str, Any]:
     return {
         "solver": solver,
         "emulated": True,
-        "access_time_us": sum(job.access_time_us for job in jobs),
+        "access_time_us": sum((job.access_time_us for job in jobs), 0.0),
         "jobs": [asdict(job) for job in jobs],
     }
 

@@ -20,6 +20,9 @@ from qattn.simulators.statevector import evolve
 ANNEAL_SPINS = 12
 """Largest component, after contraction of chains, whose anneal is simulated."""
 
+ANNEAL_NANOSECONDS = 200.0
+"""Longest anneal that is simulated: the work grows with the phase that the spins gather."""
+
 TOLERANCE = 1e-3
 """Total variation between computed and exact distribution of a component."""
 
@@ -47,8 +50,14 @@ def anneal_reads(
         rng: Source of all randomness.
 
     Raises:
-        RejectedJobError: A component has more than :data:`ANNEAL_SPINS` spins.
+        RejectedJobError: A component has more than :data:`ANNEAL_SPINS` spins, or the anneal is
+            longer than :data:`ANNEAL_NANOSECONDS`.
     """
+    if annealing_time > ANNEAL_NANOSECONDS:
+        raise RejectedJobError(
+            f"This emulated QPU simulates anneals of up to {ANNEAL_NANOSECONDS:g} ns, but the job "
+            f"asks for {annealing_time:g} ns: start it without a schedule"
+        )
     schedule = _schedule(settings.schedule, settings.sheet).with_annealing_time(annealing_time)
     graph = _without_pinned(_without_chains(program, settings.chain_threshold))
     spins = np.ones((num_reads, graph.num_spins + 1), np.int8)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from qattn.hardware.coupling_groups import IntArray, coupling_groups
 from qattn.hardware.emulator.parameters import PARAMETERS
-from qattn.hardware.emulator.program import IntArray
 from qattn.hardware.working_graph import WorkingGraph
 
 H_PER_PHI0 = {"zephyr": -1825.0, "pegasus": -1534.0}
@@ -113,24 +113,8 @@ class Device:
 
     @cached_property
     def coupling_groups(self) -> IntArray | None:
-        """Which group of qubit u, and of qubit v, each coupler (u, v) counts in; shape (E, 2).
-
-        Groups 2q and 2q + 1 belong to the q-th working qubit of a Zephyr graph: the couplers of a
-        qubit fall into two groups by the half of the qubit's body that they meet, as in
-        ``dwave.system.coupling_groups``. None for Pegasus, where all couplers of a qubit count
-        together.
-        """
-        if self.graph.topology != "zephyr":
-            return None
-        m, t = self.graph.shape
-        sides: list[IntArray] = []
-        for near, far in (self.graph.couplers.T, self.graph.couplers.T[::-1]):
-            U, _, J, Z = _zephyr_coordinates(near, m, t)
-            u, w, j, z = _zephyr_coordinates(far, m, t)
-            external, odd, internal = np.where(z > Z, 0, 1), Z + J - z, 2 * Z + J + 1 - w
-            sides.append(np.where(u == U, np.where(j == J, external, odd), internal))
-        groups: IntArray = 2 * self.graph.coupler_ends.astype(np.int64) + np.stack(sides, 1)
-        return groups
+        """Groups in which each coupler counts; see :mod:`qattn.hardware.coupling_groups`."""
+        return coupling_groups(self.graph)
 
     def _timing_data(self) -> dict[str, Any]:
         if self.graph.topology == "pegasus":
@@ -158,13 +142,3 @@ class Device:
             "decorrelation_max_nominal_anneal_time": 2000.0,
             "decorrelation_time_range": [500.0, 10000.0],
         }
-
-
-def _zephyr_coordinates(
-    labels: Any, m: int, t: int
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """(u, w, j, z) of linear labels ((((u (2m + 1) + w) t + k) 2 + j) m + z)."""
-    rest, z = np.divmod(np.asarray(labels, dtype=np.int64), m)
-    rest, j = np.divmod(rest, 2)
-    u, w = np.divmod(rest // t, 2 * m + 1)
-    return u, w, j, z

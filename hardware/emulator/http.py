@@ -187,11 +187,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body[: len(response.body) // 2])
             self.close_connection = True
             return
-        self.wfile.write(response.body)
-        self.wfile.flush()
+        # Counted first: a client that has the answer must find it counted.
         job = response.job
         if job is not None and job.answer is not None and b'"answer": ' in response.body:
             self.server.service.queue.answered(job)
+        self.wfile.write(response.body)
+        self.wfile.flush()
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":

@@ -47,6 +47,8 @@ class EmulatedQPU:
         self.settings = replace(settings, token=None)
         device = Device(graph, settings.solver_name)
         self._service = Service(self.settings, device, JobQueue(), FaultQueue())
+        if settings.spare:
+            self._service.spare = Device(self._worn(graph), f"{device.name}_spare")
         if settings.account is not None:
             write = account_writer(settings.account, self.name, lambda: self.jobs)
             self._service.queue.on_change = write
@@ -131,7 +133,7 @@ class EmulatedQPU:
     @property
     def access_time_us(self) -> float:
         """QPU access time of all jobs that ran, in µs."""
-        return sum(job.access_time_us for job in self.jobs)
+        return sum((job.access_time_us for job in self.jobs), 0.0)
 
     @property
     def online(self) -> bool:
@@ -164,18 +166,20 @@ class EmulatedQPU:
 
     def recalibrate(self) -> str:
         """Let one more qubit die, as happens on a real device; returns the new graph id."""
-        graph = self.graph
+        self._service.device = Device(self._worn(self.graph), self.name)
+        return self.graph_id
+
+    def _worn(self, graph: WorkingGraph) -> WorkingGraph:
+        """The graph with one more dead qubit."""
         rng = np.random.default_rng([self.settings.seed, 3, len(graph.qubits)])
         dead = rng.choice(graph.qubits)
-        kept = WorkingGraph(
+        return WorkingGraph(
             graph.topology,
             graph.shape,
             graph.qubits[graph.qubits != dead],
             graph.couplers[(graph.couplers != dead).all(1)],
             f"{graph.graph_id}-recalibrated",
         )
-        self._service.device = Device(kept, self.name)
-        return self.graph_id
 
     def _serve(self) -> None:
         assert self._server is not None

@@ -37,6 +37,7 @@ class Service:
         queue: Its jobs.
         faults: Faults that wait.
         online: Whether the solver is online.
+        spare: A second processor, which is always online, or None.
     """
 
     settings: EmulatorSettings
@@ -44,24 +45,34 @@ class Service:
     queue: JobQueue
     faults: FaultQueue
     online: bool = True
+    spare: Device | None = None
 
     def solvers(self, name: str | None, wanted: str) -> str:
-        """The solver's definition as JSON: a list of it, or itself if named.
+        """The solvers' definitions as JSON: a list of them, or one if named.
 
         Args:
             name: Name or identity of the solver that is asked for, or None for all.
             wanted: SAPI's filter, such as "none,+identity,+status".
         """
-        device = self.device
-        known = (None, device.name, f"{device.name};graph_id={device.graph_id}")
-        if name not in known:
+        found = [
+            self._definition(device, wanted)
+            for device in self._devices
+            if name in (None, device.name, f"{device.name};graph_id={device.graph_id}")
+        ]
+        if not found:
             raise RequestError(404, f"Solver {name} not found")
-        status = {"status": "ONLINE" if self.online else "OFFLINE", "avg_load": 0.0}
+        return f"[{', '.join(found)}]" if name is None else found[0]
+
+    @property
+    def _devices(self) -> list[Device]:
+        return [self.device] if self.spare is None else [self.device, self.spare]
+
+    def _definition(self, device: Device, wanted: str) -> str:
         if wanted == "all,-status,-avg_load":
-            text = device.definition_json
-        else:
-            text = json.dumps(_filtered(device.definition | status, wanted))
-        return f"[{text}]" if name is None else text
+            return device.definition_json
+        online = self.online or device is self.spare
+        status = {"status": "ONLINE" if online else "OFFLINE", "avg_load": 0.0}
+        return json.dumps(_filtered(device.definition | status, wanted))
 
     def submit(self, requests: list[Any]) -> list[dict[str, Any]]:
         """Accept jobs, or say for each why not."""
@@ -70,7 +81,9 @@ class Service:
     def _submit(self, request: Any) -> dict[str, Any]:
         if not (isinstance(request, dict) and isinstance(request.get("data"), dict)):
             return _error(400, "Problem must be an object with data")
-        if request.get("solver") not in (self.device.identity, self.device.name):
+        wanted = request.get("solver")
+        device = next((d for d in self._devices if wanted in (d.identity, d.name)), None)
+        if device is None:
             return _error(404, "Solver does not exist or is another version of its graph")
         if request.get("type") not in ("ising", "qubo"):
             return _error(400, f"Unsupported problem type: {request.get('type')!r}")
@@ -79,7 +92,7 @@ class Service:
         if outcome == "rejected":
             return _error(403, OUTCOME_MESSAGES[outcome])
         delay = fault.seconds if fault is not None and outcome == "pending" else 0.0
-        job = self.queue.accept(request, self.device.identity, outcome, delay)
+        job = self.queue.accept(request, device.identity, outcome, delay)
         return {**job.message(), "status": "PENDING"}
 
     def poll(self, ids: list[str], timeout: float) -> list[dict[str, Any]]:
@@ -122,14 +135,15 @@ class Service:
         if job.outcome == "cancelled":
             return self.queue.finish(job, "CANCELLED")
         message = OUTCOME_MESSAGES.get(job.outcome or "")
-        if message is None and not self.online:
+        device = next((d for d in self._devices if d.identity == job.identity), None)
+        if message is None and device is self.device and not self.online:
             message = OUTCOME_MESSAGES["offline"]
         try:
             if message is not None:
                 raise RejectedJobError(message)
-            if job.identity != self.device.identity:
+            if device is None:
                 raise RejectedJobError("The working graph has changed since submission")
-            found = run_job(job.request, job.index, self.device, self.settings)
+            found = run_job(job.request, job.index, device, self.settings)
         except RejectedJobError as error:
             return self.queue.finish(job, "FAILED", error_message=str(error))
         except Exception as error:

@@ -40,6 +40,8 @@ class EmulatorSettings:
         token: What clients must send as X-Auth-Token; None draws one at random.
         port: TCP port on 127.0.0.1; 0 takes a free one.
         max_wait: Longest time in seconds that a poll is held open.
+        spare: Offer a second processor under the name of the first and "_spare", with one dead
+            qubit more, which stays online when the first goes offline.
         account: File for the account of jobs as JSON, rewritten at every change; None for none.
 
     Raises:
@@ -66,6 +68,7 @@ class EmulatorSettings:
     token: str | None = field(default=None, repr=False)
     port: int = 0
     max_wait: float = 30.0
+    spare: bool = False
     account: Path | None = None
 
     def __post_init__(self) -> None:

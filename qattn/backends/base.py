@@ -88,6 +88,10 @@ class Backend(ABC):
         """Figures for a line of a run's metrics, such as the QPU time spent; empty for most."""
         return {}
 
+    def provenance(self) -> dict[str, Any]:
+        """Where the reads came from, for a run's summary: the solver's name, whether emulated."""
+        return {}
+
     @classmethod
     def missing(cls) -> str | None:
         """What keeps the backend from running here and how to get it; None if nothing does."""

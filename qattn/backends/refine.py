@@ -128,3 +128,7 @@ class RefinedBackend(Backend):
     def metrics(self) -> dict[str, float]:
         """The backend's."""
         return self.backend.metrics()
+
+    def provenance(self) -> dict[str, Any]:
+        """The backend's."""
+        return self.backend.provenance()

@@ -61,8 +61,8 @@ class Quality:
             value (no fields, one spin, lost order) are left out.
         per_problem: The same of each problem.
         floor_per_problem: Mean of each over exact reads.
-        betas: β_h and β_J fitted to all problems together, for independent reads; None where the
-            reads do not fix them.
+        betas: β_h and β_J fitted to all problems together; None where the reads do not fix them.
+            Clustered by problem from 20 problems on, else for independent reads.
         one_beta: One β for both, its standard error, and the p-value of β_h = β_J; or None.
         betas_of_each: The same of each problem, shape (problems, 2); nan where not fixed.
         errors_of_each: Their standard errors.

@@ -57,12 +57,37 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * min(1.0, (number + 1) / max(1, self.config.warmup))
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self._logits(inputs)
-        losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
-        losses = losses.view(len(self.tasks), -1).mean(1)
+        losses = self._losses(inputs, targets)
         losses.sum().backward()
         self.optimizer.step()
         return losses.detach()
+
+    def exact_gradient(self, number: int) -> Float[Tensor, " parameters"]:
+        """Gradient of step `number`'s loss with exact moments at the present weights, flat.
+
+        Changes neither weights nor random numbers.
+        """
+        inputs, targets = self._stacked(
+            [task.batch(number, self.config.batch_size) for task in self.tasks]
+        )
+        self._use_sampler("exact", None)
+        try:
+            loss = self._losses(inputs, targets).sum()
+            found = torch.autograd.grad(
+                loss, list(self.parameters.values()), materialize_grads=True, allow_unused=True
+            )
+        finally:
+            self._use_sampler(self.config.sampler, self.config.estimator)
+        return torch.cat([gradient.flatten() for gradient in found])
+
+    def last_gradient(self) -> Float[Tensor, " parameters"]:
+        """The gradient that the last step followed, flat."""
+        return torch.cat(
+            [
+                (torch.zeros_like(p) if p.grad is None else p.grad).flatten()
+                for p in self.parameters.values()
+            ]
+        )
 
     @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
@@ -103,6 +128,12 @@ class Learner:
         """What the samplers report of themselves."""
         return {k: v for sampler in self._samplers.values() for k, v in sampler.metrics().items()}
 
+    def sampler_provenance(self) -> dict[str, Any]:
+        """Where the samplers' reads came from."""
+        return {
+            k: v for sampler in self._samplers.values() for k, v in sampler.provenance().items()
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, and what :meth:`chance_state` holds."""
         return {
@@ -136,6 +167,11 @@ class Learner:
             sampler.load_state_dict(state["samplers"][name])
         if "cuda_rng" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+    def _losses(self, inputs: Tensor, targets: Tensor) -> Float[Tensor, " members"]:
+        logits = self._logits(inputs)
+        losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
+        return losses.view(len(self.tasks), -1).mean(1)
 
     def _logits(
         self, inputs: Int[Tensor, "members batch T"]

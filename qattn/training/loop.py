@@ -158,6 +158,7 @@ def _summary(
         **_metrics(learner),
         "seconds_per_step": seconds / progress_made["step"],
         "sampling_share": progress_made["sampling_seconds"] / seconds,
+        **learner.sampler_provenance(),
         **learner.sampler_metrics(),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
         "device": config.device,

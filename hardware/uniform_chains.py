@@ -1,0 +1,68 @@
+"""Lengthening chains by free qubits, so that all chains of a slot are of one length.
+
+Strongly coupled qubits flip together more slowly than one does, so the chains of a slot see one
+temperature only if they are of one length.
+"""
+
+from collections.abc import Sequence
+
+Chains = list[list[int]]
+
+
+def lengthen(
+    slots: list[Chains], neighbours: Sequence[Sequence[int]], free: set[int]
+) -> list[Chains]:
+    """The slots, many of them with chains that are now all as long as their longest.
+
+    A chain that is short by k needs k free qubits coupled to it. Which qubit serves which need is
+    a bipartite matching that grows along augmenting paths (Kuhn's algorithm), the slots with the
+    fewest needs first; a slot gets all that it needs or nothing.
+
+    Args:
+        slots: Qubits of each chain of each slot.
+        neighbours: Qubits coupled to each qubit.
+        free: Qubits in no chain.
+    """
+    needs = [_short_chains(slot) for slot in slots]
+    reach: dict[int, list[int]] = {}
+    need_of: dict[int, int] = {}  # of a free qubit that is taken
+    owner: list[tuple[int, int]] = []  # slot and chain of each need
+    for slot in sorted(range(len(slots)), key=lambda slot: (len(needs[slot]), slot)):
+        before = dict(need_of)
+        for chain in needs[slot]:
+            need = len(owner)
+            owner.append((slot, chain))
+            around = {q for p in slots[slot][chain] for q in neighbours[p]}
+            reach[need] = sorted(around & free)
+            if not _augment(need, reach, need_of, set()):
+                need_of = before
+                break
+    longer = [[list(chain) for chain in slot] for slot in slots]
+    for qubit, need in sorted(need_of.items()):
+        slot, chain = owner[need]
+        longer[slot][chain].append(qubit)
+    return longer
+
+
+def _short_chains(slot: Chains) -> list[int]:
+    """Chains shorter than the longest, each as often as it lacks a qubit."""
+    longest = max(map(len, slot))
+    return [k for k, chain in enumerate(slot) for _ in range(longest - len(chain))]
+
+
+def _augment(
+    need: int, reach: dict[int, list[int]], need_of: dict[int, int], seen: set[int]
+) -> bool:
+    """Serve one need more, if the qubits of the needs served before can be exchanged for it."""
+    fresh = [q for q in reach[need] if q not in seen]
+    for qubit in fresh:
+        if qubit not in need_of:
+            need_of[qubit] = need
+            return True
+    for qubit in fresh:
+        if qubit not in seen:
+            seen.add(qubit)
+            if _augment(need_of[qubit], reach, need_of, seen):
+                need_of[qubit] = need
+                return True
+    return False

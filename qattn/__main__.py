@@ -1,0 +1,5 @@
+"""``python -m qattn``: the command line."""
+
+from qattn.cli import main
+
+main()

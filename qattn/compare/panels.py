@@ -1,0 +1,132 @@
+"""Pictures with panels for each sampler: moments and temperatures."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from qattn.compare.results import SamplerResult, SetResult
+from qattn.compare.style import style, wrapped
+from qattn.quality.apart import total_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 4
+"""Most panels in a row."""
+
+POINTS = 300
+"""Most points with error bars in one scatter plot; they are taken at even distances."""
+
+
+def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
+    """Magnetisations and correlations of the reads against those of the reference."""
+    figure, grid = _panels(judged, 2.9, 2.9)
+    active = found.reference.batch.active.expand_as(found.reference.batch.h)[:, 0]
+    pairs = (active.unsqueeze(1) & active.unsqueeze(2)).tril(-1)
+    what = "exact" if found.reference.is_exact else "long run"
+    for row, (chosen, expected, label) in enumerate(
+        ((active, found.reference.mean, "⟨s⟩"), (pairs, found.reference.pairs, "⟨ss⟩"))
+    ):
+        for column, result in enumerate(judged):
+            axes, samples = grid[column][row], result.samples
+            assert samples is not None
+            values = (
+                samples.mean_spins(torch.float64)[:, 0]
+                if row == 0
+                else samples.pair_correlations(torch.float64)[:, 0]
+            )
+            number = total_weights(samples).reshape(-1, *[1] * (chosen.ndim - 1))
+            errors = ((1 - values**2).clamp_min(0) / number).sqrt()
+            x, y, error = (v[chosen].numpy() for v in (expected, values, errors))
+            some = np.linspace(0, len(x) - 1, min(POINTS, len(x))).round().astype(int)
+            axes.plot([-1, 1], [-1, 1], color="0.4", linewidth=0.8, zorder=0)
+            axes.errorbar(
+                x[some],
+                y[some],
+                error[some],
+                linestyle="none",
+                markersize=2.5,
+                elinewidth=0.6,
+                alpha=0.7,
+                **style(column),
+            )
+            axes.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), aspect="equal")
+            axes.grid(alpha=0.3)
+            if row == 0:
+                axes.set_title(wrapped(result.label), fontsize=9)
+            if column % COLUMNS == 0:
+                axes.set_ylabel(f"{label} of reads")
+            axes.set_xlabel(f"{label}, {what}")
+            if len(some) < len(x):
+                axes.text(
+                    0.04, 0.93, f"{len(some)} of {len(x)}", transform=axes.transAxes, fontsize=7
+                )
+    return figure
+
+
+def temperatures(judged: list[SamplerResult]) -> "Figure":
+    """Fitted β_h and β_J of each problem with standard errors, and of all with 95% intervals."""
+    figure, grid = _panels(judged, 2.9, 2.3)
+    for row, name in enumerate(("β_h", "β_J")):
+        spans: list[float] = []
+        for column, result in enumerate(judged):
+            axes, quality = grid[column][row], result.quality
+            assert quality is not None
+            beta = quality.betas_of_each[:, row].numpy()
+            error = quality.errors_of_each[:, row].numpy()
+            look = style(column)
+            fixed = np.isfinite(beta)
+            axes.errorbar(
+                np.arange(len(beta))[fixed],
+                beta[fixed],
+                error[fixed],
+                linestyle="none",
+                markersize=3,
+                elinewidth=0.7,
+                alpha=0.8,
+                **look,
+            )
+            spans += beta[fixed].tolist()
+            axes.axhline(1, color="black", linewidth=0.8)
+            if quality.betas is not None and math.isfinite(
+                (quality.betas.beta_h, quality.betas.beta_J)[row]
+            ):
+                low, high = quality.betas.interval()[row]
+                axes.axhspan(low, high, color=look["color"], alpha=0.3, zorder=0)
+            if not fixed.all():
+                axes.text(
+                    0.03, 0.03, f"{(~fixed).sum()} not fixed", transform=axes.transAxes, fontsize=7
+                )
+            if row == 0:
+                axes.set_title(wrapped(result.label), fontsize=9)
+            axes.set_xlabel("problem")
+            axes.grid(alpha=0.3)
+            axes.locator_params(axis="x", integer=True, nbins=4)
+        low, high = np.quantile(spans or [1.0], [0.02, 0.98])
+        reach = min(max(0.25, 1.3 * max(high - 1, 1 - low)), 1.5)
+        for column, panels in enumerate(grid):
+            panels[row].set_ylim(1 - reach, 1 + reach)
+            if column % COLUMNS == 0:
+                panels[row].set_ylabel(f"fitted {name} / target")
+    return figure
+
+
+def _panels(judged: list[SamplerResult], width: float, height: float) -> tuple["Figure", Any]:
+    """Two panels for each sampler, one above the other, at most COLUMNS samplers in a row."""
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, len(judged))
+    blocks = math.ceil(len(judged) / columns)
+    size = (max(width * columns, 5.0), 2 * height * blocks + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    grid: Any = figure.subplots(2 * blocks, columns, squeeze=False)
+    for place in range(len(judged), blocks * columns):
+        for row in (0, 1):
+            grid[2 * (place // columns) + row][place % columns].set_visible(False)
+    found = [
+        [grid[2 * (place // columns) + row][place % columns] for row in (0, 1)]
+        for place in range(len(judged))
+    ]
+    return figure, found

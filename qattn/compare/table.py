@@ -1,0 +1,141 @@
+"""The comparison as a table: the same rows for the terminal and for the report."""
+
+import math
+from collections.abc import Callable
+
+from rich import box
+from rich.console import JustifyMethod
+from rich.table import Table
+
+from qattn.compare.results import SamplerResult, SetResult
+from qattn.quality import METRICS, Quality
+
+COLUMNS = (
+    "sampler",
+    "⟨s⟩ / floor",
+    "⟨ss⟩ / floor",
+    "TV / floor",
+    "KL (nats)",
+    "energy / floor",
+    "dL/dh / floor",
+    "dL/dJ / floor",
+    "β_h",
+    "β_J",
+    "p(β_h = β_J)",
+    "eff. reads",
+    "worth exact reads",
+    "s / eff. read",
+    "QPU s / eff. read",
+)
+"""Headings of :func:`rows`."""
+
+
+def rows(found: SetResult) -> list[list[str]]:
+    """One row of texts per sampler, after that of the floor."""
+    exact = next((r.quality for r in found.results if r.quality is not None), None)
+    first = [["independent exact reads", *_floor(exact)]] if exact is not None else []
+    return first + [_row(result) for result in found.results]
+
+
+SHORT = {0: "", 1: "⟨s⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 9: "β_J"}
+"""Columns of the terminal's table, which has to fit: places in :data:`COLUMNS`, and headings."""
+
+
+def table(found: SetResult) -> Table:
+    """The main figures, for the terminal; the rest is in the report."""
+    batch = found.reference.batch
+    kind = "exact" if found.reference.is_exact else "a long run of neal, NOT exact"
+    result = Table(
+        title=f"{found.name}: {found.reference.num_problems} problems of up to "
+        f"{batch.num_spins} spins, {float(found.floor.num_reads.mean()):g} reads each; "
+        f"reference: {kind}",
+        caption="⟨s⟩, energy, dL/dJ: error over that of as many exact reads",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    texts = rows(found)
+    keep = [i for i in SHORT if any(row[i] for row in texts)]
+    for i in keep:
+        justify: JustifyMethod = "left" if i == 0 else "right"
+        result.add_column(SHORT[i], justify=justify, overflow="fold", min_width=22 if i == 0 else 5)
+    for row in texts:
+        result.add_row(*[_short(row, i) for i in keep])
+    return result
+
+
+def _short(row: list[str], column: int) -> str:
+    """Betas without their intervals, and the floor without its 1."""
+    text = row[column].removeprefix("1 ")
+    return text.partition(" ±")[0] if COLUMNS[column] in ("β_h", "β_J") else text
+
+
+def figure_rows(found: SetResult) -> list[list[str]]:
+    """Every figure of every sampler, and the floor: a heading and a row each."""
+    judged = [(r.label, r.quality.scores) for r in found.results if r.quality is not None]
+    table = [["figure", *[label for label, _ in judged], "floor"]]
+    for name, metric in METRICS.items():
+        scores = [score[name] for _, score in judged if name in score]
+        if scores:
+            values = [f"{score[name].value:.3g}" if name in score else "" for _, score in judged]
+            floor = f"{scores[0].floor:.3g} ± {scores[0].floor_sd:.1g}"
+            table.append([metric.label, *values, floor])
+    return table
+
+
+def _row(result: SamplerResult) -> list[str]:
+    quality = result.quality
+    if quality is None:
+        return [result.label, f"failed: {result.error}", *[""] * (len(COLUMNS) - 2)]
+    mark = "" if quality.states_resolved or not quality.is_exact else " †"
+    return [
+        result.label,
+        *[_ratio(quality, name) for name in ("mean_rms", "pair_rms")],
+        _ratio(quality, "total_variation") and _ratio(quality, "total_variation") + mark,
+        _kl(quality) and _kl(quality) + mark,
+        *[_ratio(quality, name) for name in ("energy_distance", "gradient_h", "gradient_J")],
+        *_betas(quality),
+        f"{quality.effective_reads:.0f}",
+        f"{quality.equivalent_reads:.3g}",
+        _optional(result.per_effective_read(result.seconds), lambda x: f"{x:.2g}"),
+        _optional(result.per_effective_read(result.qpu_seconds), lambda x: f"{x:.2g}"),
+    ]
+
+
+def _floor(quality: Quality) -> list[str]:
+    def spread(name: str) -> str:
+        score = quality.scores.get(name)
+        return "" if score is None else f"1 ± {score.ratio_error:.2g}"
+
+    score = quality.scores.get("kl")
+    return [
+        *[spread(name) for name in ("mean_rms", "pair_rms", "total_variation")],
+        "" if score is None else f"{score.floor:.2g} ± {score.floor_sd:.1g}",
+        *[spread(name) for name in ("energy_distance", "gradient_h", "gradient_J")],
+        *[""] * 7,
+    ]
+
+
+def _ratio(quality: Quality, name: str) -> str:
+    score = quality.scores.get(name)
+    return "" if score is None else f"{score.ratio:.3g}"
+
+
+def _kl(quality: Quality) -> str:
+    score = quality.scores.get("kl")
+    return "" if score is None else f"{score.value:.2g}"
+
+
+def _betas(quality: Quality) -> list[str]:
+    if quality.betas is None:
+        return ["not fixed", "not fixed", ""]
+    texts = []
+    for value, (low, high) in zip(
+        (quality.betas.beta_h, quality.betas.beta_J), quality.betas.interval(), strict=True
+    ):
+        texts.append(f"{value:.3f} ± {(high - low) / 2:.3f}" if math.isfinite(value) else "")
+    p = math.nan if quality.one_beta is None else quality.one_beta[2]
+    return [*texts, f"{p:.2g}" if math.isfinite(p) else ""]
+
+
+def _optional(value: float | None, text: Callable[[float], str]) -> str:
+    return "" if value is None else text(value)

@@ -184,7 +184,7 @@ def _one_by_one(graph: WorkingGraph, num_spins: int) -> list[Chains]:
 
 def _busclique(rest: Any, num_spins: int | None) -> list[list[int]]:
     """Chains of a clique of busclique, the largest for None; empty if there is none."""
-    from minorminer.busclique import busgraph_cache  # type: ignore[import-untyped]
+    from minorminer.busclique import busgraph_cache
 
     if not rest.number_of_edges():
         return [] if num_spins else [[q] for q in list(rest)[:1]]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    import networkx  # type: ignore[import-untyped]
+    import networkx
 
 NUM_PARAMETERS = {"pegasus": (1,), "zephyr": (1, 2)}
 """Known topologies and how many numbers their shape may have: (m,), or (m,) and (m, t)."""

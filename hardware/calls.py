@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -236,6 +236,16 @@ def _starts(jobs: list[JobRecord]) -> dict[int, int]:
     """Where the reads of each part begin."""
     reads = {job.part: job.num_reads for job in jobs}
     return {part: sum(reads[before] for before in range(part)) for part in reads}
+
+
+def embeddings_of(journal: Journal) -> Callable[[str], Embedding]:
+    """The embedding of each packing of a journal by its digest, made once."""
+
+    @cache
+    def embedding(packing: str) -> Embedding:
+        return Embedding(packing_from_arrays(journal.arrays("packings", packing)))
+
+    return embedding
 
 
 def packing_digest(packing: Packing) -> str:

@@ -200,15 +200,16 @@ class JobRunner:
         problem_id = record.problem_id
         assert problem_id is not None
         status = self._ended(record, problem_id)
-        reservation = self._reservations.pop(record.name, None)
         if status.status == "COMPLETED":
             answer = self._asked(lambda: self._whole_answer(record, problem_id), record)
             self.journal.answered(record.name, answer)
+            reservation = self._reservations.pop(record.name, None)
             if reservation is not None:
                 reservation.settle(record.access_time - record.lost)
             return
         failed = status.status == "FAILED"
         self.journal.ended(record.name, status.message or status.status, charged=failed)
+        reservation = self._reservations.pop(record.name, None)
         if reservation is not None and not failed:
             reservation.cancel()
         if not failed:

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from qattn.backends.base import Backend, SamplerStopped, check_num_reads, drawn_seed
-from qattn.hardware.calls import Request, call_reads, packing_from_arrays
-from qattn.hardware.embedding import Embedding
+from qattn.hardware.calls import Request, call_reads, embeddings_of
 from qattn.hardware.journal import CallRecord, Journal
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
@@ -53,7 +52,7 @@ class ReplayBackend(Backend):
             "chain_strength": chain_strength,
         }
         self._wanted = {name: value for name, value in wanted.items() if value is not None}
-        self._embeddings: dict[str, Embedding] = {}
+        self._embedding = embeddings_of(self.journal)
         self._seconds = 0.0
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
@@ -100,12 +99,6 @@ class ReplayBackend(Backend):
                 f"{'; '.join(_described(call.settings) for call in found)}."
             )
         return found[0]
-
-    def _embedding(self, packing: str) -> Embedding:
-        if packing not in self._embeddings:
-            arrays = self.journal.arrays("packings", packing)
-            self._embeddings[packing] = Embedding(packing_from_arrays(arrays))
-        return self._embeddings[packing]
 
 
 def _described(settings: dict[str, Any]) -> str:

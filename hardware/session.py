@@ -12,12 +12,12 @@ from qattn.hardware.calls import (
     JobPlan,
     Request,
     call_reads,
-    packing_from_arrays,
+    embeddings_of,
     plan_jobs,
 )
 from qattn.hardware.credentials import Credentials
 from qattn.hardware.device import Device, connect
-from qattn.hardware.embedding import EmbeddedProblem, Embedding
+from qattn.hardware.embedding import EmbeddedProblem
 from qattn.hardware.jobs import EmbeddedJob, JobRefused, JobRunner, Patience, SolverOffline
 from qattn.hardware.journal import CallRecord, JobRecord, Journal
 from qattn.hardware.program import Program, carrier_qubits, clip, program
@@ -115,7 +115,7 @@ class Session:
             max_in_flight=conduct.max_in_flight,
             patience=conduct.patience,
         )
-        self._embeddings: dict[str, Embedding] = {}
+        self._embedding = embeddings_of(journal)
         self._break_rate: float | None = None
         self._use(device, settled)
 
@@ -150,7 +150,7 @@ class Session:
                 if not self._conduct.failover:
                     raise
                 self._fail_over(offline)
-        samples = call_reads(self.journal, call, request, self.embedding)
+        samples = call_reads(self.journal, call, request, self._embedding)
         self._break_rate = samples.info["chain_break_rate"]
         if self._conduct.track:
             self._follow(request, call, samples)
@@ -166,13 +166,6 @@ class Session:
         packing = self.device.packing(size)
         limits = self.ranges.max_logical(packing, settings.chain_strength)
         return (limits.J if settings.fast else limits.h), limits.J
-
-    def embedding(self, packing: str) -> Embedding:
-        """The embedding of a packing in the journal."""
-        if packing not in self._embeddings:
-            arrays = self.journal.arrays("packings", packing)
-            self._embeddings[packing] = Embedding(packing_from_arrays(arrays))
-        return self._embeddings[packing]
 
     def metrics(self) -> dict[str, float]:
         """Figures for a line of metrics: QPU time, betas, chain breaks."""
@@ -242,7 +235,7 @@ class Session:
 
     def _embedded(self, request: Request, job: JobRecord) -> EmbeddedJob:
         plan = JobPlan.from_arrays(self.journal.arrays("jobs", job.name))
-        embedding = self.embedding(job.packing)
+        embedding = self._embedding(job.packing)
         chains = embedding.packing.chains
         programmed = self._program(request, plan.betas)
         slots = chains.shape[:2]

@@ -101,7 +101,7 @@ def clique_edges(num_spins: int) -> list[tuple[int, int]]:
 
 def find_clique(num_spins: int, edges: list[Any], seed: int) -> list[list[int]] | None:
     """Chains of one minorminer embedding of a complete graph in a small graph, or None."""
-    import minorminer  # type: ignore[import-untyped]
+    import minorminer
 
     found = minorminer.find_embedding(
         clique_edges(num_spins),

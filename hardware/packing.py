@@ -142,28 +142,28 @@ def _from_windows(
 ) -> list[Chains]:
     """Cliques among the qubits that no slot uses, where a window has enough of them.
 
-    Chains may be as long as `longest`: more slots are no gain if theirs are long.
+    Chains may be as long as `longest`, two at least: slots of long chains are no gain.
     """
     free = np.zeros(len(graph.qubits), dtype=bool)
     free[_free(graph, slots)] = True
     u, v = graph.coupler_ends.T
     windows = graph.position_of_qubit(tile.places)
     found: list[Chains] = []
-    runs = number_of_runs(num_spins)
+    failures_left = number_of_runs(num_spins) // 2
     least = 2 * num_spins - 4 if num_spins > 4 else num_spins
     count = np.where(windows >= 0, free[windows], False).sum(1)
     for window in windows[np.argsort(-count, kind="stable")]:
-        while runs:
+        while failures_left:
             here = np.zeros(len(free), dtype=bool)
             here[window[window >= 0]] = True
             here &= free
             inside = here[u] & here[v]
             if here.sum() < least or inside.sum() < num_spins * (num_spins - 1) // 2:
                 break
-            runs -= 1
             edges = list(zip(u[inside].tolist(), v[inside].tolist(), strict=True))
             chains = find_clique(num_spins, edges, int(rng.integers(2**31)))
-            if chains is None or (longest and max(map(len, chains)) > longest):
+            if chains is None or (longest and max(map(len, chains)) > max(longest, 2)):
+                failures_left -= 1
                 break
             found.append(chains)
             free[[q for chain in chains for q in chain]] = False
@@ -184,7 +184,7 @@ def _one_by_one(graph: WorkingGraph, num_spins: int) -> list[Chains]:
 
 def _busclique(rest: Any, num_spins: int | None) -> list[list[int]]:
     """Chains of a clique of busclique, the largest for None; empty if there is none."""
-    from minorminer.busclique import busgraph_cache  # type: ignore[import-untyped]
+    from minorminer.busclique import busgraph_cache
 
     if not rest.number_of_edges():
         return [] if num_spins else [[q] for q in list(rest)[:1]]

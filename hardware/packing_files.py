@@ -63,7 +63,7 @@ def load_packing(file: Path, graph: WorkingGraph, num_spins: int, uniform: bool)
         ValueError: The file is damaged, or holds a packing of another graph or kind.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             found = int(stored["format"]), str(stored["digest"]), bool(stored["uniform"])
             chains = stored["chains"]
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:

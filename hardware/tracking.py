@@ -20,8 +20,8 @@ class BetaTracker:
         P \leftarrow P + Q, \quad K = P (P + R)^{-1}, \quad
         x \leftarrow x + K (z - x), \quad P \leftarrow (1 - K) P .
 
-    With Q = :data:`DRIFT`² a call moves the betas by a small part of what it measured: noise is
-    averaged, drift is followed.
+    With Q the square of :data:`DRIFT`, a call moves the betas by a small part of what it measured:
+    noise is averaged, drift is followed.
 
     Args:
         betas: (β_h, β_J) to start from.

@@ -4,14 +4,13 @@ Strongly coupled qubits flip together more slowly than one does, so the chains o
 temperature only if they are of one length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 Chains = list[list[int]]
+Neighbours = Sequence[Sequence[int]] | Mapping[int, Sequence[int]]
 
 
-def lengthen(
-    slots: list[Chains], neighbours: Sequence[Sequence[int]], free: set[int]
-) -> list[Chains]:
+def lengthen(slots: list[Chains], neighbours: Neighbours, free: set[int]) -> list[Chains]:
     """The slots, many of them with chains that are now all as long as their longest.
 
     A chain that is short by k needs k free qubits coupled to it. Which qubit serves which need is
@@ -34,7 +33,7 @@ def lengthen(
             owner.append((slot, chain))
             around = {q for p in slots[slot][chain] for q in neighbours[p]}
             reach[need] = sorted(around & free)
-            if not _augment(need, reach, need_of, set()):
+            if not _augment(need, reach, need_of):
                 need_of = before
                 break
     longer = [[list(chain) for chain in slot] for slot in slots]
@@ -50,19 +49,28 @@ def _short_chains(slot: Chains) -> list[int]:
     return [k for k, chain in enumerate(slot) for _ in range(longest - len(chain))]
 
 
-def _augment(
-    need: int, reach: dict[int, list[int]], need_of: dict[int, int], seen: set[int]
-) -> bool:
-    """Serve one need more, if the qubits of the needs served before can be exchanged for it."""
-    fresh = [q for q in reach[need] if q not in seen]
-    for qubit in fresh:
-        if qubit not in need_of:
+def _augment(need: int, reach: dict[int, list[int]], need_of: dict[int, int]) -> bool:
+    """Serve one need more, if the qubits of the needs served before can be exchanged for it.
+
+    Breadth first, from the new need over taken qubits to the needs that have them, until a qubit
+    is found that nobody has; then everyone on the way back takes the next qubit.
+    """
+    came_from: dict[int, int] = {}  # qubit -> need from which it was reached
+    line = [need]
+    for asking in line:
+        for qubit in reach[asking]:
+            if qubit in came_from:
+                continue
+            came_from[qubit] = asking
+            if qubit in need_of:
+                line.append(need_of[qubit])
+                continue
+            had = {other: taken for taken, other in need_of.items()}
+            taker = asking
+            while taker != need:
+                need_of[qubit] = taker
+                qubit = had[taker]
+                taker = came_from[qubit]
             need_of[qubit] = need
             return True
-    for qubit in fresh:
-        if qubit not in seen:
-            seen.add(qubit)
-            if _augment(need_of[qubit], reach, need_of, seen):
-                need_of[qubit] = need
-                return True
     return False

@@ -2,22 +2,25 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import networkx  # type: ignore[import-untyped]
+    import networkx
 
 NUM_PARAMETERS = {"pegasus": (1,), "zephyr": (1, 2)}
 """Known topologies and how many numbers their shape may have: (m,), or (m,) and (m, t)."""
 
 DEFAULT_TILE = 4
 """t of a Zephyr graph whose shape is m alone."""
+
+
+Labels = NDArray[np.integer[Any]] | Sequence[int] | int
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +143,7 @@ class WorkingGraph:
     def _coupler_keys(self) -> NDArray[np.int64]:
         return _keys(self.couplers, self.num_sites)
 
-    def position_of_qubit(self, labels: ArrayLike) -> NDArray[np.int64]:
+    def position_of_qubit(self, labels: Labels) -> NDArray[np.int64]:
         """Where labels stand in `qubits`; -1 for a qubit that is not active."""
         wanted = np.asarray(labels)
         if not len(self.qubits):
@@ -148,7 +151,7 @@ class WorkingGraph:
         found = np.searchsorted(self.qubits, wanted).clip(max=len(self.qubits) - 1)
         return np.where(self.qubits[found] == wanted, found, -1)
 
-    def position_of_coupler(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.int64]:
+    def position_of_coupler(self, u: Labels, v: Labels) -> NDArray[np.int64]:
         """Where pairs of labels, in either order, stand in `couplers`; -1 if not active."""
         pairs = np.stack(np.broadcast_arrays(u, v), -1).astype(np.int64)
         wanted = _keys(np.sort(pairs, axis=-1), self.num_sites)
@@ -207,7 +210,7 @@ def _keys(pairs: NDArray[Any], sites: int) -> NDArray[np.int64]:
     return keys
 
 
-def _ordered(couplers: ArrayLike) -> NDArray[np.int32]:
+def _ordered(couplers: Any) -> NDArray[np.int32]:
     """Pairs u < v in lexicographic order, each once."""
     pairs = np.sort(np.asarray(couplers, dtype=np.int32).reshape(-1, 2), axis=1)
     return np.unique(pairs, axis=0)

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,9 @@ def compare(
     floor_repeats: Annotated[
         int, typer.Option(help="How often exact reads are drawn for the noise floor.")
     ] = 10,
+    emulate_qpu: Annotated[
+        bool, typer.Option("--emulate-qpu", help="Run dwave on an emulated QPU, offline.")
+    ] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Compare short trainings instead of reads.")
     ] = False,
@@ -57,6 +61,7 @@ def compare(
     """Compare samplers with the exact Boltzmann distribution, beside the noise of exact reads.
 
     Prints a table; writes report.json, pictures and report.html, one file that holds everything.
+    With --emulate-qpu, dwave is an emulator on the loopback interface, which is calibrated first.
     With --training: trains with each sampler from the same seeds, evaluated exactly, and writes
     training.json, learning curves and training.html.
     """
@@ -82,12 +87,7 @@ def compare(
             spec.with_options(journal=str(journal)) if spec.takes("journal") else spec
             for spec in specs
         ]
-    if training:
-        from qattn.cli_compare_training import compare_training
-
-        compare_training(specs, config, seeds=seeds, num_reads=num_reads, seed=seed, out=out)
-        return
-    names = list(dict.fromkeys(problems or ["synthetic"]))
+    sets = {name: named(name, seed=seed) for name in dict.fromkeys(problems or ["synthetic"])}
     settings = CompareSettings(
         num_reads=num_reads,
         seed=seed,
@@ -98,13 +98,22 @@ def compare(
         estimator=estimator,
         floor_repeats=floor_repeats,
     )
-    sets = {name: named(name, seed=seed) for name in names}
-    with console.status("starting") as status:
-        found = run(specs, sets, settings, folder=out, progress=status.update)
-        status.update("writing the report")
-        command = shlex.join(["qattn", *sys.argv[1:]])
-        created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        paths = write_report(found, out, command=command, created=created)
+    with ExitStack() as ending:
+        if emulate_qpu:
+            from qattn.cli_loopback import on_an_emulated_qpu
+
+            specs = ending.enter_context(on_an_emulated_qpu(specs, out, seed=seed))
+        if training:
+            from qattn.cli_compare_training import compare_training
+
+            compare_training(specs, config, seeds=seeds, num_reads=num_reads, seed=seed, out=out)
+            return
+        with console.status("starting") as status:
+            found = run(specs, sets, settings, folder=out, progress=status.update)
+            status.update("writing the report")
+            command = shlex.join(["qattn", *sys.argv[1:]])
+            created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+            paths = write_report(found, out, command=command, created=created)
     for one in found.sets:
         console.print(table(one))
     for path in (paths[0], paths[-1]):

@@ -117,6 +117,7 @@ def _introduce(qpu: "EmulatedQPU", token_file: Path | None, credentials: Path | 
         lines = [f"credentials in {credentials}"]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.file.flush()  # a script that reads the output waits for these lines
 
 
 def _wait(seconds: float | None) -> None:

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from qattn import exact, quality, register_backend
 from qattn.backends import Backend, registry
 from qattn.cli_compare import compare as command
-from qattn.compare import CompareSettings, compare, parse_samplers
-from qattn.compare import report
+from qattn.compare import CompareSettings, compare, parse_samplers, report
 from qattn.compare import runner as runner_module
 from qattn.compare.report import write_report
 from qattn.compare.table import COLUMNS, rows, table

@@ -303,10 +303,10 @@ def test_twenty_spins_fit_into_time_and_memory():
     J = 0.3 * torch.randn(50, 20, 20, generator=generator, dtype=torch.float64).triu(1)
     batch = IsingBatch(h, J + J.mT)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine is doing
     reference = quality.reference_of(batch)
     found = quality.judge(reference.draw(READS, 1), batch, reference=reference)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert abs(found.scores["total_variation"].ratio - 1) < 6 * 0.01
     assert not found.states_resolved

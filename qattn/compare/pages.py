@@ -15,7 +15,7 @@ PACKAGES = ("torch", "numpy", "scipy", "dimod", "dwave-samplers", "dwave-system"
 
 
 def page(template: str, **values: Any) -> str:
-    """The page of a template of this package."""
+    """The page of a template of this package, with `versions` among its values."""
     environment = Environment(
         loader=PackageLoader("qattn.compare"),
         autoescape=True,
@@ -23,7 +23,7 @@ def page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(versions=versions(), **values)
+    return environment.get_template(template).render({"versions": versions()} | values)
 
 
 def versions() -> dict[str, str]:

@@ -1,15 +1,10 @@
 """The folder of a comparison: report.json, pictures, and one HTML file that holds all of it."""
 
-import base64
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from qattn._version import __version__
+from qattn.compare.pages import data_uri, page, versions
 from qattn.compare.plots import plots
 from qattn.compare.results import Comparison, SetResult, plain_info
 from qattn.compare.sweep_plots import sweep_plots
@@ -17,9 +12,6 @@ from qattn.compare.table import COLUMNS, figure_rows, rows
 from qattn.quality import METRICS
 
 DPI = 130
-
-PACKAGES = ("torch", "numpy", "scipy", "dimod", "dwave-samplers", "dwave-system", "qutip")
-"""Packages whose versions a report states."""
 
 CAPTIONS = {
     "summary": "Every figure over its noise floor (what as many independent exact reads give on "
@@ -77,16 +69,10 @@ def write_report(
             path = folder / f"{prefix}{name}.png"
             figure.savefig(path, dpi=DPI)
             paths.append(path)
-            pictures.append({"name": name, "caption": CAPTIONS[name], "data": _data_uri(path)})
+            pictures.append({"name": name, "caption": CAPTIONS[name], "data": data_uri(path)})
         sections.append(section(one) | {"pictures": pictures})
-    environment = Environment(
-        loader=PackageLoader("qattn.compare"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("report.html.j2").render(
+    html = page(
+        "report.html.j2",
         sections=sections,
         settings={k: v for k, v in vars(comparison.settings).items() if v not in ((), "", 0)}
         | {"seed": comparison.settings.seed},
@@ -126,18 +112,3 @@ def section(one: SetResult) -> dict[str, Any]:
         "emulated": any(device["emulated"] for device in devices),
         "figures": figure_rows(one),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, qattn and what samples."""
-    found = {"qattn": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,98 @@
+"""Sphinx's configuration: `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst.states import Inliner
+from sphinx.util.nodes import make_refnode
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from qattn._version import __version__  # noqa: E402
+
+project = "qattn"
+author = copyright = "The qattn authors"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",  # MathJax in the site itself, so that it reads without a network
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]  # the changelog starts its pages at the second level
+
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False  # the signature has them
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+
+# What docstrings refer to must exist; only other projects' names are not looked up, because
+# their inventories would have to be fetched.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"(torch|numpy|dimod|dwave|minorminer|networkx|matplotlib|qutip|jaxtyping)\..*"),
+    (r"py:.*", r"Tensor|Sampler|Figure|(.*\| )?(dict|tuple)\[str|qattn\.hardware\.program\.Number"),
+    (r"py:.*", r"(abc|collections|contextlib|dataclasses|datetime|pathlib|typing)\..*"),
+]
+
+html_theme = "furo"
+html_title = f"qattn {release}"
+html_show_sphinx = False
+html_copy_source = False
+html_static_path: list[str] = []
+mathjax3_config = {"chtml": {"scale": 1.0}}
+copybutton_prompt_text = "$ "
+
+
+def setup(app: Any) -> None:
+    """What docstrings written for Python's reader need on the way to a page."""
+    app.connect("missing-reference", resolve_short_name)
+    app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
+    Inliner.dispatch["|"] = bar
+
+
+def resolve_short_name(app: Any, env: Any, node: Any, contnode: nodes.Element) -> Any:
+    """Docstrings name a thing as its module does: the one whose full name ends like that."""
+    if node.get("refdomain") != "py":
+        return None
+    ending = re.compile(rf"(.*\.)?{re.escape(node['reftarget'].lstrip('.'))}")
+    found = {
+        entry.node_id: (name, entry)
+        for name, entry in env.get_domain("py").objects.items()
+        if ending.fullmatch(name)
+    }
+    if len(found) != 1:
+        return None
+    ((name, entry),) = found.values()
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
+
+
+def keep_first_line(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Napoleon takes an attribute's docstring "Rate: of what" for a type and a text."""
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]
+
+
+def bar(inliner: Any, match: re.Match[str], lineno: int) -> Any:
+    """|x_j| is an absolute value, not a substitution."""
+    start = match.end("start")
+    end = match.string.find("|", start) + 1 or start
+    return match.string[:end], [], match.string[end:], []

@@ -52,8 +52,7 @@ def test_links_lead_somewhere(notebook):
 def test_runs_offline_in_two_minutes(notebook, tmp_path):
     """In a home of its own, so that nobody's credentials or caches take part."""
     jupyter_execute = shutil.which("jupyter-execute", path=sysconfig.get_path("scripts"))
-    if jupyter_execute is None:
-        pytest.skip("jupyter-execute is missing: pip install nbclient ipykernel")
+    assert jupyter_execute is not None, "jupyter-execute is missing: pip install -e '.[dev]'"
     copy = shutil.copy(notebook, tmp_path)
     nobodys = {name: v for name, v in os.environ.items() if not name.startswith(("DWAVE_", "XDG_"))}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -68,4 +67,4 @@ def test_runs_offline_in_two_minutes(notebook, tmp_path):
     assert run.returncode == 0, run.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
     outputs = [output for cell in cells(Path(copy), "code") for output in cell["outputs"]]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3

@@ -40,9 +40,8 @@ def main() -> None:
 
     notices = logging.getLogger("qattn")
     notices.setLevel(logging.INFO)
-    notices.addHandler(
-        RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
-    )
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False)
+    notices.addHandler(handler)
     try:
         app()
     except Interrupted as stopped:
@@ -59,6 +58,8 @@ def main() -> None:
         if os.environ.get("QATTN_TRACEBACK"):
             raise
         sys.exit(_line(f"Error: {error}", 1))
+    finally:
+        notices.removeHandler(handler)
 
 
 def _line(message: str, status: int) -> int:

@@ -240,6 +240,7 @@ def test_solver_without_fast_anneal():
     assert "at 500 ns" in direct["training step"].detail  # the shortest standard anneal
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_leaks")
 def test_problems_too_large(qpu):
     write_credentials(qpu)

@@ -99,6 +99,7 @@ def test_seed_fixes_the_packing(small):
     assert not np.array_equal(other.chains, small.chains)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1, 3])
 def test_too_large_cliques_name_the_largest(m):
     graph = WorkingGraph.perfect("zephyr", m)

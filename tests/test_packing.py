@@ -55,7 +55,7 @@ def small():
         ("zephyr", 3, 9, 13),
         ("pegasus", 3, 3, 38),
         ("pegasus", 3, 6, 12),
-        pytest.param("zephyr", 4, 33, 3, marks=pytest.mark.slow),
+        pytest.param("zephyr", 4, 33, 2, marks=pytest.mark.slow),
         pytest.param("pegasus", 4, 13, 4, marks=pytest.mark.slow),
     ],
 )

@@ -305,12 +305,8 @@ def test_killed_between_submission_and_answer(qpu, tmp_path, moment):
     jobs_of_the_run = len(qpu.jobs)
 
     replayed = tmp_path / "replayed"
-    arguments = [x if x != "dwave" else "replay" for x in ARGUMENTS]
-    drop = arguments.index("--annealing-time")
-    del arguments[drop : drop + 2]
-    process = training._process(
-        TRAIN.format(arguments=[*arguments, "--journal", str(training.out), "--out", str(replayed)])
-    )
+    again = ("--sampler", "replay", "--journal", str(training.out), "--out", str(replayed))
+    process = training._process(TRAIN.format(arguments=[*ARGUMENTS, *again]))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert len(qpu.jobs) == jobs_of_the_run

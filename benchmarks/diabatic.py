@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from qattn.ising import IsingBatch
-from qattn.simulators.accuracy import choose_splitting
+from qattn.simulators.choose_splitting import choose_splitting
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.encoding import program
 from qattn.simulators.qutip_backend import QutipBackend

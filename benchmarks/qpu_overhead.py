@@ -26,10 +26,10 @@ import torch
 from dwave.system import ParallelEmbeddingComposite
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding import Embedding
-from qattn.hardware.packing import cached_packing
-from qattn.hardware.working_graph import WorkingGraph
-from qattn.union import union_bqm
+from qattn.hardware.embedding.embed import Embedding
+from qattn.hardware.embedding.find_packing import cached_packing
+from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.union_bqm import union_bqm
 
 SIZES = {"zephyr": (12, 4), "pegasus": (16,)}
 CHAIN_STRENGTH = 2.0

@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 
 import platformdirs
 
+from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
-from qattn.hardware.budget import QPUBudget, parse_duration
-from qattn.hardware.calls import Request
-from qattn.hardware.credentials import resolve
-from qattn.hardware.device import connect
-from qattn.hardware.jobs import Patience
-from qattn.hardware.journal import Journal
-from qattn.hardware.session import Conduct, Session
+from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.plan import Request
+from qattn.hardware.calls.runner import Patience
+from qattn.hardware.calls.session import Conduct, Session
+from qattn.hardware.service.budget import QPUBudget, parse_duration
+from qattn.hardware.service.credentials import resolve
+from qattn.hardware.service.device import connect
 from qattn.hardware.settings import SettingsChoice
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
-from qattn.timing import sampling_clock
 
 
 class DWaveBackend(Backend):
@@ -47,7 +47,7 @@ class DWaveBackend(Backend):
         schedule: File of the device's published schedule, for theory's betas.
         annealing_time: Duration of an anneal in ns; None takes the calibration's.
         field_encoding: "ghost" (the default), "ancilla" or "direct"; see
-            :mod:`qattn.hardware.program`.
+            :mod:`qattn.hardware.embedding.program`.
         chain_strength: Coupling within chains, device units; None takes the calibration's, or the
             strongest that the device allows.
         spin_reversal_transforms: Submissions among which a call's reads are divided, each under
@@ -57,7 +57,8 @@ class DWaveBackend(Backend):
         qpu_budget: Ceiling on QPU access time, such as "30s"; None takes the credentials', if any.
         journal: Folder of the journal; None takes the run's folder, or one in the user's data
             folder.
-        credentials: The credentials.toml to read; see :func:`qattn.hardware.credentials.resolve`.
+        credentials: The credentials.toml to read; see
+            :func:`qattn.hardware.service.credentials.resolve`.
         endpoint: URL of the solver API.
         region: Leap's region.
         solver: Name of the solver, or features as a mapping or JSON text.

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, SamplerStopped, check_num_reads, drawn_seed
-from qattn.hardware.calls import Request, call_reads, embeddings_of
-from qattn.hardware.journal import CallRecord, Journal
+from qattn.hardware.calls.journal import CallRecord, Journal
+from qattn.hardware.calls.plan import Request, call_reads, embeddings_of
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
-from qattn.timing import sampling_clock
 
 
 class ReplayBackend(Backend):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.hardware.calibration_file import DeviceCalibration, load_device_calibration
-from qattn.hardware.program import FIELD_ENCODINGS
+from qattn.hardware.embedding.program import FIELD_ENCODINGS
 
 OUT_OF_RANGE = ("error", "clip")
 """What happens to fields and couplings that the device cannot hold."""

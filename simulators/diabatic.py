@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn.simulators.accuracy import LEAST_TOLERANCE, choose_splitting
-from qattn.simulators.annealer import SimulatedAnnealer
+from qattn.simulators.choose_splitting import LEAST_TOLERANCE, choose_splitting
+from qattn.simulators.quantum_annealing import SimulatedAnnealer
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.statevector import chunk_size, evolve
 
@@ -24,10 +24,10 @@ class DiabaticBackend(SimulatedAnnealer):
 
     with h and J in D-Wave's signs; A, B in GHz, times in ns. States are complex64 for a float32
     batch and complex128 for a float64 one; the cost per problem is 2^n numbers times a number of
-    kicks that :func:`~qattn.simulators.accuracy.choose_splitting` finds for the tolerance.
+    kicks that :func:`~qattn.simulators.choose_splitting.choose_splitting` finds for the tolerance.
 
     Args:
-        schedule: See :class:`~qattn.simulators.annealer.SimulatedAnnealer`.
+        schedule: See :class:`~qattn.simulators.quantum_annealing.SimulatedAnnealer`.
         annealing_time: Duration in ns.
         tolerance: Bound on the total variation between the computed and the exact distribution
             of every problem (the integrator's error; that of first-order theory comes on top).

@@ -6,11 +6,11 @@ import dimod
 import numpy as np
 import torch
 
+from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.backends.from_dimod import sample_unions
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
-from qattn.timing import sampling_clock
 
 MAX_UNION_SPINS = 1 << 11
 """Variables of one union BQM: enough to spread a call's overhead, few enough for the cache."""

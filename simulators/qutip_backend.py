@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qattn.simulators.annealer import SimulatedAnnealer
+from qattn.simulators.quantum_annealing import SimulatedAnnealer
 from qattn.simulators.schedules import AnnealSchedule
 
 MAX_SPINS = 16
@@ -37,7 +37,7 @@ class QutipBackend(SimulatedAnnealer):
     basis throughout the anneal. Operators are built once per number of spins.
 
     Args:
-        schedule: See :class:`~qattn.simulators.annealer.SimulatedAnnealer`.
+        schedule: See :class:`~qattn.simulators.quantum_annealing.SimulatedAnnealer`.
         annealing_time: Duration in ns.
         dephasing_rate: Γ_φ per spin, 1/ns.
         relaxation_rate: Γ_1 per spin, 1/ns.

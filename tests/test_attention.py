@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from brute_force import expectations, random_couplings
+from _support.brute_force import expectations, random_couplings
 from torch.nn import functional as F
 
 from qattn import (

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from brute_force import expectations, random_couplings
-from test_exact import SCALES, TOLERANCE, random_batch
+from _support.brute_force import SCALES, TOLERANCE, expectations, random_batch, random_couplings
 
 from qattn import IsingBatch, exact
 from qattn.training import Learner, TrainConfig, train

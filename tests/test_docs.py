@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from qattn import cli
+from qattn.cli.app import app
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
@@ -19,7 +19,7 @@ def blocks(text, language):
 
 
 @pytest.mark.parametrize("page", [name for name in PAGES if blocks(PAGES[name], "python")])
-@pytest.mark.filterwarnings("default::qattn.simulators.annealer.DivergenceWarning")
+@pytest.mark.filterwarnings("default::qattn.simulators.quantum_annealing.DivergenceWarning")
 @pytest.mark.usefixtures("nobodys_machine", "as_users_call")
 def test_examples_run(page):
     names = {"__name__": "example"}
@@ -42,7 +42,7 @@ def commands():
 
 @pytest.mark.parametrize("words", list(commands()))
 def test_commands_and_flags_exist(words):
-    known = typer.main.get_command(cli.app).commands
+    known = typer.main.get_command(app).commands
     assert words[0] in known
     flags = {flag for p in known[words[0]].params for flag in (*p.opts, *p.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= flags | {"--help"}

@@ -4,7 +4,7 @@ import dimod
 import numpy as np
 import pytest
 import torch
-from brute_force import random_couplings
+from _support.brute_force import random_couplings
 
 from qattn import IsingBatch, SpinSamples, exact
 

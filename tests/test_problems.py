@@ -6,12 +6,12 @@ import math
 import dimod
 import pytest
 import torch
-from brute_force import all_states
+from _support.brute_force import all_states
 
 from qattn import problems
-from qattn.bqm_files import from_bqms, read_bqms
 from qattn.ising import IsingBatch
-from qattn.standard_problems import planted_states
+from qattn.problems.files import from_bqms, read_bqms
+from qattn.problems.standard import planted_states
 
 GENERATED = ["synthetic", "ferromagnet", "sk", "ring", "planted"]
 

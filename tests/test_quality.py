@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from annealing import problems
+from _support.annealing import problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

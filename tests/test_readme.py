@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qattn import cli
+from qattn.cli.app import train
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_ci_runs_the_test_command():
 def test_training_commands_have_flags_that_exist():
     lines = [line for b in blocks("sh") for line in b.splitlines() if "qattn train" in line]
     assert lines
-    known = set(cli.train.__signature__.parameters)
+    known = set(train.__signature__.parameters)
     for line in lines:
         words = shlex.split(line.split("qattn train")[1], comments=True)
         flags = {w.split("=")[0][2:].replace("-", "_") for w in words if w.startswith("--")}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from brute_force import random_couplings
+from _support.brute_force import random_couplings
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from qattn.hardware.emulator.api import RequestError, Service
 from qattn.hardware.emulator.faults import Fault
 from qattn.hardware.emulator.jobs import Job
-from qattn.hardware.emulator.service import RequestError, Service
 
 PREFIX = "/sapi/v2/"
 """Path of the endpoint."""

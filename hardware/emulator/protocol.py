@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.emulator.program import FloatArray, Program, RejectedJobError
-from qattn.hardware.working_graph import WorkingGraph
+from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.emulator.physics.physical_problem import FloatArray, Program, RejectedJobError
 
 
 def decode_problem(data: Mapping[str, Any], graph: WorkingGraph) -> Program:

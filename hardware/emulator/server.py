@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.emulator.account import account_writer
-from qattn.hardware.emulator.device import Device
+from qattn.hardware.emulator.api import Service
 from qattn.hardware.emulator.faults import Fault, FaultQueue
 from qattn.hardware.emulator.http import PREFIX, Server
 from qattn.hardware.emulator.jobs import JobQueue, JobRecord
-from qattn.hardware.emulator.service import Service
+from qattn.hardware.emulator.physics.device_noise import Device
 from qattn.hardware.emulator.settings import EmulatorSettings
-from qattn.hardware.working_graph import WorkingGraph
 
 
 class EmulatedQPU:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
-from qattn.timing import sampling_clock
 
 CHUNK_ELEMENTS = 1 << 18
 """Spins that are swept at a time, so that they stay in the cache."""

@@ -1,8 +1,8 @@
 """Samplers side by side on sets of problems: the library behind ``qattn compare``."""
 
+from qattn.backends.spec import SamplerSpec, parse_samplers
 from qattn.compare.results import CompareSettings, Comparison, SamplerResult, SetResult
-from qattn.compare.runner import compare
-from qattn.compare.samplers import SamplerSpec, parse_samplers
+from qattn.compare.run import compare
 
 __all__ = [
     "CompareSettings",

@@ -8,7 +8,7 @@ import torch
 from qattn.compare.results import CompareSettings
 from qattn.ising import IsingBatch
 from qattn.quality import Floor, Quality, Reference, judge, noise_floor
-from qattn.quality.apart import reads_apart, total_weights
+from qattn.quality.split import reads_apart, total_weights
 from qattn.samples import SpinSamples
 
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, NotImplementedError)

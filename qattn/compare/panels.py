@@ -8,7 +8,7 @@ import torch
 
 from qattn.compare.results import SamplerResult, SetResult
 from qattn.compare.style import style, wrapped
-from qattn.quality.apart import total_weights
+from qattn.quality.split import total_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from qattn.compare.figures import plots
 from qattn.compare.pages import data_uri, page, versions
-from qattn.compare.plots import plots
 from qattn.compare.results import Comparison, SetResult, plain_info
-from qattn.compare.sweep_plots import sweep_plots
+from qattn.compare.sweep_figures import sweep_plots
 from qattn.compare.table import COLUMNS, figure_rows, rows
 from qattn.quality import METRICS
 

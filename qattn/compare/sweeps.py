@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qattn.backends import Backend
+from qattn.backends.spec import SamplerSpec
 from qattn.compare.bench import FAILURES, Bench, reason
 from qattn.compare.results import SamplerResult, Sweep, SweepPoint
-from qattn.compare.samplers import SamplerSpec
 from qattn.problems import with_strength
 from qattn.quality import Quality, reference_of
 

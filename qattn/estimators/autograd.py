@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
+from qattn._vmap import over_groups
 from qattn.estimators import callen, moment
 from qattn.estimators.reads import Reads, chunks
-from qattn.folding import over_groups
 
 
 class Estimator(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qattn._vmap import over_groups
 from qattn.backends.base import Backend
-from qattn.folding import over_groups
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 

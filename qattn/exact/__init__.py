@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from qattn._clock import sampling_clock
 from qattn.exact import autograd, enumeration, reads
 from qattn.exact.autograd import solve
 from qattn.exact.factorised import Factors
@@ -19,7 +20,6 @@ from qattn.exact.layout import Layout, cut, states
 from qattn.exact.memory import check_memory, required_bytes
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
-from qattn.timing import sampling_clock
 
 __all__ = [
     "log_partition",

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn._clock import sampling_clock
+from qattn._vmap import over_groups
 from qattn.exact import enumeration, factorised
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, masks, tables
-from qattn.folding import over_groups
-from qattn.timing import sampling_clock
 
 FLOAT32_COUPLING_LIMIT = 64.0
 """Largest Σ_{j<k} |J_jk| of a group that is computed in float32; float64 beyond.

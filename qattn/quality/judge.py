@@ -9,10 +9,10 @@ from torch import Tensor
 from qattn.estimators import DEFAULT_ESTIMATOR
 from qattn.ising import IsingBatch
 from qattn.pseudolikelihood import fit_beta, fit_betas, fit_betas_of_each
-from qattn.quality.apart import reads_apart, total_weights
 from qattn.quality.metrics import METRICS, measure, regression
 from qattn.quality.reference import Reference, reference_of
 from qattn.quality.scores import Floor, Quality, score_of
+from qattn.quality.split import reads_apart, total_weights
 from qattn.samples import SpinSamples
 
 FLOOR_REPEATS = 10

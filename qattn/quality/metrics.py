@@ -14,10 +14,10 @@ from torch import Tensor
 
 from qattn.estimators import DEFAULT_ESTIMATOR
 from qattn.pseudolikelihood import fit_betas_of_each
-from qattn.quality.apart import total_weights
 from qattn.quality.autocorrelation import integrated_time
 from qattn.quality.energy import wasserstein_distance
 from qattn.quality.reference import Reference, gradients
+from qattn.quality.split import total_weights
 from qattn.quality.states import distances
 from qattn.samples import SpinSamples
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from qattn import exact
 from qattn.estimators import DEFAULT_ESTIMATOR, mean_spins_from
 from qattn.ising import IsingBatch
-from qattn.quality.apart import pieces, problems_apart
 from qattn.quality.energy import EnergyDistribution, distribution_of, exact_distribution
+from qattn.quality.split import pieces, problems_apart
 from qattn.samples import SpinSamples
 
 EXACT_SPINS = 20

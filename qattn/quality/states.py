@@ -24,7 +24,7 @@ from jaxtyping import Float
 from scipy import integrate
 from torch import Tensor
 
-from qattn.quality.apart import total_weights
+from qattn.quality.split import total_weights
 from qattn.samples import SpinSamples
 
 VANISHING = 50.0

@@ -13,7 +13,7 @@ from qattn.backends import Backend, get_backend
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
 from qattn.layers import ATTENTION
-from qattn.tasks import TASKS
+from qattn.training.tasks import TASKS
 from qattn.transformer import Transformer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from qattn.files import write_atomically
+from qattn._atomic import write_atomically
 from qattn.training.config import TrainConfig, read_settings
 
 

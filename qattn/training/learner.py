@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qattn.layers import BoltzmannAttention
-from qattn.tasks import Task, make_task
 from qattn.training.config import TrainConfig
+from qattn.training.tasks import Task, make_task
 from qattn.transformer import Transformer
 
 EVALUATION_BATCH = 256

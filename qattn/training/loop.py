@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from scipy import stats
 
+from qattn._clock import sampling_clock
 from qattn._version import __version__
 from qattn.backends import SamplerStopped
-from qattn.timing import sampling_clock
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner

@@ -1,0 +1,1 @@
+"""A call of a QPU backend: planned, run, recorded, collected, followed."""

@@ -1,0 +1,180 @@
+r"""What a training step costs in problems, jobs and QPU access time, before anything is submitted.
+
+Boltzmann attention asks for reads once a layer: of the model of every head, sequence and query,
+where query i (counted from 1) has i spins, and one more if a spin carries the fields.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.placement import Placement, place
+from qattn.hardware.embedding.program import FIELD_ENCODINGS, shares
+
+AccessTime = Callable[[int, dict[str, Any]], float]
+"""Seconds of QPU access time of a job, from its number of qubits and its parameters."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training run as a QPU sees it; the names are those of its settings.
+
+    Args:
+        context: Number of positions T.
+        layers: Number of attention layers.
+        heads: Heads of each.
+        batch_size: Sequences of a step.
+        ensemble: Models trained side by side.
+        attention: "boltzmann", or "couplings", whose models are the same for all sequences.
+        num_reads: Reads of each model.
+        steps: Number of steps.
+        field_encoding: How fields are programmed.
+        spin_reversal_transforms: Submissions among which reads are divided.
+
+    Raises:
+        ValueError: A number is not positive, or the encoding or the attention is unknown.
+    """
+
+    context: int = 12
+    layers: int = 2
+    heads: int = 4
+    batch_size: int = 64
+    ensemble: int = 1
+    attention: str = "boltzmann"
+    num_reads: int = 100
+    steps: int = 1000
+    field_encoding: str = "ghost"
+    spin_reversal_transforms: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
+        for name, known in (
+            ("field_encoding", FIELD_ENCODINGS),
+            ("attention", ("boltzmann", "couplings")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"Argument `{name}` must be one of {', '.join(known)}, "
+                    f"but is {getattr(self, name)!r}."
+                )
+
+    @property
+    def num_spins(self) -> int:
+        """Programmed spins of the largest problem."""
+        return self.context + int(self.field_encoding != "direct")
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Programmed spins of the problems of one layer in one step, group by group."""
+        sequences = self.batch_size if self.attention == "boltzmann" else 1
+        carrier = self.num_spins - self.context
+        of_a_head = np.repeat(np.arange(1, self.context + 1, dtype=np.int64) + carrier, sequences)
+        return np.tile(of_a_head, self.heads * self.ensemble)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Cost of one training step.
+
+    Attributes:
+        problems: Ising models that are sampled.
+        jobs: Submissions.
+        access_time: Estimated QPU access time in seconds.
+    """
+
+    problems: int
+    jobs: int
+    access_time: float
+
+
+def step_cost(
+    workload: Workload,
+    packing: Packing,
+    access_time: AccessTime,
+    *,
+    annealing_time: float,
+    most_reads: int,
+) -> StepCost:
+    """The cost of a step, with problems placed on the slots as the backend places them.
+
+    Args:
+        workload: The run.
+        packing: Slots for problems of ``workload.num_spins`` spins.
+        access_time: The device's estimate.
+        annealing_time: Duration of an anneal in ns.
+        most_reads: Largest number of reads of one job.
+    """
+    # qubits of the first k chains of each slot
+    first = np.pad(packing.chain_lengths.cumsum(1), ((0, 0), (1, 0)))
+
+    def qubits(where: Placement) -> int:
+        ends = first[where.slot, where.offset + where.size]
+        return int((ends - first[where.slot, where.offset]).sum())
+
+    return _cost(workload, packing.num_slots, qubits, access_time, annealing_time, most_reads)
+
+
+def least_step_cost(
+    workload: Workload,
+    num_qubits: int,
+    access_time: AccessTime,
+    *,
+    annealing_time: float,
+    most_reads: int,
+) -> StepCost:
+    """A step's cost if as many problems fit as could, for a device without a packing yet.
+
+    The largest cliques of Zephyr and Pegasus graphs have four qubits, so n spins that are all
+    coupled take 2n - 4 qubits at least, and a slot as many. Real packings hold a half to four
+    fifths of these slots.
+
+    Args:
+        workload: The run.
+        num_qubits: Qubits of the device.
+        access_time: The device's estimate.
+        annealing_time: Duration of an anneal in ns.
+        most_reads: Largest number of reads of one job.
+
+    Raises:
+        ValueError: Not even one slot could fit.
+    """
+    n = workload.num_spins
+    num_slots = num_qubits // max(n, 2 * n - 4)
+    if num_slots == 0:
+        raise ValueError(f"Problems of {n} spins, all coupled, do not fit {num_qubits} qubits.")
+
+    def qubits(where: Placement) -> int:
+        return int(np.maximum(where.size, 2 * where.size - 4).sum())
+
+    return _cost(workload, num_slots, qubits, access_time, annealing_time, most_reads)
+
+
+def _cost(
+    workload: Workload,
+    num_slots: int,
+    qubits: Callable[[Placement], int],
+    access_time: AccessTime,
+    annealing_time: float,
+    most_reads: int,
+) -> StepCost:
+    sizes = workload.sizes
+    placements = place(sizes, num_slots, workload.num_spins)
+    parts = shares(workload.num_reads, workload.spin_reversal_transforms, most_reads)
+    seconds = sum(
+        access_time(
+            qubits(where), {"num_reads": num_reads, "annealing_time": 1e-3 * annealing_time}
+        )
+        for where in placements
+        for num_reads in parts
+    )
+    return StepCost(
+        problems=workload.layers * len(sizes),
+        jobs=workload.layers * len(placements) * len(parts),
+        access_time=workload.layers * seconds,
+    )

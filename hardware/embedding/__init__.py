@@ -1,0 +1,1 @@
+"""How problems lie on a working graph: packings of cliques, chains, limits."""

@@ -1,0 +1,198 @@
+"""What a processor can be programmed with: ranges of fields, couplers, and of sums of couplers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qattn.hardware.embedding.coupling_groups import coupling_groups
+from qattn.hardware.embedding.embed import EmbeddedProblem
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.working_graph import WorkingGraph
+
+Range = tuple[float, float]
+Floats = NDArray[np.float64]
+
+
+class LogicalLimits(NamedTuple):
+    """Largest magnitudes of logical biases, in D-Wave's units.
+
+    Attributes:
+        h: |h| that every chain holds.
+        J: |J| that every pair of chains holds, one coupler for itself.
+        J_always: |J| up to which any problem fits, sums of couplers included, whatever its signs.
+    """
+
+    h: float
+    J: float
+    J_always: float
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceRanges:
+    r"""Ranges of a solver's biases.
+
+    .. math::
+        h_q \in R_h,\quad J_{uv} \in R_J,\quad \sum_v J_{qv} \in R_{\text{qubit}},\quad
+        \sum_{(u, v) \in \text{group}} J_{uv} \in R_{\text{group}}
+
+    Zephyr couples each qubit in groups (``dwave.system.coupling_groups``); Pegasus has none.
+
+    Args:
+        graph: The solver's working graph.
+        h_range: Least and largest linear bias.
+        j_range: Least and largest quadratic bias.
+        extended_j_range: The same as long as sums stay in range; None where there is none.
+        per_qubit: Least and largest sum of a qubit's couplers; None for no limit.
+        per_group: Least and largest sum of a group of couplers; None for no limit.
+
+    Raises:
+        ValueError: A range does not run from a negative to a positive number.
+    """
+
+    graph: WorkingGraph
+    h_range: Range
+    j_range: Range
+    extended_j_range: Range | None = None
+    per_qubit: Range | None = None
+    per_group: Range | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("h_range", "j_range", "extended_j_range", "per_qubit", "per_group"):
+            value = getattr(self, name)
+            if value is not None and not value[0] < 0 < value[1]:
+                raise ValueError(
+                    f"Argument `{name}` must run from a negative to a positive number, "
+                    f"but is {list(value)}."
+                )
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, Any], graph: WorkingGraph) -> "DeviceRanges":
+        """The ranges that a solver's properties state.
+
+        Raises:
+            ValueError: "h_range" or "j_range" is missing, or a range is not one.
+        """
+        missing = {"h_range", "j_range"} - properties.keys()
+        if missing:
+            raise ValueError(
+                f"Argument `properties` must have 'h_range' and 'j_range', but lacks "
+                f"{', '.join(map(repr, sorted(missing)))}: choose a QPU solver."
+            )
+
+        def optional(name: str) -> Range | None:
+            return _range(properties[name]) if properties.get(name) else None
+
+        return cls(
+            graph,
+            _range(properties["h_range"]),
+            _range(properties["j_range"]),
+            optional("extended_j_range"),
+            optional("per_qubit_coupling_range"),
+            optional("per_group_coupling_range"),
+        )
+
+    @property
+    def coupler_range(self) -> Range:
+        """Range of one coupler: the extended one where the solver has it."""
+        return self.extended_j_range or self.j_range
+
+    def excess(self, problem: EmbeddedProblem) -> dict[str, float]:
+        """How far a problem goes of each limit: the largest value over its limit; ≤ 1 fits.
+
+        Returns:
+            By name "h", "J", "per_qubit" and "per_group"; 0 where there is no limit.
+        """
+        found = {
+            "h": _ratio(problem.linear, self.h_range),
+            "J": _ratio(problem.quadratic, self.coupler_range),
+            "per_qubit": 0.0,
+            "per_group": 0.0,
+        }
+        if self.per_qubit is not None:
+            found["per_qubit"] = _ratio(_by_qubit(self.graph, problem.quadratic), self.per_qubit)
+        if self.per_group is not None:
+            found["per_group"] = _ratio(_by_group(self.graph, problem.quadratic), self.per_group)
+        return found
+
+    def max_logical(self, packing: Packing, chain_strength: float) -> LogicalLimits:
+        """Largest logical biases that fit a packing, of either sign.
+
+        Biases may have either sign, as spin-reversal transforms turn one into the other; so the
+        nearer end of each range counts.
+
+        Args:
+            packing: Slots of this solver's graph, all of them in use.
+            chain_strength: Minus the bias of the couplers of chains.
+
+        Raises:
+            ValueError: The chains alone do not fit.
+        """
+        chains, share = np.zeros((2, len(self.graph.couplers)))
+        chains[packing.chain_couplers] = -float(chain_strength)
+        share[packing.logical_couplers.position] = packing.logical_couplers.share
+        for name, sums, limit in (
+            ("a coupler", chains, self.coupler_range),
+            ("a qubit", _by_qubit(self.graph, chains), self.per_qubit),
+            ("a group of couplers", self._groups(chains), self.per_group),
+        ):
+            if limit is not None and _ratio(sums, limit) > 1:
+                raise ValueError(
+                    f"Argument `chain_strength` must keep the chains of {name} within "
+                    f"{list(limit)}, but {chain_strength} adds up to {sums.min():g}."
+                )
+        J = _room(np.zeros(len(share)), share, self.coupler_range)
+        always = min(
+            J,
+            _room(_by_qubit(self.graph, chains), _by_qubit(self.graph, share), self.per_qubit),
+            _room(self._groups(chains), self._groups(share), self.per_group),
+        )
+        h = _room(np.zeros(packing.num_slots), 1 / packing.chain_lengths.min(1), self.h_range)
+        return LogicalLimits(h, J, always)
+
+    def _groups(self, quadratic: Floats) -> Floats:
+        return np.zeros(0) if self.per_group is None else _by_group(self.graph, quadratic)
+
+
+def _range(value: Any) -> Range:
+    low, high = value
+    return float(low), float(high)
+
+
+def _ratio(values: Floats, limit: Range) -> float:
+    low, high = limit
+    return float(max(values.max(initial=0.0) / high, values.min(initial=0.0) / low))
+
+
+def _room(fixed: Floats, share: Floats, limit: Range | None) -> float:
+    """Largest x with fixed ± x·share within the limit everywhere."""
+    if limit is None or not share.any():
+        return float("inf")
+    touched = share > 0
+    fixed, share = fixed[touched], share[touched]
+    return float((np.minimum(limit[1] - fixed, fixed - limit[0]) / share).min())
+
+
+def _by_qubit(graph: WorkingGraph, quadratic: Floats) -> Floats:
+    """Sum of the couplers of each qubit."""
+    N = len(graph.qubits)
+    u, v = graph.coupler_ends.T
+    return _sums(u, quadratic, N) + _sums(v, quadratic, N)
+
+
+def _sums(index: NDArray[np.integer[Any]], values: Floats, size: int) -> Floats:
+    return np.asarray(np.bincount(index, values, size), dtype=np.float64)
+
+
+def _by_group(graph: WorkingGraph, quadratic: Floats) -> Floats:
+    """Sum of each group of couplers, of which each counts in two; none on Pegasus."""
+    groups = _coupling_groups(graph)
+    if groups is None:
+        return np.zeros(0)
+    return np.asarray(sum(np.bincount(side, quadratic, int(groups.max()) + 1) for side in groups.T))
+
+
+_coupling_groups = lru_cache(maxsize=8)(coupling_groups)

@@ -1,0 +1,180 @@
+"""Slots: disjoint embeddings of a complete graph in a processor's working graph."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qattn.hardware.embedding.working_graph import WorkingGraph
+
+
+class LogicalCouplers(NamedTuple):
+    """Couplers between the chains of a slot; several may share one logical coupling.
+
+    Attributes:
+        position: Where each stands in ``graph.couplers``, ascending.
+        pair: Its logical coupling, slot · n² + j · n + k with j < k.
+        share: One over the number of couplers of that coupling.
+    """
+
+    position: NDArray[np.int64]
+    pair: NDArray[np.int64]
+    share: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    r"""Disjoint slots of a working graph, each of which holds any Ising model of n spins.
+
+    A slot is an embedding of the complete graph K_n: every spin is a chain, a connected set of
+    qubits, and every two chains of a slot are joined by a coupler at least. No two chains share a
+    qubit. The constructor checks all of it, in milliseconds.
+
+    Args:
+        graph: The working graph.
+        chains: Labels of the qubits of each chain, shape (slots, n, longest), -1 after the last.
+
+    Raises:
+        ValueError: `chains` are not disjoint clique embeddings in `graph`.
+    """
+
+    graph: WorkingGraph
+    chains: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        chains = np.array(self.chains, dtype=np.int32, order="C")
+        if chains.ndim != 3 or 0 in chains.shape[1:]:
+            raise ValueError(
+                f"Argument `chains` must have shape (slots, spins, longest), "
+                f"but has shape {chains.shape}."
+            )
+        chains.flags.writeable = False
+        object.__setattr__(self, "chains", chains)
+        self._check_qubits()
+        self._check_connected()
+        self._check_complete()
+
+    @property
+    def num_slots(self) -> int:
+        """Number of slots."""
+        return len(self.chains)
+
+    @property
+    def num_spins(self) -> int:
+        """Number n of chains of a slot, and of spins of the largest problem it holds."""
+        return int(self.chains.shape[1])
+
+    @cached_property
+    def chain_lengths(self) -> NDArray[np.int64]:
+        """Number of qubits of each chain, shape (slots, n)."""
+        lengths: NDArray[np.int64] = (self.chains >= 0).sum(-1)
+        return lengths
+
+    @property
+    def uniform(self) -> NDArray[np.bool_]:
+        """Whether all chains of a slot have one length, shape (slots,)."""
+        same: NDArray[np.bool_] = (self.chain_lengths == self.chain_lengths[:, :1]).all(1)
+        return same
+
+    def select(self, slots: NDArray[np.bool_] | NDArray[np.int64]) -> "Packing":
+        """The packing of some of the slots, by a mask or by numbers."""
+        return Packing(self.graph, self.chains[slots])
+
+    @property
+    def num_qubits(self) -> int:
+        """Number of qubits in chains."""
+        return int(self.chain_lengths.sum())
+
+    @cached_property
+    def chain_of_qubit(self) -> NDArray[np.int32]:
+        """Number slot · n + spin of each qubit of ``graph.qubits``; -1 for one in no chain."""
+        owner = np.full(len(self.graph.qubits), -1, dtype=np.int32)
+        labels = self.chains.reshape(-1, self.chains.shape[2])
+        chain, _ = np.nonzero(labels >= 0)
+        owner[self.graph.position_of_qubit(labels[labels >= 0])] = chain
+        return owner
+
+    @cached_property
+    def chains_of_coupler(self) -> NDArray[np.int32]:
+        """The chains of both ends of each coupler of the graph, shape (E, 2); -1 for none."""
+        return self.chain_of_qubit[self.graph.coupler_ends]
+
+    @cached_property
+    def chain_couplers(self) -> NDArray[np.int64]:
+        """Positions in ``graph.couplers`` of the couplers inside chains, ascending."""
+        a, b = self.chains_of_coupler.T
+        return np.flatnonzero((a == b) & (a >= 0))
+
+    @cached_property
+    def logical_couplers(self) -> LogicalCouplers:
+        """The couplers between two chains of one slot."""
+        a, b = self.chains_of_coupler.T
+        n = self.num_spins
+        at = np.flatnonzero((a >= 0) & (b >= 0) & (a != b) & (a // n == b // n))
+        first, second = np.sort(self.chains_of_coupler[at], axis=1).T
+        pair = first.astype(np.int64) * n + second % n
+        return LogicalCouplers(at, pair, 1 / np.bincount(pair)[pair])
+
+    def describe(self) -> str:
+        """One line: slots, how many are uniform, how many chains have which length."""
+        lengths, counts = np.unique(self.chain_lengths, return_counts=True)
+        spread = ", ".join(
+            f"{n} of length {k}" for k, n in zip(lengths.tolist(), counts.tolist(), strict=True)
+        )
+        return (
+            f"{self.num_slots} slots of {self.num_spins} spins, {int(self.uniform.sum())} with "
+            f"chains of one length; chains: {spread or 'none'}"
+        )
+
+    def _check_qubits(self) -> None:
+        chains = self.chains
+        real = chains >= 0
+        if not real[..., 0].all() or (real[..., 1:] & ~real[..., :-1]).any():
+            raise ValueError(
+                "Argument `chains` must give every spin a qubit and pad with -1 after the last, "
+                "but does not."
+            )
+        labels = chains[real]
+        dead = labels[self.graph.position_of_qubit(labels) < 0]
+        if len(dead):
+            raise ValueError(
+                f"Argument `chains` must use active qubits, but {len(dead)} are not active in "
+                f"{self.graph!r}, for example {dead[0]}."
+            )
+        unique, counts = np.unique(labels, return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(
+                f"Argument `chains` must be disjoint, but {(counts > 1).sum()} qubits are in more "
+                f"than one, for example {unique[counts > 1][0]}."
+            )
+
+    def _check_connected(self) -> None:
+        """Every qubit must reach the first of its chain over couplers of the chain."""
+        u, v = self.graph.coupler_ends[self.chain_couplers].T
+        reached = np.zeros(len(self.graph.qubits), dtype=bool)
+        reached[self.graph.position_of_qubit(self.chains[..., 0])] = True
+        for _ in range(self.chains.shape[2] - 1):
+            reached[v[reached[u]]] = True
+            reached[u[reached[v]]] = True
+        broken = np.unique(self.chain_of_qubit[~reached & (self.chain_of_qubit >= 0)])
+        if len(broken):
+            slot, spin = divmod(int(broken[0]), self.num_spins)
+            raise ValueError(
+                f"Argument `chains` must be connected, but {len(broken)} are not, "
+                f"for example chain {spin} of slot {slot}."
+            )
+
+    def _check_complete(self) -> None:
+        n = self.num_spins
+        joined = np.zeros(self.num_slots * n * n, dtype=bool)
+        joined[self.logical_couplers.pair] = True
+        upper = np.triu(np.ones((n, n), dtype=bool), 1)
+        lacking = np.argwhere(upper & ~joined.reshape(self.num_slots, n, n))
+        if len(lacking):
+            slot, j, k = lacking[0].tolist()
+            raise ValueError(
+                f"Argument `chains` must have a coupler between every two chains of a slot, but "
+                f"{len(lacking)} pairs have none, for example {j} and {k} of slot {slot}."
+            )

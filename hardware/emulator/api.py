@@ -1,0 +1,183 @@
+"""The solver API without HTTP: what each request means."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qattn.hardware.emulator.faults import OUTCOME_MESSAGES, FaultQueue
+from qattn.hardware.emulator.jobs import Job, JobQueue
+from qattn.hardware.emulator.physics.device_noise import Device
+from qattn.hardware.emulator.physics.physical_problem import RejectedJobError
+from qattn.hardware.emulator.physics.run_job import run_job
+from qattn.hardware.emulator.settings import EmulatorSettings
+
+MOST_STATUSES = 1000
+"""Problems that one listing returns at most."""
+
+log = logging.getLogger(__name__)
+
+
+class RequestError(Exception):
+    """A request that is answered with an HTTP error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(eq=False)
+class Service:
+    """State and requests of the emulated service.
+
+    Attributes:
+        settings: The emulator's settings.
+        device: The processor, replaced when it is recalibrated.
+        queue: Its jobs.
+        faults: Faults that wait.
+        online: Whether the solver is online.
+        spare: A second processor, which is always online, or None.
+    """
+
+    settings: EmulatorSettings
+    device: Device
+    queue: JobQueue
+    faults: FaultQueue
+    online: bool = True
+    spare: Device | None = None
+
+    def solvers(self, name: str | None, wanted: str) -> str:
+        """The solvers' definitions as JSON: a list of them, or one if named.
+
+        Args:
+            name: Name or identity of the solver that is asked for, or None for all.
+            wanted: SAPI's filter, such as "none,+identity,+status".
+        """
+        found = [
+            self._definition(device, wanted)
+            for device in self._devices
+            if name in (None, device.name, f"{device.name};graph_id={device.graph_id}")
+        ]
+        if not found:
+            raise RequestError(404, f"Solver {name} not found")
+        return f"[{', '.join(found)}]" if name is None else found[0]
+
+    @property
+    def _devices(self) -> list[Device]:
+        return [self.device] if self.spare is None else [self.device, self.spare]
+
+    def _definition(self, device: Device, wanted: str) -> str:
+        if wanted == "all,-status,-avg_load":
+            return device.definition_json
+        online = self.online or device is self.spare
+        status = {"status": "ONLINE" if online else "OFFLINE", "avg_load": 0.0}
+        return json.dumps(_filtered(device.definition | status, wanted))
+
+    def submit(self, requests: list[Any]) -> list[dict[str, Any]]:
+        """Accept jobs, or say for each why not."""
+        return [self._submit(request) for request in requests]
+
+    def _submit(self, request: Any) -> dict[str, Any]:
+        if not (isinstance(request, dict) and isinstance(request.get("data"), dict)):
+            return _error(400, "Problem must be an object with data")
+        wanted = request.get("solver")
+        device = next((d for d in self._devices if wanted in (d.identity, d.name)), None)
+        if device is None:
+            return _error(404, "Solver does not exist or is another version of its graph")
+        if request.get("type") not in ("ising", "qubo"):
+            return _error(400, f"Unsupported problem type: {request.get('type')!r}")
+        fault = self.faults.next("job")
+        outcome = None if fault is None else fault.kind
+        if outcome == "rejected":
+            return _error(403, OUTCOME_MESSAGES[outcome])
+        delay = fault.seconds if fault is not None and outcome == "pending" else 0.0
+        job = self.queue.accept(request, device.identity, outcome, delay)
+        return {**job.message(), "status": "PENDING"}
+
+    def poll(self, ids: list[str], timeout: float) -> list[dict[str, Any]]:
+        """Statuses; held open until one of the jobs has ended or the time is over."""
+        jobs = self._known(ids)
+        self.queue.wait_any(jobs, min(timeout, self.settings.max_wait))
+        return [job.message() for job in jobs]
+
+    def listing(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Statuses of jobs with this label, status or solver, newest first."""
+        most = int(query.get("max_results", MOST_STATUSES))
+        found = []
+        for job in reversed(self.queue.all()):
+            message = job.message()
+            solver = query.get("solver", job.identity["name"])
+            wanted = all(message[key] == query[key] for key in ("label", "status") if key in query)
+            if wanted and solver == job.identity["name"]:
+                found.append(message)
+        return found[: min(most, MOST_STATUSES)]
+
+    def problem(self, id_: str, with_answer: bool = True) -> tuple[Job, str]:
+        """A job and its status as JSON, with the answer if there is one."""
+        job = self._known([id_])[0]
+        text = json.dumps(job.message())
+        if with_answer and job.answer is not None and job.outcome != "no-answer":
+            text = f'{text[:-1]}, "answer": {job.answer}}}'
+        return job, text
+
+    def cancel(self, ids: list[str]) -> list[dict[str, Any]]:
+        """Cancel what has not started; statuses."""
+        jobs = self.queue.cancel(ids)
+        return [_error(404, "Problem not found") if job is None else job.message() for job in jobs]
+
+    def run(self) -> None:
+        """Run jobs one after the other until the queue is closed."""
+        while (job := self.queue.start_next()) is not None:
+            self._run(job)
+
+    def _run(self, job: Job) -> None:
+        if job.outcome == "cancelled":
+            return self.queue.finish(job, "CANCELLED")
+        message = OUTCOME_MESSAGES.get(job.outcome or "")
+        device = next((d for d in self._devices if d.identity == job.identity), None)
+        if message is None and device is self.device and not self.online:
+            message = OUTCOME_MESSAGES["offline"]
+        try:
+            if message is not None:
+                raise RejectedJobError(message)
+            if device is None:
+                raise RejectedJobError("The working graph has changed since submission")
+            found = run_job(job.request, job.index, device, self.settings)
+        except RejectedJobError as error:
+            return self.queue.finish(job, "FAILED", error_message=str(error))
+        except Exception as error:
+            log.exception("job %s", job.id)
+            return self.queue.finish(
+                job, "FAILED", error_message=f"Emulator error: {type(error).__name__}"
+            )
+        answer, num_qubits, access_time = found
+        return self.queue.finish(
+            job, "COMPLETED", answer=answer, num_qubits=num_qubits, access_time_us=access_time
+        )
+
+    def _known(self, ids: list[str]) -> list[Job]:
+        jobs = [job for job in self.queue.get(ids) if job is not None]
+        if len(jobs) < len(ids):
+            raise RequestError(404, "Problem does not exist")
+        return jobs
+
+
+def _error(code: int, message: str) -> dict[str, Any]:
+    return {"error_code": code, "error_msg": message}
+
+
+def _filtered(definition: dict[str, Any], wanted: str) -> dict[str, Any]:
+    """SAPI's filter: "all" or "none", then fields to add or take away: "+properties.qubits"."""
+    base, *changes = [part.strip() for part in wanted.split(",") if part.strip()] or ["all"]
+    found = {} if base == "none" else definition | {"properties": dict(definition["properties"])}
+    for change in changes:
+        path = change.lstrip("+-").split(".")
+        source, target = definition, found
+        for key in path[:-1]:
+            source, target = source.get(key, {}), target.setdefault(key, {})
+        if change.startswith("-"):
+            target.pop(path[-1], None)
+        elif path[-1] in source:
+            target[path[-1]] = source[path[-1]]
+    return found

@@ -1,0 +1,1 @@
+"""What an emulated job returns: noise, reads, times."""

@@ -1,0 +1,89 @@
+r"""Reads from P ∝ exp(Σ a s + Σ K s s): exact component by component, Gibbs sweeps where too large.
+
+Spins that follow others (:mod:`~qattn.hardware.emulator.physics.spin_graph`) are contracted first;
+the connected components that remain are independent. Those of up to :data:`EXACT_SPINS` spins
+are drawn exactly. Larger ones come from Gibbs sweeps at the target temperature after a ramp
+(dwave-samplers): those reads are Boltzmann-distributed only as far as the sweeps mix, which is not
+to be expected at low temperature.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qattn import exact
+from qattn.hardware.emulator.physics.physical_problem import FloatArray, IntArray
+from qattn.hardware.emulator.physics.spin_graph import SpinGraph
+from qattn.ising import IsingBatch, to_dimod_signs
+
+EXACT_SPINS = 20
+"""Largest component that is drawn exactly."""
+
+CHUNK_STATES = 1 << 24
+"""States of the components that are enumerated at once."""
+
+GIBBS_RAMP, GIBBS_SWEEPS = 100, 400
+"""Sweeps at rising and at constant β for larger components."""
+
+
+def boltzmann_reads(
+    a: FloatArray, ends: IntArray, K: FloatArray, num_reads: int, rng: np.random.Generator
+) -> NDArray[np.int8]:
+    """Independent reads of n spins, shape (num_reads, n).
+
+    Args:
+        a: Fields, shape (n,), in the exponent's sign.
+        ends: Pairs of spins, shape (e, 2), each at most once.
+        K: Couplings, shape (e,).
+        num_reads: Number of reads.
+        rng: Source of all randomness.
+    """
+    graph = SpinGraph.build(a, ends, K).without_followers()
+    spins = np.ones((num_reads, graph.num_spins + 1), np.int8)
+    for vertices, fields, couplings in graph.components():
+        if vertices.shape[1] <= EXACT_SPINS:
+            spins[:, vertices] = _exact(fields, couplings, num_reads, rng)
+        else:
+            for one, field, coupling in zip(vertices, fields, couplings, strict=True):
+                spins[:, one] = _gibbs(field, coupling, num_reads, rng)
+    return spins[:, graph.vertex[:-1]] * graph.sign[:-1]
+
+
+def _exact(
+    fields: FloatArray, couplings: FloatArray, num_reads: int, rng: np.random.Generator
+) -> NDArray[np.int8]:
+    """Reads of components of one size, shape (num_reads, components, m)."""
+    count, m = fields.shape
+    step = max(1, CHUNK_STATES >> m)
+    found = []
+    for lo in range(0, count, step):
+        batch = IsingBatch(
+            torch.from_numpy(fields[lo : lo + step]).unsqueeze(1),
+            torch.from_numpy(couplings[lo : lo + step]),
+        )
+        seed = int(rng.integers(1 << 62))
+        found.append(exact.sample(batch, num_reads, seed).spins.squeeze(1))
+    return np.asarray(torch.cat(found).numpy().transpose(1, 0, 2))
+
+
+def _gibbs(
+    field: FloatArray, coupling: FloatArray, num_reads: int, rng: np.random.Generator
+) -> NDArray[np.int8]:
+    """Reads of one component, shape (num_reads, m)."""
+    import dimod
+    from dwave.samplers import SimulatedAnnealingSampler
+
+    row, column = np.nonzero(np.triu(coupling))
+    h, J = to_dimod_signs(torch.from_numpy(field), torch.from_numpy(coupling[row, column]))
+    bqm = dimod.BQM.from_numpy_vectors(h.numpy(), (row, column, J.numpy()), 0.0, dimod.SPIN)
+    ramp = np.arange(1, GIBBS_RAMP + 1) / GIBBS_RAMP
+    found = SimulatedAnnealingSampler().sample(
+        bqm,
+        num_reads=num_reads,
+        beta_schedule_type="custom",
+        beta_schedule=np.concatenate([ramp, np.ones(GIBBS_SWEEPS)]),
+        proposal_acceptance_criteria="Gibbs",
+        seed=int(rng.integers(1 << 31)),
+    )
+    order = np.argsort(found.variables)
+    return np.asarray(found.record.sample[:, order], dtype=np.int8)

@@ -1,0 +1,1 @@
+"""D-Wave's service: who we are, which solver, and what may be spent."""

@@ -1,0 +1,168 @@
+"""A connected QPU: its working graph, its properties, and the service that runs its jobs."""
+
+from collections.abc import Callable, Collection
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from qattn.backends.base import SamplerStopped
+from qattn.hardware.embedding.find_packing import Packing, cached_packing
+from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.service.credentials import Credentials
+from qattn.hardware.service.secret import scrubbed
+from qattn.hardware.service.solver_api import ProblemService
+
+
+class SolverUnavailable(SamplerStopped):
+    """There is no solver, it is offline, or the service cannot be reached or refuses the token."""
+
+
+class Device:
+    """A solver that Ocean's ``DWaveSampler`` has chosen.
+
+    Args:
+        sampler: A connected ``dwave.system.DWaveSampler``.
+        solver: Its solver, or a newer definition of it.
+
+    Raises:
+        ValueError: Its working graph is neither Zephyr nor Pegasus.
+    """
+
+    def __init__(self, sampler: Any, solver: Any) -> None:
+        self.sampler, self.solver = sampler, solver
+        self.properties: dict[str, Any] = dict(solver.properties)
+        self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
+        self.service = ProblemService(sampler.client.config)
+
+    @property
+    def name(self) -> str:
+        """The solver's name."""
+        return str(self.solver.name)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether this is a program that speaks a QPU's protocol."""
+        return bool(self.properties.get("emulated", False))
+
+    @property
+    def supports_fast_anneal(self) -> bool:
+        """Whether it knows fast anneals."""
+        return "fast_anneal" in self.solver.parameters
+
+    def most_reads(self, annealing_time: float) -> int:
+        """Largest number of reads of one job with this annealing time in ns."""
+        return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
+
+    def packing(self, num_spins: int, folder: Path | None = None) -> Packing:
+        """As many disjoint cliques of this many spins as were found; made once per graph.
+
+        Raises:
+            ValueError: Not one fits.
+        """
+        return cached_packing(self.graph, num_spins, folder=folder)
+
+    def access_time(self, num_qubits: int, params: dict[str, Any]) -> float:
+        """Ocean's estimate of a job's QPU access time, in seconds.
+
+        Raises:
+            SolverUnavailable: The solver publishes no timing data.
+        """
+        names = (
+            "num_reads",
+            "annealing_time",
+            "programming_thermalization",
+            "readout_thermalization",
+            "reduce_intersample_correlation",
+        )
+        used = {name: params[name] for name in names if name in params}
+        try:
+            microseconds = self.solver.estimate_qpu_access_time(num_qubits, **used)
+        except (KeyError, ValueError) as error:
+            raise SolverUnavailable(
+                f"The QPU access time on {self.name} cannot be estimated: {error}."
+            ) from None
+        return float(microseconds) * 1e-6
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What a report says of it."""
+        return {
+            "solver": self.name,
+            "graph_id": self.graph.graph_id,
+            "topology": self.graph.topology,
+            "num_qubits": len(self.graph.qubits),
+            "emulated": self.emulated,
+        }
+
+    def refreshed(self) -> "Device":
+        """The same solver as the service defines it now.
+
+        Raises:
+            SolverUnavailable: It is gone, or the service cannot be reached.
+        """
+        client = self.sampler.client
+        try:
+            solver = client.get_solver(name=self.name, refresh=True)
+        except Exception as error:
+            raise SolverUnavailable(
+                f"{self.name} cannot be found again: {type(error).__name__}."
+            ) from None
+        return Device(self.sampler, solver)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.service.close()
+        self.sampler.close()
+
+
+def connect(credentials: Credentials, *, avoid: Collection[str] = ()) -> Device:
+    """The solver that the credentials ask for.
+
+    Args:
+        credentials: Endpoint, token and solver.
+        avoid: Names of solvers to pass over, when others have the features.
+
+    Raises:
+        SolverUnavailable: There is none, or the service cannot be reached; one line, no token.
+    """
+    from dwave.system import DWaveSampler
+
+    def open_sampler() -> Any:
+        return DWaveSampler(**credentials.client_config())
+
+    sampler = _explained(open_sampler, credentials)
+    try:
+        for _ in range(len(avoid)):
+            if sampler.solver.name in avoid:
+                _explained(sampler.trigger_failover, credentials)
+        if sampler.solver.name in avoid:
+            raise SolverUnavailable(
+                f"No other solver than {', '.join(sorted(avoid))} has the features asked for: "
+                f"ask for features instead of a name, or wait."
+            )
+        return Device(sampler, sampler.solver)
+    except BaseException:
+        sampler.close()
+        raise
+
+
+def _explained(action: Callable[[], Any], credentials: Credentials) -> Any:
+    """What the action returns; its failures in one line."""
+    from dwave.cloud.exceptions import SolverAuthenticationError, SolverNotFoundError
+
+    where = credentials.endpoint or credentials.region or "Leap's default region"
+    try:
+        return action()
+    except SolverAuthenticationError:
+        message = (
+            f"The service at {where} rejected the token from "
+            f"{credentials.sources.get('token', 'an unknown place')}: copy it anew from Leap."
+        )
+    except SolverNotFoundError as error:
+        message = (
+            f"No solver at {where} matches {credentials.solver or 'a QPU'} and is online: "
+            f"{scrubbed(error, credentials.token)}."
+        )
+    except Exception as error:
+        message = f"The service at {where} cannot be used: {scrubbed(error, credentials.token)}."
+    raise SolverUnavailable(message)

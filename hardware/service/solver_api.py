@@ -1,0 +1,218 @@
+"""Four requests to D-Wave's solver API, and what their failures mean for a job.
+
+They go through the sessions of Ocean's client, with its endpoint, token, time-outs and proxies.
+The client's own worker threads are not used: they give up after one failed poll, and ask for ever
+where an answer is missing.
+"""
+
+import base64
+import threading
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qattn.hardware.service.secret import Secret, redact, scrubbed
+
+RESPONSES = {
+    "list": "application/vnd.dwave.sapi.problems+json",
+    "one": "application/vnd.dwave.sapi.problem+json",
+}
+"""Media types of the API's responses."""
+
+
+class ServiceError(Exception):
+    """A request failed; the message is one line without secrets."""
+
+
+class Refused(ServiceError):  # noqa: N818 - it says what happened
+    """The service said no: what was asked for certainly did not happen."""
+
+
+class Busy(Refused):
+    """The service said no for now (HTTP 429)."""
+
+
+class Unclear(ServiceError):  # noqa: N818
+    """No usable answer: what was asked for may have happened or not. Asking again is safe."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawAnswer:
+    """The reads of a job as the service sent them.
+
+    Attributes:
+        qubits: Labels of the qubits that took part, shape (A,).
+        spins: Values in {-1, +1}, shape (reads, A), int8, in the order in which they were read.
+        timing: The service's account of time in microseconds.
+    """
+
+    qubits: NDArray[np.int32]
+    spins: NDArray[np.int8]
+    timing: dict[str, float]
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """Where a job is.
+
+    Attributes:
+        problem_id: The service's id.
+        status: PENDING, IN_PROGRESS, COMPLETED, FAILED or CANCELLED.
+        message: Why it failed.
+    """
+
+    problem_id: str
+    status: str
+    message: str = ""
+
+
+class ProblemService:
+    """The problems of one account, seen through a ``dwave.cloud`` client's configuration.
+
+    Args:
+        config: ``Client.config`` of a connected client.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self._token = Secret(config.token)
+        self._of_thread = threading.local()  # a session serves one thread
+        self._opened: list[Any] = []
+
+    def submit(
+        self,
+        solver: Any,
+        linear: dict[int, float],
+        quadratic: dict[tuple[int, int], float],
+        params: dict[str, Any],
+        label: str,
+    ) -> str:
+        """Send an Ising problem; returns its id.
+
+        Raises:
+            Refused: It was not accepted.
+            Unclear: It may have been accepted: look for its label.
+        """
+        import orjson
+        from dwave.cloud.coders import encode_problem_as_qp
+
+        job = {
+            "solver": solver.identity.dict(),
+            "data": encode_problem_as_qp(solver, linear, quadratic, undirected_biases=True),
+            "type": "ising",
+            "params": params,
+            "label": label,
+        }
+        body = zlib.compress(orjson.dumps([job], option=orjson.OPT_SERIALIZE_NUMPY))
+        headers = {"Content-Type": "application/json", "Content-Encoding": "deflate"}
+        (item,) = self._items("post", "", data=body, headers=headers)
+        if "error_msg" in item:
+            code = item.get("error_code")
+            text = redact(f"{item['error_msg']} ({code})", self._token)
+            raise (Busy if code == 429 else Refused)(text)
+        return _status(item).problem_id
+
+    def find(self, label: str) -> JobStatus | None:
+        """The latest job of this label, or None if the service has none.
+
+        Raises:
+            ServiceError: The request failed.
+        """
+        items = self._items("get", "", params={"label": label})
+        found = [item for item in items if item.get("label") == label]
+        return _status(found[0]) if found else None
+
+    def status(self, problem_id: str, wait: float) -> JobStatus:
+        """Where a job is; the service may hold its answer back for up to `wait` seconds.
+
+        Raises:
+            ServiceError: The request failed.
+        """
+        (item,) = self._items("get", "", params={"id": problem_id, "timeout": round(wait)})
+        return _status(item)
+
+    def answer(self, problem_id: str) -> RawAnswer:
+        """The answer of a completed job.
+
+        Raises:
+            ServiceError: The request failed; :class:`Unclear` also where the answer is missing or
+                cannot be decoded.
+        """
+        message = self._json("one", "get", f"{problem_id}/")
+        try:
+            return _decoded(message)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unclear(
+                f"the answer of job {problem_id} cannot be decoded: {type(error).__name__}"
+            ) from None
+
+    def close(self) -> None:
+        """Close the sessions of all threads."""
+        while self._opened:
+            self._opened.pop().close()
+
+    def _items(self, method: str, path: str, **kwargs: Any) -> list[dict[str, Any]]:
+        items = self._json("list", method, path, **kwargs)
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise Unclear("the service's response is not a list of problems")
+        if not items and "label" not in kwargs.get("params", {}):
+            raise Unclear("the service's response is an empty list")
+        return items
+
+    def _json(self, kind: str, method: str, path: str, **kwargs: Any) -> Any:
+        import orjson
+
+        session = self._session()
+        session.set_accept(media_type=RESPONSES[kind], accept_version="~=3.0", ask_version="3.0.0")
+        try:
+            response = getattr(session, method)(path, **kwargs)
+            return orjson.loads(response.content)
+        except Exception as error:
+            raise self._classified(error) from None
+
+    def _classified(self, error: Exception) -> ServiceError:
+        """What a failure of Ocean's client means."""
+        from dwave.cloud.api import exceptions as api
+
+        text = scrubbed(error, self._token)[:300]
+        if isinstance(error, api.ResourceLimitsExceededError):
+            return Busy(text)
+        code = getattr(error, "error_code", None)
+        if isinstance(code, int) and 400 <= code < 500:
+            return Refused(text)
+        return Unclear(text)
+
+    def _session(self) -> Any:
+        from dwave.cloud.api import Problems
+
+        problems = getattr(self._of_thread, "problems", None)
+        if problems is None:
+            problems = Problems.from_config(self._config, cache={"enabled": False})
+            self._of_thread.problems = problems
+            self._opened.append(problems)
+        return problems.session
+
+
+def _status(item: dict[str, Any]) -> JobStatus:
+    try:
+        return JobStatus(str(item["id"]), str(item["status"]), item.get("error_message") or "")
+    except KeyError as error:
+        raise Unclear(f"the service's response lacks {error}") from None
+
+
+def _decoded(message: dict[str, Any]) -> RawAnswer:
+    """Reads of an answer in the format "qp": bits, most significant first, -1 for 0."""
+    answer = message["answer"]
+    qubits = np.frombuffer(base64.b64decode(answer["active_variables"], validate=True), "<i4")
+    energies = np.frombuffer(base64.b64decode(answer["energies"], validate=True), "<f8")
+    packed = np.frombuffer(base64.b64decode(answer["solutions"], validate=True), np.uint8)
+    bits = np.unpackbits(packed.reshape(len(energies), -(-len(qubits) // 8)), axis=1)
+    spins = (2 * bits[:, : len(qubits)]).astype(np.int8) - 1
+    if "num_occurrences" in answer:
+        counts = np.frombuffer(base64.b64decode(answer["num_occurrences"], validate=True), "<i4")
+        spins = np.repeat(spins, counts, axis=0)
+    timing = {name: float(value) for name, value in answer.get("timing", {}).items()}
+    return RawAnswer(qubits.astype(np.int32), spins, timing)

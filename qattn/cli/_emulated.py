@@ -1,0 +1,70 @@
+"""An emulated QPU for the duration of one command, calibrated like a real one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import tomli_w
+
+from qattn.backends.spec import SamplerSpec
+
+ANNEALING_TIME = 5.0
+"""ns; the emulator's temperatures are those of Advantage2_system4's fast schedule there."""
+
+
+@contextmanager
+def on_an_emulated_qpu(
+    specs: Sequence[SamplerSpec], folder: Path, *, seed: int
+) -> Iterator[list[SamplerSpec]]:
+    """The samplers with every "dwave" on an emulator that runs as long as this context.
+
+    A sampler without betas of its own is given a calibration, which is measured first and kept in
+    the folder.
+    """
+    from qattn.hardware.emulator import EmulatedQPU
+
+    with TemporaryDirectory() as private, EmulatedQPU(shape=(6, 4), seed=seed) as qpu:
+        credentials = Path(private) / "credentials.toml"  # a private folder: mode 0700
+        credentials.touch(mode=0o600)
+        credentials.write_text(tomli_w.dumps({"dwave": qpu.client_options}), encoding="utf-8")
+        found: list[SamplerSpec] = []
+        for spec in specs:
+            if spec.name == "dwave":
+                spec = replace(spec, options=spec.options | {"credentials": str(credentials)})
+                if not spec.options.keys() & {"betas", "calibration"}:
+                    calibration = _calibrated(spec, folder, seed)
+                    spec = spec.with_options(calibration=str(calibration), annealing_time=None)
+            found.append(spec)
+        yield found
+
+
+def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:
+    from qattn.hardware.calibrate import Point, calibrate_device
+    from qattn.hardware.dwave import DWaveBackend
+    from qattn.problems import synthetic
+
+    encoding = spec.options.get("field_encoding", "ghost")
+    annealing_time = spec.options.get("annealing_time", ANNEALING_TIME)
+    file = folder / f"calibration-{encoding}-{annealing_time:g}ns.toml"
+    if file.exists():
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    backend = DWaveBackend(
+        betas=(1.0, 1.0),
+        annealing_time=annealing_time,
+        field_encoding=encoding,
+        credentials=spec.options["credentials"],
+        journal=folder / f"{file.stem}-journal",
+        track=False,
+    )
+    try:
+        session = backend.session
+        point = Point(annealing_time, encoding, session.settings.chain_strength)
+        problems = synthetic(100, 8, seed=seed)
+        described = "100 problems of 8 spins, fields 1, couplings 0.3"
+        calibrate_device(session, problems, [point], seed=seed, described=described).save(file)
+    finally:
+        backend.close()
+    return file

@@ -1,0 +1,132 @@
+"""``qattn compare``: how good samplers are, against exact Boltzmann."""
+
+import shlex
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+def compare(
+    samplers: Annotated[
+        str,
+        typer.Option(
+            help="Names with options: exact,neal:default,diabatic:annealing_time=3,tolerance=1e-4."
+        ),
+    ] = "exact,neal,diabatic",
+    problems: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="synthetic, ferromagnet, sk, ring or planted, with options as in "
+            "sk:spins=10,beta=0.5; or run:DIR, file:PATH; may be repeated (default: synthetic)."
+        ),
+    ] = None,
+    num_reads: Annotated[int, typer.Option(help="Reads of each problem.")] = 1000,
+    out: Annotated[Path, typer.Option(help="The report's folder, a new one.")] = Path("comparison"),
+    seed: Annotated[int, typer.Option(help="Seed of problems and reads.")] = 0,
+    refine_sweeps: Annotated[
+        int, typer.Option(help="Also judge all reads after so many Gibbs sweeps over them.")
+    ] = 0,
+    annealing_times: Annotated[
+        str, typer.Option(help="Times in ns for the samplers that have one: 2,5,10.")
+    ] = "",
+    reads_sweep: Annotated[str, typer.Option(help="Numbers of reads: 100,1000,10000.")] = "",
+    strengths: Annotated[str, typer.Option(help="Factors of the problems' β: 0.5,1,2.")] = "",
+    journal: Annotated[
+        Path | None, typer.Option(help="Folder of recorded QPU reads, for replay and dwave.")
+    ] = None,
+    estimator: Annotated[
+        str, typer.Option(help="How reads become gradients: callen, moment, score.")
+    ] = "callen",
+    floor_repeats: Annotated[
+        int, typer.Option(help="How often exact reads are drawn for the noise floor.")
+    ] = 10,
+    emulate_qpu: Annotated[
+        bool, typer.Option("--emulate-qpu", help="Run dwave on an emulated QPU, offline.")
+    ] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Compare short trainings instead of reads.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="With --training: TOML file with its settings.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="With --training: number of seeds.")] = 5,
+) -> None:
+    """Compare samplers with the exact Boltzmann distribution, beside the noise of exact reads.
+
+    Prints a table; writes report.json, pictures and report.html, one file that holds everything.
+    With --emulate-qpu, dwave is an emulator on the loopback interface, which is calibrated first.
+    With --training: trains with each sampler from the same seeds, evaluated exactly, and writes
+    training.json, learning curves and training.html.
+    """
+    from qattn.backends.spec import parse_samplers
+    from qattn.compare.report import write_report
+    from qattn.compare.results import CompareSettings
+    from qattn.compare.run import compare as run
+    from qattn.compare.table import table
+    from qattn.estimators import available_estimators
+    from qattn.problems import named
+
+    if num_reads < 2:
+        raise ValueError(f"Argument `num_reads` must be at least 2, but is {num_reads}.")
+    if estimator not in set(available_estimators()) - {"exact"}:
+        raise ValueError(
+            f"Argument `estimator` must be callen, moment or score, but is {estimator!r}."
+        )
+    if out.exists():
+        raise FileExistsError(f"The folder {out} exists: choose another --out.")
+    specs = parse_samplers(samplers)
+    if journal is not None:
+        specs = [
+            spec.with_options(journal=str(journal)) if spec.takes("journal") else spec
+            for spec in specs
+        ]
+    sets = {name: named(name, seed=seed) for name in dict.fromkeys(problems or ["synthetic"])}
+    settings = CompareSettings(
+        num_reads=num_reads,
+        seed=seed,
+        refine_sweeps=refine_sweeps,
+        annealing_times=_numbers("annealing_times", annealing_times),
+        reads_sweep=tuple(int(x) for x in _numbers("reads_sweep", reads_sweep)),
+        strengths=_numbers("strengths", strengths),
+        estimator=estimator,
+        floor_repeats=floor_repeats,
+    )
+    with ExitStack() as ending:
+        if emulate_qpu:
+            from qattn.cli._emulated import on_an_emulated_qpu
+
+            specs = ending.enter_context(on_an_emulated_qpu(specs, out, seed=seed))
+        if training:
+            from qattn.cli.compare_training import compare_training
+
+            compare_training(specs, config, seeds=seeds, num_reads=num_reads, seed=seed, out=out)
+            return
+        with console.status("starting") as status:
+            found = run(specs, sets, settings, folder=out, progress=status.update)
+            status.update("writing the report")
+            command = shlex.join(["qattn", *sys.argv[1:]])
+            created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+            paths = write_report(found, out, command=command, created=created)
+    for one in found.sets:
+        console.print(table(one))
+    for path in (paths[0], paths[-1]):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in filter(None, text.split(",")))
+    except ValueError:
+        raise ValueError(
+            f"Argument `{name}` must be numbers as in 1,2,5, but is {text!r}."
+        ) from None
+    if any(not 0 < value < float("inf") for value in values):
+        raise ValueError(f"Argument `{name}` must hold positive numbers, but is {text!r}.")
+    return values

@@ -1,0 +1,146 @@
+"""Pictures of a comparison on one set of problems."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qattn.compare.panels import moments, temperatures
+from qattn.compare.results import SamplerResult, SetResult
+from qattn.compare.style import legend_above, style
+from qattn.quality import METRICS
+from qattn.quality.split import total_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
+
+FAR_LEFT = 0.3
+"""Ratios below this, which only figures that may be negative reach, are drawn here."""
+
+
+def plots(found: SetResult) -> dict[str, "Figure"]:
+    """The pictures by name; those without data are left out."""
+    judged = [result for result in found.results if result.quality is not None]
+    if not judged:
+        return {}
+    figures = {
+        "summary": summary(judged),
+        "moments": moments(found, judged),
+        "energies": energies(found, judged),
+        "temperatures": temperatures(judged),
+    }
+    return figures
+
+
+def summary(judged: list[SamplerResult]) -> "Figure":
+    """Ratio to the floor of every figure and sampler; the band is where exact reads lie."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    names = [name for name in METRICS if any(name in _scores(r) for r in judged)]
+    figure = Figure(figsize=(9.5, 0.55 * len(names) + 1.9), layout="constrained")
+    axes: Any = figure.subplots()
+    offsets = np.linspace(-0.3, 0.3, len(judged)) if len(judged) > 1 else [0.0]
+    for row, name in enumerate(names):
+        error = next(_scores(r)[name].ratio_error for r in judged if name in _scores(r))
+        for reach, alpha in ((2 * error, 0.18), (error, 0.25)):
+            left = max(1 - reach, FAR_LEFT)
+            axes.barh(row, 1 + reach - left, 0.8, left=left, color="0.5", alpha=alpha, zorder=0)
+    for index, (result, offset) in enumerate(zip(judged, offsets, strict=True)):
+        rows = [
+            (row, _scores(result)[name])
+            for row, name in enumerate(names)
+            if name in _scores(result)
+        ]
+        axes.plot(
+            [max(score.ratio, FAR_LEFT) for _, score in rows if math.isfinite(score.ratio)],
+            [row + offset for row, score in rows if math.isfinite(score.ratio)],
+            linestyle="none",
+            markersize=6,
+            label=result.label,
+            **style(index),
+        )
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(names)), [METRICS[name].label for name in names])
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3, which="both")
+    axes.set_xlabel("figure / its noise floor (bands: one and two sd of independent exact reads)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    legend_above(figure, axes, len(judged))
+    return figure
+
+
+def energies(found: SetResult, judged: list[SamplerResult]) -> "Figure":
+    """Histograms of the energy in each problem's own units, and how far they are from exact."""
+    from matplotlib.figure import Figure
+
+    distributions = found.reference.energies
+    edges = np.linspace(-2.5, 4.0, 40)
+    middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+    unit = len(distributions) * width
+    exact = np.zeros(len(middle))
+    for d in distributions:
+        scaled = (d.values - d.mean) / (d.sd or 1.0)
+        exact += np.histogram(scaled, edges, weights=d.probabilities)[0] / unit
+    figure = Figure(figsize=(8.5, 6.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    what = "exact" if found.reference.is_exact else "long run"
+    above.fill_between(middle, exact, step="mid", color="0.82", zorder=0, label=what)
+    furthest = []
+    for index, result in enumerate(judged):
+        density, error = _energy_density(found, result, edges)
+        look = style(index)
+        above.step(middle, density, where="mid", color=look["color"], linewidth=1.2)
+        shift = (index - (len(judged) - 1) / 2) * width / (1.5 * len(judged))
+        below.errorbar(
+            middle + shift,
+            density - exact,
+            error,
+            linestyle="none",
+            markersize=3.5,
+            elinewidth=0.9,
+            label=result.label,
+            **look,
+        )
+        furthest.append(np.abs(density - exact).max())
+    below.axhline(0, color="black", linewidth=0.8)
+    limit = max(3 * float(np.median(furthest)), 1e-3)
+    below.set_ylim(-limit, limit)  # one bad sampler must not hide the others
+    above.set_ylabel("density")
+    below.set_ylabel(f"density - {what}")
+    below.set_xlabel("(βE - mean) / standard deviation, exact values of each problem")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    legend_above(figure, below, len(judged))
+    return figure
+
+
+def _energy_density(
+    found: SetResult, result: SamplerResult, edges: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Density of the reads' energies, all problems alike, and its standard error."""
+    samples = result.samples
+    assert samples is not None
+    E = found.reference.batch.energies(samples.spins)[:, 0].numpy()
+    weights = samples.normalized_weights(torch.float64)[:, 0].numpy()
+    reads = total_weights(samples).numpy()
+    density, variance = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
+    for p, d in enumerate(found.reference.energies):
+        scaled = (E[p] - d.mean) / (d.sd or 1.0)
+        share = np.histogram(scaled, edges, weights=weights[p])[0]
+        density += share
+        variance += (share * (1 - share)).clip(0) / reads[p]
+    unit = len(E) * (edges[1] - edges[0])
+    return density / unit, np.sqrt(variance) / unit
+
+
+def _scores(result: SamplerResult) -> dict[str, Any]:
+    assert result.quality is not None
+    return dict(result.quality.scores)

@@ -1,0 +1,110 @@
+"""Running a comparison: every sampler on every set of problems, asked with the same seed."""
+
+import time
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+
+from qattn.backends import Backend, refine
+from qattn.backends.spec import SamplerSpec
+from qattn.compare.bench import FAILURES, Bench, Progress, reason
+from qattn.compare.results import CompareSettings, Comparison, SamplerResult, SetResult
+from qattn.compare.sweeps import annealing_times, reads_and_strengths
+from qattn.ising import IsingBatch
+from qattn.quality import reference_of
+from qattn.quality.split import reads_apart
+
+
+def compare(
+    samplers: Sequence[SamplerSpec],
+    problems: Mapping[str, IsingBatch],
+    settings: CompareSettings,
+    *,
+    folder: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> Comparison:
+    """Judge samplers on sets of problems.
+
+    All samplers are asked with the same seed, so that recorded reads are found again. One that
+    fails is noted with its reason; the others go on.
+
+    Args:
+        samplers: What to compare.
+        problems: Sets of problems by name.
+        settings: How.
+        folder: Where backends may keep records (a QPU's journal).
+        progress: Is told what is being done.
+
+    Raises:
+        ValueError: There is no such sampler or option, or no problems.
+        ImportError: A package that a sampler needs is missing.
+    """
+    if not problems:
+        raise ValueError("Argument `problems` must hold a set of problems, but is empty.")
+    backends = {spec.label: spec.build() for spec in samplers}
+    benches, sets = [], []
+    with ExitStack() as ending:
+        failed: dict[str, str] = {}
+        for label, backend in backends.items():
+            try:
+                backend.open(folder)
+            except FAILURES as error:
+                failed[label] = reason(error)
+            ending.callback(backend.close)
+        for name, batch in problems.items():
+
+            def told(text: str, name: str = name) -> None:
+                progress(f"{name}: {text}")
+
+            reference = reference_of(batch, seed=settings.seed, progress=told)
+            bench = Bench(batch, reference, settings, told)
+            results: list[SamplerResult] = []
+            for spec in samplers:
+                if spec.label in failed:
+                    results.append(SamplerResult(spec.label, None, None, failed[spec.label]))
+                else:
+                    results += _sampled(spec.label, backends[spec.label], bench)
+            counts = torch.full((reference.num_problems,), float(settings.num_reads)).double()
+            working = [backend for backend in backends.items() if backend[0] not in failed]
+            known = {r.label: r.quality for r in results if r.quality is not None}
+            sweeps = reads_and_strengths(dict(working), known, bench)
+            sets.append(SetResult(name, reference, bench.floor(counts), results, sweeps))
+            benches.append(bench)
+    if settings.annealing_times:  # now that nothing else holds a device's journal
+        timed = [s for s in samplers if s.label not in failed and s.takes("annealing_time")]
+        for one, bench in zip(sets, benches, strict=True):
+            one.sweeps["annealing_time"] = annealing_times(timed, one.results, bench, folder)
+    return Comparison(settings, sets)
+
+
+def _sampled(label: str, backend: Backend, bench: Bench) -> list[SamplerResult]:
+    """The sampler's reads judged, and the same reads after Gibbs sweeps if asked for."""
+    settings, batch = bench.settings, bench.batch
+    bench.progress(f"{label}: {settings.num_reads} reads")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        start = time.perf_counter()
+        try:
+            samples = backend.sample(batch, num_reads=settings.num_reads, seed=settings.seed)
+            seconds = time.perf_counter() - start
+            quality = bench.judge(samples)
+        except FAILURES as error:
+            return [SamplerResult(label, None, None, reason(error))]
+    notes = tuple(dict.fromkeys(" ".join(str(w.message).split()) for w in caught))
+    apart = reads_apart(samples, batch)
+    found = [SamplerResult(label, apart, quality, "", seconds, samples.info, notes)]
+    if settings.refine_sweeps and label != "exact":
+        bench.progress(f"{label}: {settings.refine_sweeps} Gibbs sweeps")
+        start = time.perf_counter()
+        # Sweeps with equal draws make reads of different samplers equal: a seed for each.
+        seed = zlib.crc32(f"{settings.seed} {label}".encode())
+        refined = refine(samples, batch, settings.refine_sweeps, seed)
+        seconds += time.perf_counter() - start
+        label = f"{label} + {settings.refine_sweeps} sweeps"
+        apart, quality = reads_apart(refined, batch), bench.judge(refined)
+        found.append(SamplerResult(label, apart, quality, "", seconds, samples.info, notes))
+    return found

@@ -1,0 +1,26 @@
+"""Sets of Ising problems to judge samplers on, also by name."""
+
+from qattn.problems.by_name import SETS, named, with_strength
+from qattn.problems.files import from_bqms, read_bqms
+from qattn.problems.standard import (
+    ferromagnet,
+    frustrated_ring,
+    planted,
+    planted_states,
+    spin_glass,
+    synthetic,
+)
+
+__all__ = [
+    "SETS",
+    "ferromagnet",
+    "from_bqms",
+    "frustrated_ring",
+    "named",
+    "planted",
+    "planted_states",
+    "read_bqms",
+    "spin_glass",
+    "synthetic",
+    "with_strength",
+]

@@ -1,0 +1,124 @@
+r"""Sets of Ising problems to judge samplers on, also by name.
+
+A name is a set and its options, ``sk:spins=10,beta=0.5``; every set takes ``problems`` (how many),
+``beta`` and ``seed``:
+
+=============== ============================================= ===========================
+set             what it is                                    options
+=============== ============================================= ===========================
+``synthetic``   attention-like, Gaussian fields and couplings spins, field_sd, coupling_sd
+``ferromagnet`` all coupled alike, in random fields           spins, coupling, field_sd
+``sk``          Sherrington and Kirkpatrick's spin glass      spins, field_sd
+``ring``        frustrated ring                               spins, coupling, field_sd
+``planted``     frustrated loops around a known ground state  spins, coupling, loops_per_spin
+``run:DIR``     queries of a trained run                      problems, beta, seed only
+``file:PATH``   BQMs in dimod's serializations                beta only
+=============== ============================================= ===========================
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from qattn.ising import IsingBatch
+from qattn.problems.files import from_bqms, read_bqms
+from qattn.problems.standard import ferromagnet, frustrated_ring, planted, spin_glass, synthetic
+
+N = TypeVar("N", int, float)
+
+SETS: dict[str, Callable[..., IsingBatch]] = {
+    "synthetic": synthetic,
+    "ferromagnet": ferromagnet,
+    "sk": spin_glass,
+    "ring": frustrated_ring,
+    "planted": planted,
+}
+"""Generated sets by name."""
+
+RUN_PROBLEMS = 40
+"""Queries of a run unless ``problems`` says otherwise."""
+
+
+def named(name: str, *, seed: int = 0) -> IsingBatch:
+    """The problems of a name such as ``sk:spins=10,beta=0.5``, ``run:DIR`` or ``file:PATH``.
+
+    Args:
+        name: See this module's docstring.
+        seed: Seed of the problems, unless the name has one.
+
+    Raises:
+        ValueError: There is no such set or option, or a value is wrong.
+        FileNotFoundError: There is no such run or file.
+    """
+    kind, _, rest = name.partition(":")
+    source = ""
+    if kind in ("run", "file"):
+        source, _, rest = rest.partition(",")
+        if not source:
+            raise ValueError(f"Argument `problems` must be {kind}:PATH, but is {name!r}.")
+    options = _options(name, rest)
+    beta = _number(float, "beta", options.pop("beta", "1"), name)
+    if kind == "file":
+        _refuse(name, options, ["beta"])
+        return from_bqms(read_bqms(source), beta)
+    seed = _number(int, "seed", options.pop("seed", str(seed)), name)
+    if kind == "run":
+        from qattn.problems.run import from_run  # a run needs the training stack
+
+        many = options.pop("problems", str(RUN_PROBLEMS))
+        _refuse(name, options, ["problems", "beta", "seed"])
+        return with_strength(
+            from_run(Path(source), _number(int, "problems", many, name), seed=seed), beta
+        )
+    if kind not in SETS:
+        raise ValueError(
+            f"Argument `problems` must start with one of {', '.join(SETS)}, run:DIR or file:PATH, "
+            f"but is {name!r}."
+        )
+    kinds = {
+        p.name.removeprefix("num_"): p.annotation
+        for p in inspect.signature(SETS[kind]).parameters.values()
+        if p.name != "seed"
+    }
+    _refuse(name, {k: v for k, v in options.items() if k not in kinds}, [*kinds, "beta", "seed"])
+    given = {
+        f"num_{key}" if kinds[key] is int else key: _number(kinds[key], key, value, name)
+        for key, value in options.items()
+    }
+    return with_strength(SETS[kind](seed=seed, **given), beta)
+
+
+def with_strength(batch: IsingBatch, strength: float) -> IsingBatch:
+    """The same problems at `strength` times their β: fields and couplings that much stronger."""
+    return batch if strength == 1.0 else replace(batch, beta=batch.beta * strength, validate=True)
+
+
+def _number(kind: type[N], key: str, value: str, name: str) -> N:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(
+            f"Option {key!r} of problems {name!r} must be a number, but is {value!r}."
+        ) from None
+
+
+def _options(name: str, text: str) -> dict[str, str]:
+    options = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(
+                f"Options of problems {name!r} must be key=value, but one is {part!r}."
+            )
+        options[key.strip()] = value.strip()
+    return options
+
+
+def _refuse(name: str, unknown: dict[str, str], known: list[str]) -> None:
+    if unknown:
+        raise ValueError(
+            f"Problems {name!r} have no option {', '.join(map(repr, unknown))}; "
+            f"the options are {', '.join(known)}."
+        )

@@ -1,0 +1,47 @@
+"""The queries of a trained run as Ising problems."""
+
+from pathlib import Path
+
+import torch
+
+from qattn.ising import IsingBatch
+from qattn.layers import BoltzmannAttention
+from qattn.training.folder import RunFolder
+from qattn.training.learner import Learner
+
+
+@torch.no_grad()
+def from_run(folder: Path, num_problems: int, *, seed: int = 0) -> IsingBatch:
+    """Queries of a trained run on its validation set, from all layers and heads, float64.
+
+    Every head of every layer gives the same number of queries, at least one, at random positions
+    of random validation sequences.
+
+    Raises:
+        FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
+        ValueError: The run's attention has no couplings.
+    """
+    run = RunFolder(folder)
+    learner = Learner(run.read_config())
+    state = run.read_checkpoint()
+    if state is None:
+        raise FileNotFoundError(f"The run in {folder} has no checkpoint yet.")
+    learner.load_state_dict(state["learner"])
+    model = learner.first_member()
+    layers = [layer for layer in model.modules() if isinstance(layer, BoltzmannAttention)]
+    if not layers:
+        raise ValueError(f"The run in {folder} has {learner.config.attention} attention: no J.")
+    heads = sum(layer.num_heads for layer in layers)
+    queries = max(1, num_problems // heads)
+    generator = torch.Generator().manual_seed(seed)
+    words, _ = learner.tasks[0].validation()
+    words = words[torch.randint(len(words), (queries,), generator=generator)]
+    batches = model.ising_batches(words.to(learner.device))
+    h, J, lengths = [], [], []
+    for batch in batches:
+        chosen = torch.randint(batch.num_queries, (queries,), generator=generator)
+        h.append(batch.h[:, chosen].cpu().double())
+        J.append(batch.J.cpu().double())
+        active = torch.from_numpy(batch.num_active.copy())
+        lengths.append(active[:, chosen])
+    return IsingBatch(torch.cat(h), torch.cat(J), torch.cat(lengths), batches[0].beta)

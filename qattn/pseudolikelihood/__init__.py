@@ -1,0 +1,5 @@
+"""Inverse temperatures from reads, by pseudo-likelihood."""
+
+from qattn.pseudolikelihood.fit import BetaFit, fit_beta, fit_betas, fit_betas_of_each
+
+__all__ = ["BetaFit", "fit_beta", "fit_betas", "fit_betas_of_each"]

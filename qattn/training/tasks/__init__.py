@@ -1,0 +1,49 @@
+"""Tasks to train on: what they have in common, and their registry."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from qattn.training.tasks.brackets import Brackets
+from qattn.training.tasks.shakespeare import Shakespeare
+
+__all__ = ["TASKS", "Brackets", "Shakespeare", "Task", "make_task"]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Sequences to predict: token t + 1 from tokens up to t."""
+
+    vocab_size: int
+    metric: str
+    """Name of the metric that `metrics` returns first after the loss."""
+
+    def batch(self, step: int, size: int) -> tuple[Int[Tensor, "size T"], Int[Tensor, "size T"]]:
+        """Inputs and targets of a training step: a function of the task's seed and the step."""
+
+    def validation(self) -> tuple[Int[Tensor, "words T"], Int[Tensor, "words T"]]:
+        """Inputs and targets of the validation set."""
+
+    def metrics(
+        self, logits: Float[Tensor, "words T vocab"], targets: Int[Tensor, "words T"]
+    ) -> dict[str, float]:
+        """Validation loss (mean cross-entropy in nats) and the task's metric."""
+
+    def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
+        """What to print for tokens."""
+
+
+def make_task(name: str, context: int, seed: int, data: Path | None = None) -> Task:
+    """A task by its name; `data` is the text file of tasks that read one."""
+    if name == "brackets":
+        return Brackets(context, seed=seed)
+    if name == "shakespeare":
+        return Shakespeare(context, seed=seed, data=data)
+    raise ValueError(f"Argument `task` must be one of {', '.join(TASKS)}, but is {name!r}.")
+
+
+TASKS: dict[str, Callable[..., Task]] = {"brackets": Brackets, "shakespeare": Shakespeare}
+"""The tasks by the name that the command line uses."""

@@ -1,0 +1,263 @@
+"""``qattn compare``: samplers side by side, and the report."""
+
+import base64
+import json
+import re
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from qattn import exact, quality, register_backend
+from qattn.backends import Backend, registry
+from qattn.cli.compare import compare as command
+from qattn.compare import CompareSettings, compare, parse_samplers, report
+from qattn.compare import run as run_module
+from qattn.compare.report import write_report
+from qattn.compare.table import COLUMNS, rows, table
+from qattn.ising import IsingBatch
+from qattn.problems import named
+from qattn.samples import SpinSamples
+
+SET = "synthetic:spins=5,problems=10"
+
+
+class EmulatedDevice(Backend):
+    """Exact reads, in histogram form, that say they come from an emulated QPU."""
+
+    name = "test_device"
+    description = "for tests"
+
+    def sample(self, batch, *, num_reads, seed=None):
+        samples = exact.sample(batch, num_reads, seed)
+        weights = torch.ones(samples.spins.shape[:3], dtype=torch.float64)
+        info = {
+            "solver": "emulated_zephyr",
+            "emulated": True,
+            "qpu_access_seconds": 0.25,
+            "calibration_age_hours": 3.5,
+            "betas": (10.0, 11.0),
+            "break_rates": torch.zeros(3),
+        }
+        return SpinSamples(samples.spins, weights, info)
+
+
+class Failing(Backend):
+    """A sampler that stops."""
+
+    name = "test_failing"
+    description = "for tests"
+
+    def __init__(self, *, at_opening: bool = False) -> None:
+        self.at_opening = at_opening
+
+    def open(self, folder=None):
+        if self.at_opening:
+            raise RuntimeError("no device")
+
+    def sample(self, batch, *, num_reads, seed=None):
+        raise MemoryError("too large")
+
+
+@pytest.fixture(autouse=True)
+def backends(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(report, "DPI", 40)  # drawing takes most of the time
+    register_backend("test_device", EmulatedDevice)
+    register_backend("test_failing", Failing)
+
+
+def compared(samplers, *, names=(SET,), **settings):
+    options = {"num_reads": 300, "floor_repeats": 3} | settings
+    problems = {name: named(name) for name in names}
+    return compare(parse_samplers(samplers), problems, CompareSettings(**options))
+
+
+def test_samplers_are_read_with_their_options():
+    exact_, default, neal, diabatic, replay = parse_samplers(
+        "exact, neal:default,neal:num_sweeps=50,ramp_sweeps=10,"
+        "diabatic:betas=2.5/3,schedule=a/b.csv,field_encoding=ghost,replay:journal=runs/j"
+    )
+    assert (exact_.name, default.name, default.variant) == ("exact", "neal", "default")
+    assert neal.options == {"num_sweeps": 50, "ramp_sweeps": 10}
+    assert neal.label == "neal:num_sweeps=50,ramp_sweeps=10"
+    assert diabatic.options["betas"] == (2.5, 3.0)
+    assert diabatic.label == "diabatic:betas=2.5/3,schedule=b.csv,field_encoding=ghost"
+    takers = [s.takes("annealing_time") for s in (exact_, default, neal, diabatic, replay)]
+    assert takers == [False, False, False, True, True]
+    # Recorded reads of a QPU are that QPU's reads, however it was reached.
+    (device,) = parse_samplers("dwave:solver=x,annealing_time=7")
+    assert device.label == "dwave:annealing_time=7"
+    assert replay.label == "dwave"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must name a sampler, but is empty"),
+        ("num_sweeps=3", "must begin with a name"),
+        ("neal,neal", "must name each sampler once, but neal twice"),
+        ("neal:", "with a colon"),
+    ],
+)
+def test_wrong_lists_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_samplers(text)
+
+
+def test_unknown_samplers_and_options_are_refused_before_anything_is_sampled():
+    with pytest.raises(ValueError, match="must be a registered backend, but is 'magic'"):
+        compared("exact,magic")
+    with pytest.raises(ValueError, match="has no option 'sweeps'"):
+        compared("neal:sweeps=3")
+    with pytest.raises(ValueError, match="has no variant 'fast'"):
+        compared("neal:fast")
+    with pytest.raises(ValueError, match="must hold a set of problems"):
+        compared("exact", names=())
+
+
+def test_bad_samplers_are_told_from_good_ones():
+    found = compared(
+        "exact,neal:default,neal,diabatic:annealing_time=3", num_reads=1000, refine_sweeps=2
+    ).sets[0]
+    ratios = {
+        result.label: result.quality.scores["energy_distance"].ratio for result in found.results
+    }
+    error = found.results[0].quality.scores["energy_distance"].ratio_error
+    for label in ("exact", "neal", "diabatic:annealing_time=3 + 2 sweeps"):
+        # Three repeats of the floor: its spread is itself known to about 40%.
+        assert abs(ratios[label] - 1) < 10 * error, label
+    assert ratios["neal:default"] > 10
+    assert 1 + 10 * error < ratios["diabatic:annealing_time=3"] < ratios["neal:default"]
+    assert ratios["neal:default + 2 sweeps"] < ratios["neal:default"] / 5
+    # Gibbs sweeps with equal draws would have made these reads the same.
+    swept = [result.samples.spins for result in found.results if "+" in result.label]
+    assert not torch.equal(swept[0], swept[1])
+
+
+def test_equal_reads_give_equal_digits_and_others_do_not():
+    options = {"reads_sweep": (50, 100), "strengths": (1.0,), "annealing_times": (2.0,)}
+    first, second = (
+        json.dumps(compared("exact,neal,diabatic", num_reads=100, **options).to_dict())
+        for _ in range(2)
+    )
+    assert first == second
+    other = json.dumps(compared("exact,neal,diabatic", num_reads=100, seed=1, **options).to_dict())
+    assert other != first
+    sweeps = json.loads(first)["sets"][0]["sweeps"]
+    assert [point["value"] for point in sweeps["num_reads"]["neal"]] == [50, 100]
+    # Sweeps at the comparison's own values repeat its figures.
+    main = json.loads(first)["sets"][0]["samplers"]["neal"]["scores"]
+    assert sweeps["num_reads"]["neal"][1]["scores"] == main
+    assert sweeps["strength"]["neal"][0]["scores"] == main
+    assert list(sweeps["annealing_time"]) == ["diabatic"]
+    assert sweeps["annealing_time"]["diabatic"][0]["scores"]
+
+
+def test_a_sampler_that_fails_does_not_stop_the_others(tmp_path):
+    found = compared("test_failing,exact", num_reads=100, strengths=(1.0,))
+    one = found.sets[0]
+    assert one.results[0].error == "too large"
+    assert one.results[1].quality is not None
+    assert one.sweeps["strength"]["test_failing"][0].error == "too large"
+    assert "failed: too large" in rows(one)[1]
+    assert "failed: too large" in write_report(found, tmp_path)[-1].read_text(encoding="utf-8")
+    found = compared("test_failing:at_opening=true,exact", num_reads=100)
+    assert found.sets[0].results[0].error == "no device"
+    alone = compared("test_failing", num_reads=100)
+    assert write_report(alone, tmp_path / "alone")[-1].name == "report.html"
+
+
+def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
+    found = compared(
+        "exact,test_device,diabatic",
+        names=(SET, "sk:spins=4,problems=3"),
+        num_reads=200,
+        reads_sweep=(50, 200),
+        annealing_times=(2.0, 3.0),
+    )
+    paths = write_report(found, tmp_path / "report", command="qattn compare <&>", created="today")
+    assert all(path.is_file() for path in paths)
+    pictures = [path for path in paths if path.suffix == ".png"]
+    assert len(pictures) == 12
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    html = paths[-1].read_text(encoding="utf-8")
+    # Nothing is fetched: every picture is inside, and there are no other references.
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert len(sources) == 12
+    for source in sources:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert "http" not in re.sub(r"base64,[^\"]*", "", html)
+    assert "qattn compare &lt;&amp;&gt;" in html
+    assert html.count("EMULATED") >= 3
+    assert "emulated_zephyr" in html
+    assert "betas = [10.0, 11.0]" in html
+    data = json.loads(paths[0].read_text(encoding="utf-8"))
+    device = data["context"]["samplers"][SET]["test_device"]
+    assert device["qpu_access_seconds"] == 0.25
+    assert device["qpu_seconds_per_effective_read"] == pytest.approx(0.25 / 200 / 10)
+    assert "break_rates" not in device["info"]
+    assert data["comparison"] == found.to_dict() | {
+        "settings": data["comparison"]["settings"],
+    }
+    heading = dict(zip(COLUMNS, rows(found.sets[0])[2], strict=True))
+    assert heading["QPU s / eff. read"] == "0.00013"
+    # Nothing emulated, no such word.
+    plain = write_report(compared("exact", num_reads=50), tmp_path / "plain")
+    assert "EMULATED" not in plain[-1].read_text(encoding="utf-8")
+
+
+def test_a_long_run_is_marked_as_such(tmp_path, monkeypatch):
+    import functools
+
+    from qattn.quality import reference
+
+    monkeypatch.setattr(reference, "LONG_RUN_READS", 2000)
+    small = functools.partial(quality.reference_of, exact_spins=3)
+    monkeypatch.setattr(run_module, "reference_of", small)
+    found = compared("exact,neal", num_reads=100)
+    html = write_report(found, tmp_path)[-1].read_text(encoding="utf-8")
+    assert "not exact values" in html
+    assert "NOT exact" in str(table(found.sets[0]).title)
+    assert not found.to_dict()["sets"][0]["is_exact"]
+
+
+def test_warnings_are_noted_and_not_shown():
+    strong = IsingBatch(torch.ones(1, 1, 4), 1.5 * (1 - torch.eye(4)).unsqueeze(0))
+    settings = CompareSettings(num_reads=50, floor_repeats=2)
+    found = compare(parse_samplers("diabatic"), {"strong": strong}, settings)
+    (result,) = found.sets[0].results
+    assert any("expected to diverge" in text for text in result.warnings)
+
+
+def called(*arguments):
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_command_line(tmp_path):
+    out = tmp_path / "out"
+    small = ["--num-reads=50", "--floor-repeats=2", "--problems", SET]
+    done = called("--samplers=exact,neal", *small, "--strengths=0.5,1", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.output
+    assert "independent exact" in done.output
+    assert (out / "against_strength.png").is_file()
+    for arguments, message in (
+        (["--out", out], "exists: choose another --out"),
+        (["--num-reads=1"], "`num_reads` must be at least 2"),
+        (["--strengths=a"], "`strengths` must be numbers"),
+        (["--reads-sweep=-3"], "`reads_sweep` must hold positive numbers"),
+        (["--estimator=exact"], "`estimator` must be callen, moment or score"),
+        (["--problems=chess"], "must start with one of"),
+        (["--samplers=replay", "--journal", tmp_path / "none"], "There is no journal in"),
+    ):
+        failed = called("--out", tmp_path / "new", *arguments)
+        assert failed.exit_code == 1
+        assert message in str(failed.exception)
+        assert not (tmp_path / "new").exists()

@@ -1,0 +1,140 @@
+"""Trainings side by side: what is compared, and what is written."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from _support.qpu_backends import credentials_of, write_calibration
+
+from qattn.backends.spec import parse_samplers
+from qattn.compare.trainings import compare_trainings, training_config
+from qattn.compare.trainings_report import band, rows, write_training_report
+from qattn.hardware.emulator import EmulatedQPU
+from qattn.training import Learner, TrainConfig
+
+BASE = TrainConfig(
+    context=4,
+    layers=1,
+    heads=1,
+    width=8,
+    batch_size=4,
+    steps=4,
+    lr=1e-2,
+    warmup=1,
+    eval_every=2,
+    num_reads=40,
+)
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trainings")
+    specs = parse_samplers("exact,neal,neal:refine_sweeps=1")
+    return compare_trainings(specs, BASE, seeds=2, folder=folder), folder
+
+
+def test_all_start_from_the_same_weights_and_data(curves):
+    found, _ = curves
+    for seed in (0, 1):
+        start = {curve.losses[0] for curve in found if curve.seed == seed}
+        assert len(start) == 1
+    assert found[0].losses[0] != found[1].losses[0]
+    assert all(curve.steps == [0, 2, 4] for curve in found)
+
+
+def test_exact_training_follows_the_exact_gradient(curves):
+    """And reads do not, by an error that falls with their number as 1/sqrt."""
+    found, _ = curves
+    for curve in found:
+        errors = curve.gradient_errors[1:]
+        assert math.isnan(curve.gradient_errors[0])
+        assert all((error < 1e-5) == (curve.sampler == "exact") for error in errors)
+
+
+def test_gradient_error_falls_with_reads():
+    """Mean over ten batches: 16 times the reads, a quarter of the error, to a factor of two."""
+    errors = {}
+    for num_reads in (25, 400):
+        config = TrainConfig(**(vars(BASE) | {"sampler": "neal", "num_reads": num_reads}))
+        learner, found = Learner(config), []
+        for number in range(10):
+            exact = learner.exact_gradient(number)
+            learner.step(number)
+            found.append(float((learner.last_gradient() - exact).norm() / exact.norm()))
+        errors[num_reads] = float(np.mean(found))
+    assert 2 < errors[25] / errors[400] < 8
+
+
+def test_exact_gradient_changes_nothing():
+    config = TrainConfig(**(vars(BASE) | {"sampler": "neal"}))
+    one, two = Learner(config), Learner(config)
+    one.exact_gradient(0)
+    state = torch.get_rng_state()
+    torch.manual_seed(3)
+    one.step(0)
+    torch.manual_seed(3)
+    two.step(0)
+    torch.set_rng_state(state)
+    for name, value in one.parameters.items():
+        assert torch.equal(value, two.parameters[name])
+
+
+def test_what_is_written(curves, tmp_path):
+    found, folder = curves
+    lines = (folder / "curves.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sampler"] for line in lines] == [c.sampler for c in found]
+    paths = write_training_report(found, tmp_path, command="qattn compare", created="today")
+    names = {"training.json", "learning_curves.png", "gradient_errors.png", "training.html"}
+    assert {path.name for path in paths} == names
+    html = (tmp_path / "training.html").read_text()
+    assert html.count("data:image/png") == 2
+    assert "http" not in html.replace("http://www.w3.org", "")
+    assert "neal:refine_sweeps=1" in html
+    assert "EMULATED" not in html
+
+
+def test_rows_name_samplers_and_intervals(curves):
+    found, _ = curves
+    assert [row[0] for row in rows(found)] == ["exact", "neal", "neal:refine_sweeps=1"]
+    assert all("±" in row[3] for row in rows(found))
+
+
+def test_band_is_students():
+    mean, spread = band([[1.0, 2.0], [3.0, 4.0], [5.0]])
+    assert mean.tolist() == [3.0, 3.0]
+    assert spread[0] == pytest.approx(4.30265 * 2.0 / math.sqrt(3), rel=1e-4)  # t of 2
+    assert spread[1] == pytest.approx(12.7062 * math.sqrt(2) / math.sqrt(2), rel=1e-4)  # t of 1
+    assert math.isnan(band([[1.0]])[1][0])
+
+
+@pytest.mark.usefixtures("packings_are_kept")
+def test_a_qpu_is_counted_named_and_may_end_early(tmp_path):
+    with EmulatedQPU(shape=(3, 4)) as qpu:
+        write_calibration(qpu, tmp_path / "cal.toml")
+        options = {
+            "calibration": str(tmp_path / "cal.toml"),
+            "credentials": str(credentials_of(qpu, tmp_path)),
+        }
+        (spec,) = parse_samplers("dwave")
+        (short,) = parse_samplers("dwave:qpu_budget=12ms")
+        specs = [spec.with_options(**options)]
+        (curve,) = compare_trainings(specs, BASE, seeds=1, folder=tmp_path / "a")
+        assert curve.emulated
+        assert curve.qpu_seconds == pytest.approx(qpu.access_time_us * 1e-6)
+        assert (tmp_path / "a" / "trainings" / "dwave-seed0" / "journal").is_dir()
+        specs = [short.with_options(**options)]
+        (stopped,) = compare_trainings(specs, BASE, seeds=1, folder=tmp_path / "b")
+    assert "QPU budget of 12 ms" in stopped.stopped
+    write_training_report([curve, stopped], tmp_path)
+    assert "EMULATED" in (tmp_path / "training.html").read_text()
+
+
+def test_what_a_training_does_not_take(tmp_path):
+    for text in ("neal:default", "diabatic:tolerance=1e-3"):
+        (spec,) = parse_samplers(text)
+        with pytest.raises(ValueError, match="leave it out"):
+            training_config(spec, BASE)
+    with pytest.raises(ValueError, match="seeds"):
+        compare_trainings(parse_samplers("exact"), BASE, seeds=0, folder=tmp_path)

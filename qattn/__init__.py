@@ -1,43 +1,80 @@
-"""Boltzmann attention: attention layers whose attention pattern is an Ising model."""
+"""Boltzmann attention: attention layers whose attention pattern is an Ising model.
 
-from qattn import estimators, exact
-from qattn._version import __version__
-from qattn.attention import boltzmann_attention, boltzmann_weights
-from qattn.backends import (
-    Backend,
-    DimodBackend,
-    as_dimod_sampler,
-    available_backends,
-    get_backend,
-    register_backend,
-)
-from qattn.ising import IsingBatch
-from qattn.layers import (
-    BoltzmannAttention,
-    CouplingsAttention,
-    SigmoidAttention,
-    SoftmaxAttention,
-)
-from qattn.samples import SpinSamples
-from qattn.transformer import Transformer
+Start here: :mod:`qattn.layers` are PyTorch modules around the function of :mod:`qattn.attention`,
+which turns queries and keys into the Ising models of :mod:`qattn.ising`, which :mod:`qattn.exact`
+solves, or which a backend of :mod:`qattn.backends` samples for :mod:`qattn.estimators`. On that
+stand :mod:`qattn.training`, :mod:`qattn.compare` and the command line; :mod:`qattn.simulators` and
+:mod:`qattn.hardware` hold the backends beyond the exact one.
 
-__all__ = [
-    "Backend",
-    "BoltzmannAttention",
-    "CouplingsAttention",
-    "DimodBackend",
-    "IsingBatch",
-    "SigmoidAttention",
-    "SoftmaxAttention",
-    "SpinSamples",
-    "Transformer",
-    "__version__",
-    "as_dimod_sampler",
-    "available_backends",
-    "boltzmann_attention",
-    "boltzmann_weights",
-    "estimators",
-    "exact",
-    "get_backend",
-    "register_backend",
-]
+Everything is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from qattn._lazy import lazy
+from qattn._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from qattn import backends as backends
+    from qattn import estimators as estimators
+    from qattn import exact as exact
+    from qattn import hardware as hardware
+    from qattn import problems as problems
+    from qattn import quality as quality
+    from qattn import simulators as simulators
+    from qattn import testing as testing
+    from qattn.attention import boltzmann_attention as boltzmann_attention
+    from qattn.attention import boltzmann_weights as boltzmann_weights
+    from qattn.backends import Backend as Backend
+    from qattn.backends import DimodBackend as DimodBackend
+    from qattn.backends import as_dimod_sampler as as_dimod_sampler
+    from qattn.backends import available_backends as available_backends
+    from qattn.backends import get_backend as get_backend
+    from qattn.backends import register_backend as register_backend
+    from qattn.ising import IsingBatch as IsingBatch
+    from qattn.layers import BoltzmannAttention as BoltzmannAttention
+    from qattn.layers import CouplingsAttention as CouplingsAttention
+    from qattn.layers import SigmoidAttention as SigmoidAttention
+    from qattn.layers import SoftmaxAttention as SoftmaxAttention
+    from qattn.samples import SpinSamples as SpinSamples
+    from qattn.training import TrainConfig as TrainConfig
+    from qattn.training import load as load
+    from qattn.training import train as train
+    from qattn.transformer import Transformer as Transformer
+
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "qattn.attention": ["boltzmann_attention", "boltzmann_weights"],
+        "qattn.backends": [
+            "Backend",
+            "DimodBackend",
+            "as_dimod_sampler",
+            "available_backends",
+            "get_backend",
+            "register_backend",
+        ],
+        "qattn.ising": ["IsingBatch"],
+        "qattn.layers": [
+            "BoltzmannAttention",
+            "CouplingsAttention",
+            "SigmoidAttention",
+            "SoftmaxAttention",
+        ],
+        "qattn.samples": ["SpinSamples"],
+        "qattn.training": ["TrainConfig", "load", "train"],
+        "qattn.transformer": ["Transformer"],
+        "qattn.estimators": [],
+        "qattn.exact": [],
+        "qattn.hardware": [],
+        "qattn.problems": [],
+        "qattn.quality": [],
+        "qattn.simulators": [],
+        "qattn.testing": [],
+    },
+)
+__all__ += ["__version__"]
+
+
+def __dir__() -> list[str]:
+    return __all__

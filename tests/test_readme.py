@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qattn.cli.app import train
+from qattn.cli.train import train
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

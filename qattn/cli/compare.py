@@ -58,12 +58,13 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="With --training: number of seeds.")] = 5,
 ) -> None:
-    """Compare samplers with the exact Boltzmann distribution, beside the noise of exact reads.
+    """Compare samplers with the exact Boltzmann distribution.
 
-    Prints a table; writes report.json, pictures and report.html, one file that holds everything.
-    With --emulate-qpu, dwave is an emulator on the loopback interface, which is calibrated first.
-    With --training: trains with each sampler from the same seeds, evaluated exactly, and writes
-    training.json, learning curves and training.html.
+    Every figure stands beside the noise of as many exact reads. Prints a table; writes report.json,
+    pictures and report.html, one file that holds everything. With --emulate-qpu, dwave is an
+    emulator on the loopback interface, which is calibrated first. With --training: trains with
+    each sampler from the same seeds, evaluated exactly, and writes training.json, learning curves
+    and training.html.
     """
     from qattn.backends.spec import parse_samplers
     from qattn.compare.report import write_report

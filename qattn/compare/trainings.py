@@ -125,7 +125,7 @@ def _trained(label: str, config: TrainConfig, run: Path) -> TrainingCurve:
         curve.gradient_errors.append(error)
 
     try:
-        learner.open_samplers(run)
+        learner.open_backends(run)
         evaluate(0, float("nan"))
         for number in range(config.steps):
             due = (number + 1) % config.eval_every == 0 or number + 1 == config.steps
@@ -141,8 +141,8 @@ def _trained(label: str, config: TrainConfig, run: Path) -> TrainingCurve:
     except SamplerStopped as stopped:
         made["stopped"] = str(stopped)
     finally:
-        reported = learner.sampler_metrics()
-        emulated = bool(learner.sampler_provenance().get("emulated", False))
-        learner.close_samplers()
+        reported = learner.backend_metrics()
+        emulated = bool(learner.backend_provenance().get("emulated", False))
+        learner.close_backends()
     made["qpu_seconds"] = reported.get("qpu_seconds", float("nan"))
     return replace(curve, emulated=emulated, **made)

@@ -7,7 +7,7 @@ import torch
 from qattn.ising import IsingBatch
 from qattn.layers import BoltzmannAttention
 from qattn.training.folder import RunFolder
-from qattn.training.learner import Learner
+from qattn.training.trained_run import load
 
 
 @torch.no_grad()
@@ -21,27 +21,22 @@ def from_run(folder: Path, num_problems: int, *, seed: int = 0) -> IsingBatch:
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
         ValueError: The run's attention has no couplings.
     """
-    run = RunFolder(folder)
-    learner = Learner(run.read_config())
-    state = run.read_checkpoint()
-    if state is None:
-        raise FileNotFoundError(f"The run in {folder} has no checkpoint yet.")
-    learner.load_state_dict(state["learner"])
-    model = learner.first_member()
+    model, task = load(folder)
     layers = [layer for layer in model.modules() if isinstance(layer, BoltzmannAttention)]
     if not layers:
-        raise ValueError(f"The run in {folder} has {learner.config.attention} attention: no J.")
+        arm = RunFolder(folder).read_config().attention
+        raise ValueError(f"The run in {folder} has {arm} attention: no J.")
     heads = sum(layer.num_heads for layer in layers)
     queries = max(1, num_problems // heads)
     generator = torch.Generator().manual_seed(seed)
-    words, _ = learner.tasks[0].validation()
+    words, _ = task.validation()
     words = words[torch.randint(len(words), (queries,), generator=generator)]
-    batches = model.ising_batches(words.to(learner.device))
+    batches = model.ising_batches(words)
     h, J, lengths = [], [], []
     for batch in batches:
         chosen = torch.randint(batch.num_queries, (queries,), generator=generator)
-        h.append(batch.h[:, chosen].cpu().double())
-        J.append(batch.J.cpu().double())
+        h.append(batch.h[:, chosen].double())
+        J.append(batch.J.double())
         active = torch.from_numpy(batch.num_active.copy())
         lengths.append(active[:, chosen])
     return IsingBatch(torch.cat(h), torch.cat(J), torch.cat(lengths), batches[0].beta)

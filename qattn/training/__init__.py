@@ -1,8 +1,18 @@
-"""Training runs: settings, the loop, and the folder that a run writes."""
+"""Training runs: settings, the loop, the folder that a run writes, and the model that comes out."""
 
 from qattn.training.config import TrainConfig, read_settings
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.loop import Interrupted, train
+from qattn.training.trained_run import TrainedRun, load
 
-__all__ = ["Interrupted", "Learner", "RunFolder", "TrainConfig", "read_settings", "train"]
+__all__ = [
+    "Interrupted",
+    "Learner",
+    "RunFolder",
+    "TrainConfig",
+    "TrainedRun",
+    "load",
+    "read_settings",
+    "train",
+]

@@ -13,7 +13,7 @@ from qattn.backends import Backend, get_backend
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
 from qattn.layers import ATTENTION
-from qattn.training.tasks import TASKS
+from qattn.training.tasks import TASKS, make_task
 from qattn.transformer import Transformer
 
 
@@ -43,11 +43,18 @@ BACKEND_OPTIONS = (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run; the same names in TOML files and, with dashes, as flags.
+    """Settings of a run: values, the same names in TOML files and, with dashes, as flags.
+
+    Making one constructs nothing and looks at nothing outside it, so that the settings of a run
+    that was trained elsewhere can be read anywhere; :meth:`check_here` is for those who train.
 
     Raises:
         ValueError: A value is out of range.
-        MemoryError: The Ising models are too large for exact enumeration.
+
+    Example:
+        >>> config = TrainConfig(task="brackets", context=8, sampler="neal", num_reads=50)
+        >>> config.sampler, config.attention
+        ('neal', 'boltzmann')
     """
 
     task: str = _setting("brackets", f"Task: {', '.join(TASKS)}.")
@@ -101,7 +108,9 @@ class TrainConfig:
     seed: int = _setting(0, "Seed of the weights and the data.")
     ensemble: int = _setting(1, "Train this many seeds (seed, seed + 1, ...) in one process.")
     device: str = _setting("cpu", "PyTorch device: cpu, cuda, ...")
-    threads: int | None = _setting(None, "CPU threads (default: PyTorch's own choice).")
+    threads: int | None = _setting(
+        None, "CPU threads (default: one for small models, else all cores).", may_change=True
+    )
     log_every: int = _setting(50, "Steps between lines of the training loss in metrics.jsonl.")
     eval_every: int = _setting(500, "Steps between validations.")
     checkpoint_every: int = _setting(500, "Steps between checkpoints.")
@@ -111,8 +120,6 @@ class TrainConfig:
         _one_of("attention", self.attention, ATTENTION)
         if self.estimator is not None:
             _one_of("estimator", self.estimator, available_estimators())
-        self.backend(self.sampler)
-        self.backend(self.eval_sampler)
         sampled = "exact" not in (self.sampler, self.estimator) or self.eval_sampler != "exact"
         if sampled and self.num_reads < 2:
             raise ValueError(
@@ -139,13 +146,36 @@ class TrainConfig:
             raise ValueError(
                 f"Argument `width` must be a multiple of heads = {self.heads}, but is {self.width}."
             )
+
+    def check_here(self) -> dict[str, Backend]:
+        """Check that what training needs is here: device, data, memory, backends.
+
+        Backends are made, but not connected; nothing is written.
+
+        Returns:
+            The backends of training and of validation by name, as yet not opened.
+
+        Raises:
+            ValueError: The device does not work here, there is no backend of that name, or it
+                does not take an option that was given.
+            ImportError: A package that a backend needs is missing.
+            FileNotFoundError: The task's text, a calibration, a schedule or a journal is missing.
+            MemoryError: The Ising models are too large for exact enumeration.
+        """
         _check_device(self.device)
+        make_task(self.task, self.context, self.seed, self.data_path)
         if self.attention in ("boltzmann", "couplings") and "exact" in (
             self.sampler,
             self.eval_sampler,
         ):
             queries = self.context * (1 if self.attention == "couplings" else self.batch_size)
             check_memory(self.ensemble * self.heads, queries, self.context, itemsize=4)
+        return {name: self._backend(name) for name in (self.sampler, self.eval_sampler)}
+
+    @property
+    def data_path(self) -> Path | None:
+        """The task's text file, if one was given."""
+        return None if self.data is None else Path(self.data)
 
     def model(self, vocab_size: int) -> Transformer:
         """A new model, with weights from PyTorch's global generator."""
@@ -163,13 +193,8 @@ class TrainConfig:
             **options,
         )
 
-    def backend(self, name: str) -> Backend:
-        """The backend of this name with the options of the settings that it knows.
-
-        Raises:
-            ValueError: There is no such backend, or it does not take an option that was given.
-            ImportError: A package that it needs is missing.
-        """
+    def _backend(self, name: str) -> Backend:
+        """The backend of this name with the options that are addressed to it."""
         addressed = self.eval_sampler if self.sampler == "exact" else self.sampler
         options = {
             option: getattr(self, option)

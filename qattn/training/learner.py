@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from qattn.layers import BoltzmannAttention
 from qattn.training.config import TrainConfig
 from qattn.training.tasks import Task, make_task
-from qattn.transformer import Transformer
 
 EVALUATION_BATCH = 256
 """Sequences per forward pass of a validation."""
@@ -29,10 +28,12 @@ class Learner:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+        self._backends = config.check_here()
         self.device = torch.device(config.device)
         seeds = range(config.seed, config.seed + config.ensemble)
-        data = None if config.data is None else Path(config.data)
-        self.tasks: list[Task] = [make_task(config.task, config.context, s, data) for s in seeds]
+        self.tasks: list[Task] = [
+            make_task(config.task, config.context, s, config.data_path) for s in seeds
+        ]
         models = []
         for seed, task in zip(seeds, self.tasks, strict=True):
             torch.manual_seed(seed)
@@ -44,10 +45,7 @@ class Learner:
         else:
             self.parameters = dict(self.model.named_parameters())
         self.optimizer = _optimizer(self.parameters, config)
-        self._samplers = {
-            name: config.backend(name) for name in (config.sampler, config.eval_sampler)
-        }
-        self._use_sampler(config.sampler, config.estimator)
+        self._use_backend(config.sampler, config.estimator)
 
     def step(self, number: int) -> Float[Tensor, " members"]:
         """One training step (the first has number 0); returns each member's loss."""
@@ -70,14 +68,14 @@ class Learner:
         inputs, targets = self._stacked(
             [task.batch(number, self.config.batch_size) for task in self.tasks]
         )
-        self._use_sampler("exact", None)
+        self._use_backend("exact", None)
         try:
             loss = self._losses(inputs, targets).sum()
             found = torch.autograd.grad(
                 loss, list(self.parameters.values()), materialize_grads=True, allow_unused=True
             )
         finally:
-            self._use_sampler(self.config.sampler, self.config.estimator)
+            self._use_backend(self.config.sampler, self.config.estimator)
         return torch.cat([gradient.flatten() for gradient in found])
 
     def last_gradient(self) -> Float[Tensor, " parameters"]:
@@ -93,45 +91,35 @@ class Learner:
     def evaluate(self) -> list[dict[str, float]]:
         """Each member's metrics on its validation set."""
         inputs, targets = self._stacked([task.validation() for task in self.tasks])
-        self._use_sampler(self.config.eval_sampler, None)
+        self._use_backend(self.config.eval_sampler, None)
         try:
             parts = [self._logits(x).cpu() for x in inputs.split(EVALUATION_BATCH, 1)]
         finally:
-            self._use_sampler(self.config.sampler, self.config.estimator)
+            self._use_backend(self.config.sampler, self.config.estimator)
         logits = torch.cat(parts, 1)
         return [
             task.metrics(*member)
             for task, *member in zip(self.tasks, logits, targets.cpu(), strict=True)
         ]
 
-    def first_member(self) -> Transformer:
-        """The model of the first seed with its current weights, set to the sampler of validations.
+    def open_backends(self, folder: Path) -> None:
+        """Let the backends connect and keep records in the run's folder; see `Backend.open`."""
+        for backend in self._backends.values():
+            backend.open(folder)
 
-        For looking at the model: to train on, load the learner's state anew.
-        """
-        self._use_sampler(self.config.eval_sampler, None)
-        if self.config.ensemble > 1:
-            self.model.load_state_dict({k: v[0] for k, v in self.parameters.items()}, strict=False)
-        return self.model
+    def close_backends(self) -> None:
+        """Close the backends; they may be opened again."""
+        for backend in self._backends.values():
+            backend.close()
 
-    def open_samplers(self, folder: Path) -> None:
-        """Let the samplers connect and keep records in the run's folder; see `Backend.open`."""
-        for sampler in self._samplers.values():
-            sampler.open(folder)
+    def backend_metrics(self) -> dict[str, float]:
+        """Figures that the backends report of themselves."""
+        return {k: v for backend in self._backends.values() for k, v in backend.metrics().items()}
 
-    def close_samplers(self) -> None:
-        """Let the samplers go."""
-        for sampler in self._samplers.values():
-            sampler.close()
-
-    def sampler_metrics(self) -> dict[str, float]:
-        """What the samplers report of themselves."""
-        return {k: v for sampler in self._samplers.values() for k, v in sampler.metrics().items()}
-
-    def sampler_provenance(self) -> dict[str, Any]:
-        """Where the samplers' reads came from."""
+    def backend_provenance(self) -> dict[str, Any]:
+        """Where the backends' reads came from."""
         return {
-            k: v for sampler in self._samplers.values() for k, v in sampler.provenance().items()
+            k: v for backend in self._backends.values() for k, v in backend.provenance().items()
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -143,7 +131,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
@@ -151,20 +139,20 @@ class Learner:
         self.load_chance_state(state)
 
     def chance_state(self) -> dict[str, Any]:
-        """States of the random numbers and the samplers: what a step changes before its end."""
+        """States of the random numbers and the backends: what a step changes before its end."""
         state: dict[str, Any] = {
             "rng": torch.get_rng_state(),
-            "samplers": {name: each.state_dict() for name, each in self._samplers.items()},
+            "samplers": {name: backend.state_dict() for name, backend in self._backends.items()},
         }
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         return state
 
     def load_chance_state(self, state: dict[str, Any]) -> None:
-        """Go back to :meth:`chance_state`."""
+        """Restore :meth:`chance_state`."""
         torch.set_rng_state(state["rng"])
-        for name, sampler in self._samplers.items():
-            sampler.load_state_dict(state["samplers"][name])
+        for name, backend in self._backends.items():
+            backend.load_state_dict(state["samplers"][name])
         if "cuda_rng" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
@@ -188,11 +176,11 @@ class Learner:
             together: Tensor = vmap(member)(self.parameters, inputs)
         return together
 
-    def _use_sampler(self, name: str, estimator: str | None) -> None:
+    def _use_backend(self, name: str, estimator: str | None) -> None:
         exactly = name == "exact" and estimator is None
         for layer in self.model.modules():
             if isinstance(layer, BoltzmannAttention):
-                layer.sampler = "exact" if exactly else self._samplers[name]
+                layer.sampler = "exact" if exactly else self._backends[name]
                 layer.num_reads, layer.estimator = self.config.num_reads, estimator
 
     def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

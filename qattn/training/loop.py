@@ -1,10 +1,12 @@
 """The training loop: steps, validation, checkpoints, and stopping when asked."""
 
+import logging
 import platform
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +21,9 @@ from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.progress import Progress
+from qattn.training.threads import choose_threads
+
+log = logging.getLogger("qattn.training")
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
@@ -42,17 +47,25 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         FloatingPointError: The loss is no longer finite; the last checkpoint is from before.
         FileExistsError: `out` exists and `resume` is false.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    learner = Learner(config)
     folder = RunFolder(out)
+    if config.threads is None:
+        config = replace(config, threads=choose_threads(config))
+    if resume and (before := folder.read_config().threads) not in (None, config.threads):
+        log.warning(
+            "Going on with %d threads instead of %d: weights may differ in their last bits from "
+            "those of an uninterrupted run.",
+            config.threads,
+            before,
+        )
+    learner = Learner(config)
+    torch.set_num_threads(config.threads or 1)
     if not resume and out.exists():
         folder.create(config)  # refuses, before anything is connected
     try:
-        learner.open_samplers(out)
+        learner.open_backends(out)
         return _train(config, learner, folder, resume=resume)
     finally:
-        learner.close_samplers()
+        learner.close_backends()
 
 
 def _train(
@@ -102,7 +115,7 @@ def _train(
                 pending = torch.zeros(config.ensemble)
                 _check_finite(losses, step, folder)
                 record = {"step": step, **_described("loss", losses.tolist()), **progress_made}
-                record |= learner.sampler_metrics()
+                record |= learner.backend_metrics()
                 folder.append_metrics(record)
                 bar.training(record)
             if step % config.eval_every == 0 or last:
@@ -158,8 +171,8 @@ def _summary(
         **_metrics(learner),
         "seconds_per_step": seconds / progress_made["step"],
         "sampling_share": progress_made["sampling_seconds"] / seconds,
-        **learner.sampler_provenance(),
-        **learner.sampler_metrics(),
+        **learner.backend_provenance(),
+        **learner.backend_metrics(),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
         "device": config.device,
         "threads": torch.get_num_threads(),

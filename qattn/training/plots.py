@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qattn.layers import BoltzmannAttention
 from qattn.training.folder import RunFolder
-from qattn.training.learner import Learner
+from qattn.training.trained_run import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,15 +19,11 @@ def plot_run(folder: Path) -> list[Path]:
     """Write the plots of a run into its folder; returns their paths."""
     run = RunFolder(folder)
     config = run.read_config()
-    learner = Learner(config)
-    state = run.read_checkpoint()
-    if state is not None:
-        learner.load_state_dict(state["learner"])
-    model, task = learner.first_member(), learner.tasks[0]
+    model, task = load(folder)
     title = f"{config.task}, {config.attention} attention, T = {config.context}"
     figures = {"learning_curves": learning_curves(run.read_metrics(), task.metric, title)}
     couplings = [
-        layer.couplings.detach().cpu()
+        layer.couplings.detach()
         for layer in model.modules()
         if isinstance(layer, BoltzmannAttention)
     ]
@@ -35,7 +31,7 @@ def plot_run(folder: Path) -> list[Path]:
         figures["couplings"] = coupling_matrices(couplings)
         figures["couplings_by_distance"] = couplings_by_distance(couplings)
     tokens = task.validation()[0][:1]
-    weights = [w[0].cpu() for w in model.attention_weights(tokens.to(learner.device))]
+    weights = [w[0] for w in model.attention_weights(tokens)]
     figures["attention"] = attention_weights(weights, task.token_names(tokens[0]))
     paths = []
     for name, figure in figures.items():

@@ -1,11 +1,14 @@
 """The command line as its users meet it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from _support.command_line import run
 
 import qattn
+from qattn.cli.app import COMMANDS, load_command
 
 pytestmark = pytest.mark.usefixtures("as_users_call")
 
@@ -117,6 +120,36 @@ def test_unknown_flag_and_version(monkeypatch, capsys):
     assert "No such option" in errors
     assert "Traceback" not in errors
     assert run(monkeypatch, capsys, "--version")[:2] == (0, f"{qattn.__version__}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_summaries_are_those_of_the_commands(name):
+    assert load_command(name).help.partition("\n")[0] == COMMANDS[name]
+
+
+def test_help_does_not_import_torch():
+    script = "import sys; from qattn.cli import main; sys.argv = ['qattn', '--help']; main()"
+    watch = "import atexit, sys; atexit.register(lambda: print(*sorted(sys.modules)));"
+    printed = subprocess.run(
+        [sys.executable, "-c", watch + script], check=True, capture_output=True, text=True
+    ).stdout
+    assert all(name in printed for name in COMMANDS)
+    imported = set(printed.splitlines()[-1].split())
+    assert "qattn.cli.app" in imported
+    assert not {"torch", "qutip", "dwave.system", "matplotlib", "scipy"} & imported
+
+
+def test_import_is_quick_and_names_are_there():
+    script = "import sys, qattn; print(*sorted(sys.modules))"
+    imported = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert not {"torch", "qutip", "dwave.system", "matplotlib", "scipy.stats"} & set(imported)
+    for name in qattn.__all__:
+        assert getattr(qattn, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = qattn.nothing
+    assert set(qattn.__all__) <= set(dir(qattn))
 
 
 def test_folders_are_importable_under_one_name():

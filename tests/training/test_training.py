@@ -187,10 +187,10 @@ def test_settings_file(tmp_path):
 )
 def test_bad_settings(change, message):
     with pytest.raises(ValueError, match=message):
-        TrainConfig(**change)
+        TrainConfig(**change).check_here()
 
 
 def test_too_many_spins_are_refused_before_anything_is_made():
     with pytest.raises(MemoryError, match="36 spins needs about"):
-        TrainConfig(context=36)
+        TrainConfig(context=36).check_here()
     assert TrainConfig(context=36, attention="sigmoid").context == 36

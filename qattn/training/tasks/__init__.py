@@ -36,14 +36,21 @@ class Task(Protocol):
         """What to print for tokens."""
 
 
+def _brackets(context: int, *, seed: int, data: Path | None) -> Task:
+    return Brackets(context, seed=seed)
+
+
+TASKS: dict[str, Callable[..., Task]] = {"brackets": _brackets, "shakespeare": Shakespeare}
+"""What makes each task of the command line: takes `context`, `seed` and `data`."""
+
+
 def make_task(name: str, context: int, seed: int, data: Path | None = None) -> Task:
-    """A task by its name; `data` is the text file of tasks that read one."""
-    if name == "brackets":
-        return Brackets(context, seed=seed)
-    if name == "shakespeare":
-        return Shakespeare(context, seed=seed, data=data)
-    raise ValueError(f"Argument `task` must be one of {', '.join(TASKS)}, but is {name!r}.")
+    """A task by its name; `data` is the text file of tasks that read one.
 
-
-TASKS: dict[str, Callable[..., Task]] = {"brackets": Brackets, "shakespeare": Shakespeare}
-"""The tasks by the name that the command line uses."""
+    Raises:
+        ValueError: There is no such task, or the context does not suit it.
+        FileNotFoundError: The task reads a text, and there is none.
+    """
+    if name not in TASKS:
+        raise ValueError(f"Argument `task` must be one of {', '.join(TASKS)}, but is {name!r}.")
+    return TASKS[name](context, seed=seed, data=data)

@@ -1,0 +1,59 @@
+"""An editable clone is imported from any folder, whatever the clone is called."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SEE = "import qattn, qattn.hardware, qattn.simulators; print(qattn.BoltzmannAttention.__name__)"
+
+
+def run(*command, cwd):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    result = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout.strip()
+
+
+def copy_of_tracked_files(clone):
+    for name in run("git", "ls-files", "-z", cwd=ROOT).strip("\0").split("\0"):
+        if os.path.lexists(ROOT / name):
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, clone / name, follow_symlinks=False)
+
+
+def editable_environment(clone, folder):
+    """A fresh environment's Python: this one's dependencies, and `pip install -e` of the clone."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    python = folder / "bin" / "python"
+    packages = Path(run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder))
+    dependencies = [path for path in sys.path if Path(path).name.endswith("-packages")]
+    (packages / "zz_dependencies.pth").write_text("\n".join(dependencies) + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed"]
+    run(*pip, *offline, "--editable", clone, cwd=folder)
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the list of tracked files")
+@pytest.mark.parametrize("name", ["qattn", "hardware"])
+def test_an_editable_clone_is_imported_from_any_folder(name, tmp_path):
+    clone = tmp_path / "projects" / name
+    copy_of_tracked_files(clone)
+    python = editable_environment(clone, tmp_path / "environment")
+    (clone.parent / "script.py").write_text(SEE)
+    for folder in (clone.parent, clone, tmp_path):
+        assert run(python, "-c", SEE, cwd=folder) == "BoltzmannAttention", folder
+    assert run(python, "script.py", cwd=clone.parent) == "BoltzmannAttention"
+    assert "train" in run(python.parent / "qattn", "--help", cwd=clone.parent)
+    # Nothing else of the clone is importable: a project's own `hardware` folder stays its own.
+    find = "from importlib.util import find_spec as f; print(*map(f, ['hardware', 'tests']))"
+    assert run(python, "-c", find, cwd=tmp_path) == "None None"

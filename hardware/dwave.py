@@ -47,7 +47,7 @@ class DWaveBackend(Backend):
         schedule: File of the device's published schedule, for theory's betas.
         annealing_time: Duration of an anneal in ns; None takes the calibration's.
         field_encoding: "ghost" (the default), "ancilla" or "direct"; see
-            :mod:`qattn.hardware.embedding.program`.
+            :mod:`qattn.field_encoding`.
         chain_strength: Coupling within chains, device units; None takes the calibration's, or the
             strongest that the device allows.
         spin_reversal_transforms: Submissions among which a call's reads are divided, each under

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from qattn.backends.base import SamplerStopped
+from qattn.field_encoding import FieldEncoding
 from qattn.hardware.calls.journal import Arrays, CallRecord, JobRecord, Journal, request_digest
 from qattn.hardware.embedding.embed import Embedding
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.placement import Placement, place
-from qattn.hardware.embedding.program import shares, target_spins
+from qattn.hardware.embedding.program import shares
 from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
@@ -160,7 +161,7 @@ def collected_reads(
     call: CallRecord,
     request: Request,
     embedding: Callable[[str], Embedding],
-    field_encoding: str,
+    encoding: FieldEncoding,
 ) -> SpinSamples:
     """The reads of a call whose jobs are answered.
 
@@ -169,7 +170,7 @@ def collected_reads(
         call: The call's record.
         request: What it asked for.
         embedding: The embedding of a packing, by its digest.
-        field_encoding: How fields were programmed.
+        encoding: How fields were programmed.
 
     Returns:
         Reads, with ``info`` of "break_rates": the rate of broken reads of each spin's chain, shape
@@ -179,11 +180,10 @@ def collected_reads(
         SamplerStopped: An answer lacks qubits, or there is none for some reads.
     """
     G, Q, n = request.batch.h.shape
-    carried = int(field_encoding != "direct")
-    spins = np.zeros((G * Q, request.num_reads, n + carried), np.int8)
-    broken = np.zeros((G * Q, n + carried))
-    sizes = request.batch.num_active.ravel()
-    sizes = sizes + carried * (sizes > 0)
+    width = n + encoding.carrier
+    spins = np.zeros((G * Q, request.num_reads, width), np.int8)
+    broken = np.zeros((G * Q, width))
+    sizes = encoding.programmed_sizes(request.batch.num_active.ravel())
     answered = [job for job in call.jobs if job.status == "answered"]
     starts = _starts(answered)
     for job in answered:
@@ -197,21 +197,22 @@ def collected_reads(
         rng = np.random.default_rng([request.seed, number, 1])
         found = here.unembed(reads, gauge=plan.gauge, rng=rng)
         rows = slice(starts[job.part], starts[job.part] + job.num_reads)
-        width = spins.shape[2]
         spins[where.problem, rows] = where.gather(found.spins, width)
         rates = where.gather_chains(found.broken, width)
         broken[where.problem] += rates * (job.num_reads / request.num_reads)
-    used = np.arange(spins.shape[2]) < sizes[:, None]
+    used = np.arange(width) < sizes[:, None]
     if (spins[np.broadcast_to(used[:, None], spins.shape)] == 0).any():
         raise SamplerStopped(
             f"The answers of call {call.name} in the journal {journal.folder} do not cover all "
             f"its problems: was it cut off? Resume the run that wrote it."
         )
     info = {
-        "break_rates": torch.from_numpy(broken[:, carried:]).unflatten(0, (G, Q)),
+        "break_rates": torch.from_numpy(broken[:, encoding.carrier :]).unflatten(0, (G, Q)),
         "chain_break_rate": float(broken[used].mean()) if used.any() else 0.0,
     }
-    return SpinSamples(target_spins(spins, field_encoding, (G, Q)), info=info)
+    return SpinSamples(
+        encoding.decode_spins(torch.from_numpy(spins)).unflatten(0, (G, Q)), info=info
+    )
 
 
 def call_reads(
@@ -221,7 +222,8 @@ def call_reads(
     embedding: Callable[[str], Embedding],
 ) -> SpinSamples:
     """The reads of an answered call, with all that the journal knows of it in ``info``."""
-    samples = collected_reads(journal, call, request, embedding, call.settings["field_encoding"])
+    encoding = FieldEncoding.parse(call.settings["field_encoding"])
+    samples = collected_reads(journal, call, request, embedding, encoding)
     account: dict[str, Any] = {
         "backend": "dwave",
         "num_jobs": len(call.jobs),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from qattn.backends.base import SamplerStopped
+from qattn.field_encoding import ProgrammedBatch
 from qattn.hardware.calls.journal import CallRecord, JobRecord, Journal
 from qattn.hardware.calls.plan import (
     JobPlan,
@@ -19,7 +20,7 @@ from qattn.hardware.calls.runner import EmbeddedJob, JobRefused, JobRunner, Pati
 from qattn.hardware.calls.tracking import BetaTracker
 from qattn.hardware.embedding.embed import EmbeddedProblem
 from qattn.hardware.embedding.limits import DeviceRanges
-from qattn.hardware.embedding.program import Program, carrier_qubits, clip, program
+from qattn.hardware.embedding.program import carrier_qubits, clip
 from qattn.hardware.service.budget import QPUBudget
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.device import Device, connect
@@ -122,10 +123,10 @@ class Session:
     def reads(self, request: Request) -> SpinSamples:
         """The reads of a call: from the journal, from jobs in flight, or from new jobs."""
         settings = self.settings.to_dict()
-        programmed = self._program(request, self.tracker.betas)
+        programmed, clipped = self._program(request, self.tracker.betas)
         call = self.journal.find(request.digest, settings)
         if call is None:
-            details = self._provenance() | {"clipped": programmed.clipped}
+            details = self._provenance() | {"clipped": clipped}
             call = self.journal.add_call(request.digest, settings, details, request.arrays)
         sizes = programmed.sizes
         while (sizes > 0).any():
@@ -162,10 +163,10 @@ class Session:
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
-        size = int(batch.num_active.max()) + settings.fast
-        packing = self.device.packing(size)
+        carrier = settings.encoding.carrier
+        packing = self.device.packing(int(batch.num_active.max()) + carrier)
         limits = self.ranges.max_logical(packing, settings.chain_strength)
-        return (limits.J if settings.fast else limits.h), limits.J
+        return (limits.J if carrier else limits.h), limits.J
 
     def metrics(self) -> dict[str, float]:
         """Figures for a line of metrics: QPU time, betas, chain breaks."""
@@ -212,38 +213,42 @@ class Session:
             }
         return found
 
-    def _program(self, request: Request, betas: tuple[float, float]) -> Program:
-        """The request in the device's units, within its limits."""
-        found = program(request.batch, betas, self.settings.field_encoding)
-        if not (found.sizes > 0).any():
-            return found
-        packing = self.device.packing(int(found.sizes.max()))
+    def _program(self, request: Request, betas: tuple[float, float]) -> tuple[ProgrammedBatch, int]:
+        """The request within the device's limits, and the number of biases that were clipped."""
+        programmed = self.settings.encoding.encode_batch(request.batch, betas)
+        if not programmed.sizes.any():
+            return programmed, 0
+        packing = self.device.packing(int(programmed.sizes.max()))
         limits = self.ranges.max_logical(packing, self.settings.chain_strength)
         if self.settings.out_of_range == "clip":
-            return clip(found, limits.h, limits.J)
-        for name, values, most in (("field", found.h, limits.h), ("coupling", found.J, limits.J)):
-            largest = float(abs(values).max())
-            if largest > most * (1 + 1e-9):
+            return clip(programmed, limits.h, limits.J)
+        for name, values, limit in (
+            ("field", programmed.h, limits.h),
+            ("coupling", programmed.J, limits.J),
+        ):
+            largest = float(values.abs().max())
+            if largest > limit * (1 + 1e-9):
                 raise OutOfRange(
-                    f"{self.device.name} holds a programmed {name} of up to {most:.3g}, but "
+                    f"{self.device.name} holds a programmed {name} of up to {limit:.3g}, but "
                     f"{largest:.3g} is needed (with field_encoding="
                     f"{self.settings.field_encoding!r} fields are couplings, except with "
                     f"'direct'): choose a longer annealing_time, whose betas are larger, weaker "
                     f'models, or out_of_range="clip".'
                 )
-        return found
+        return programmed, 0
 
     def _embedded(self, request: Request, job: JobRecord) -> EmbeddedJob:
         plan = JobPlan.from_arrays(self.journal.arrays("jobs", job.name))
         embedding = self._embedding(job.packing)
         chains = embedding.packing.chains
-        programmed = self._program(request, plan.betas)
-        slots = chains.shape[:2]
+        programmed, _ = self._program(request, plan.betas)
+        slots, n = chains.shape[:2]
+        h, J = programmed.h.numpy(), programmed.J.numpy()
         problem = embedding.embed(
-            *plan.placement.scatter(programmed.h, programmed.J, *slots),
+            *plan.placement.scatter(h, J, slots, n, programmed.group),
             chain_strength=self.settings.chain_strength,
             gauge=plan.gauge,
-            used=plan.placement.used(*slots),
+            used=plan.placement.used(slots, n),
         )
         self._check_sums(problem)
         linear, quadratic = problem.to_dicts()
@@ -253,9 +258,9 @@ class Session:
             "auto_scale": False,
             "annealing_time": self.settings.annealing_time * 1e-3,
         }
-        if self.settings.fast:
+        if self.settings.encoding.fast:
             params["fast_anneal"] = True
-        if self.settings.field_encoding == "ancilla":
+        if self.settings.encoding.flux_bias:
             flux = [0.0] * int(self.device.properties["num_qubits"])
             for qubit, sign in zip(
                 *carrier_qubits(plan.placement, chains, plan.gauge), strict=True

@@ -16,10 +16,11 @@ from collections.abc import Callable
 
 import torch
 
+from qattn.field_encoding import FieldEncoding
 from qattn.ising import IsingBatch
 from qattn.simulators.choose_splitting import choose_splitting
 from qattn.simulators.diabatic import DiabaticBackend
-from qattn.simulators.encoding import program
+from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.qutip_backend import QutipBackend
 
 TOLERANCE = 1e-3
@@ -63,8 +64,9 @@ def compare(n: int, annealing_time: float, rounds: int) -> None:
 
     first = seconds(lambda: engine.probabilities(batch))
     error = total_variation(engine.probabilities(batch)[: len(few.h)], reference)
-    some = next(program(batch, engine.beta_h, engine.beta_J, "direct"))
-    kicks = choose_splitting(some.h, some.J, engine.schedule, TOLERANCE)
+    betas = engine.beta_h, engine.beta_J
+    programmed = next(problems_by_size(batch, betas, FieldEncoding.DIRECT))
+    kicks = choose_splitting(programmed.h, programmed.J, engine.schedule, TOLERANCE)
     candidates = []
     for options in LOOSER:
         backend = QutipBackend("linear", annealing_time, solver_options=options)

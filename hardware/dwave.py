@@ -11,9 +11,9 @@ import platformdirs
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.hardware.calls.journal import Journal
-from qattn.hardware.calls.plan import Request
-from qattn.hardware.calls.runner import Patience
-from qattn.hardware.calls.session import Conduct, Session
+from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.runner import RetryPolicy
+from qattn.hardware.calls.session import Session, SessionOptions
 from qattn.hardware.service.budget import QPUBudget, parse_duration
 from qattn.hardware.service.credentials import resolve
 from qattn.hardware.service.device import connect
@@ -47,7 +47,7 @@ class DWaveBackend(Backend):
         schedule: File of the device's published schedule, for theory's betas.
         annealing_time: Duration of an anneal in ns; None takes the calibration's.
         field_encoding: "ghost" (the default), "ancilla" or "direct"; see
-            :mod:`qattn.hardware.embedding.program`.
+            :mod:`qattn.field_encoding`.
         chain_strength: Coupling within chains, device units; None takes the calibration's, or the
             strongest that the device allows.
         spin_reversal_transforms: Submissions among which a call's reads are divided, each under
@@ -65,7 +65,7 @@ class DWaveBackend(Backend):
         failover: Go on with another solver of the same features when one goes offline.
         track: Follow the device's betas through the reads.
         max_in_flight: Jobs at the service at a time.
-        patience: How long to insist when requests fail.
+        retry_policy: Retry and time-out limits of requests to the service; None means the defaults.
 
     Raises:
         ValueError: An argument has another value, or β cannot be known.
@@ -94,7 +94,7 @@ class DWaveBackend(Backend):
         failover: bool = False,
         track: bool = True,
         max_in_flight: int = 4,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         self._choice = SettingsChoice(
             calibration=calibration,
@@ -117,7 +117,9 @@ class DWaveBackend(Backend):
             region=region,
             solver=solver,
         )
-        self._conduct = Conduct(failover, track, max_in_flight, patience or Patience())
+        self._options = SessionOptions(
+            failover, track, max_in_flight, retry_policy or RetryPolicy()
+        )
         self._session: Session | None = None
         self._tracked: dict[str, Any] | None = None
 
@@ -149,7 +151,7 @@ class DWaveBackend(Backend):
             journal = Journal(self._journal_folder or _journal_folder(folder))
             budget = QPUBudget(limit, journal.resolved_access_time)
             self._session = Session(
-                device, self._choice, settled, journal, budget, credentials, self._conduct
+                device, self._choice, settled, journal, budget, credentials, self._options
             )
         except BaseException:
             if journal is not None:

@@ -5,8 +5,11 @@ from typing import Any, ClassVar
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, SamplerStopped, check_num_reads, drawn_seed
-from qattn.hardware.calls.journal import CallRecord, Journal
-from qattn.hardware.calls.plan import Request, call_reads, embeddings_of
+from qattn.hardware.calls.collect import Embeddings, collected_reads
+from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.plan import Call
+from qattn.hardware.calls.records import CallRecord
+from qattn.hardware.calls.request import Request
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
@@ -52,7 +55,7 @@ class ReplayBackend(Backend):
             "chain_strength": chain_strength,
         }
         self._wanted = {name: value for name, value in wanted.items() if value is not None}
-        self._embedding = embeddings_of(self.journal)
+        self._embeddings = Embeddings(self.journal)
         self._seconds = 0.0
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
@@ -64,8 +67,8 @@ class ReplayBackend(Backend):
         check_num_reads(num_reads)
         with sampling_clock.running(batch.h.device):
             request = Request.of(batch, num_reads, drawn_seed(seed))
-            call = self._call(request)
-            samples = call_reads(self.journal, call, request, self._embedding)
+            call = Call(self.journal, self._record(request), request)
+            samples = collected_reads(call, self._embeddings)
         self._seconds += samples.info["qpu_access_seconds"]
         return SpinSamples(samples.spins.to(batch.h.device), info=samples.info)
 
@@ -79,7 +82,7 @@ class ReplayBackend(Backend):
         names = ("solver", "graph_id", "topology", "num_qubits", "emulated")
         return {name: calls[-1].details[name] for name in names} if calls else {}
 
-    def _call(self, request: Request) -> CallRecord:
+    def _record(self, request: Request) -> CallRecord:
         found = [
             call
             for call in self.journal.calls.values()

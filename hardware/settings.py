@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qattn.field_encoding import FieldEncoding
 from qattn.hardware.calibration_file import DeviceCalibration, load_device_calibration
-from qattn.hardware.embedding.program import FIELD_ENCODINGS
 
 OUT_OF_RANGE = ("error", "clip")
 """What happens to fields and couplings that the device cannot hold."""
@@ -43,12 +43,13 @@ class QPUSettings:
     out_of_range: str = "error"
 
     def __post_init__(self) -> None:
-        for name, known in (("field_encoding", FIELD_ENCODINGS), ("out_of_range", OUT_OF_RANGE)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(
-                    f"Argument `{name}` must be one of {', '.join(known)}, but is {value!r}."
-                )
+        encoding = FieldEncoding.parse(self.field_encoding)
+        object.__setattr__(self, "field_encoding", encoding.value)  # a plain string, for files
+        if self.out_of_range not in OUT_OF_RANGE:
+            raise ValueError(
+                f"Argument `out_of_range` must be one of {', '.join(OUT_OF_RANGE)}, "
+                f"but is {self.out_of_range!r}."
+            )
         for name in ("annealing_time", "chain_strength"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(
@@ -65,9 +66,9 @@ class QPUSettings:
             )
 
     @property
-    def fast(self) -> bool:
-        """Whether anneals are fast ones."""
-        return self.field_encoding != "direct"
+    def encoding(self) -> FieldEncoding:
+        """How fields are programmed."""
+        return FieldEncoding(self.field_encoding)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON or TOML."""
@@ -168,29 +169,25 @@ def theory_betas(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The betas are not positive, so that the device cannot sample at this time.
+        CannotSample: The betas are not positive.
+        ValueError: The encoding is unknown, or the file is not a schedule.
     """
     from qattn.simulators.effective_beta import effective_betas
     from qattn.simulators.schedules import get_schedule
 
-    sheet = "standard" if field_encoding == "direct" else "fast"
-    beta_h, beta_J = effective_betas(get_schedule(schedule, annealing_time, sheet=sheet))
-    betas = (beta_J, beta_J) if field_encoding == "ghost" else (beta_h, beta_J)
-    if min(betas) <= 0:
-        raise ValueError(
-            f"Argument `annealing_time` must be a time at which the schedule's effective inverse "
-            f"temperatures are positive, but at {annealing_time:g} ns they are {betas}."
-        )
-    return betas
+    encoding = FieldEncoding.parse(field_encoding)
+    theory = effective_betas(get_schedule(schedule, annealing_time, sheet=encoding.sheet))
+    return encoding.betas(theory, f"Schedule '{schedule}' at {annealing_time:g} ns")
 
 
 def _check_time(settings: QPUSettings, solver: str, properties: Mapping[str, Any]) -> None:
-    name = "fast_anneal_time_range" if settings.fast else "annealing_time_range"
+    fast = settings.encoding.fast
+    name = "fast_anneal_time_range" if fast else "annealing_time_range"
     if name not in properties:
-        kind = "fast" if settings.fast else "standard"
+        kind = "fast" if fast else "standard"
         raise ValueError(
             f"{solver} does not offer {kind} anneals: choose another solver"
-            + (', or field_encoding="direct".' if settings.fast else ".")
+            + (', or field_encoding="direct".' if fast else ".")
         )
     shortest, longest = (1e3 * time for time in properties[name])
     if not shortest * (1 - 1e-9) <= settings.annealing_time <= longest * (1 + 1e-9):

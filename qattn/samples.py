@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
 
+from qattn.field_encoding import FieldEncoding
+
 
 @dataclass(frozen=True, eq=False)
 class SpinSamples:
@@ -89,7 +91,7 @@ class SpinSamples:
                 f"Argument `num_groups` must divide the problems of a batch with a ghost spin, "
                 f"but is {num_groups} for spins of shape {tuple(self.spins.shape)}."
             )
-        spins = self.spins[..., 1:] * self.spins[..., :1]
+        spins = FieldEncoding.GHOST.decode_spins(self.spins)
         weights = self.weights
         if weights is not None:
             weights = weights.view(num_groups, -1, reads)

@@ -12,10 +12,11 @@ import tomli_w
 import torch
 
 from qattn.exact.layout import states
+from qattn.field_encoding import SIMULATED, CannotSample, FieldEncoding
 from qattn.ising import IsingBatch
 from qattn.pseudolikelihood import fit_betas
 from qattn.simulators.diabatic import DiabaticBackend
-from qattn.simulators.encoding import program
+from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.quantum_annealing import SimulatedAnnealer
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealerSettings
@@ -100,7 +101,7 @@ def calibrate(
     *,
     schedules: Sequence[str | Path] = ("linear",),
     annealing_times: Sequence[float] = (1.0, 2.0, 3.0, 5.0, 10.0),
-    field_encodings: Sequence[str] = ("direct", "ghost"),
+    field_encodings: Sequence[str] = SIMULATED,
     sheet: str = "fast",
     backend: type[SimulatedAnnealer] = DiabaticBackend,
     **options: Any,
@@ -128,9 +129,7 @@ def calibrate(
         settings = AnnealerSettings(schedule, time, sheet, encoding)
         try:
             settings.effective_betas(settings.make_schedule())
-        except ValueError as error:
-            if "effective inverse temperatures" not in str(error):
-                raise
+        except CannotSample:
             continue
         point, best = _judge(batch, settings, backend, options)
         points.append(point)
@@ -153,10 +152,11 @@ def calibrate(
 def uniform_divergence(batch: IsingBatch) -> float:
     r"""Mean of log Z - n log 2 - mean log-weight: the uniform distribution's divergence, nats."""
     total, count = 0.0, 0
-    for some in program(batch, 1.0, 1.0, "direct"):
-        uniform = torch.full((len(some.h), 1 << some.n), 0.5**some.n, dtype=torch.float64)
-        total += float(some.divergence(uniform.to(some.h.device)).sum())
-        count += len(some.h)
+    for problems in problems_by_size(batch, (1.0, 1.0), FieldEncoding.DIRECT):
+        n = problems.n
+        uniform = torch.full((len(problems.h), 1 << n), 0.5**n, dtype=torch.float64)
+        total += float(problems.divergence(uniform.to(problems.h.device)).sum())
+        count += len(problems.h)
     return total / count if count else math.nan
 
 

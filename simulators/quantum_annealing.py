@@ -14,7 +14,7 @@ from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.exact.reads import invert_cdf
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
-from qattn.simulators.encoding import Programmed, program, without_ghost_states
+from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealerSettings, load_settings
 
@@ -111,15 +111,15 @@ class SimulatedAnnealer(Backend):
         spins = torch.zeros(G * Q, num_reads, n, dtype=torch.int8, device=batch.h.device)
         judged: list[Tensor] = []
         with sampling_clock.running(batch.h.device):
-            for some in self._programmed(batch):
-                first = True
-                for block, probabilities in self._blocks(some):
-                    if first:
-                        judged.append(some.divergence(probabilities[:JUDGED_PROBLEMS]))
-                        first = False
-                    states = invert_cdf(probabilities, uniforms[some.index[block]])
-                    bits = (states.unsqueeze(-1) >> torch.arange(some.n, device=states.device)) & 1
-                    spins[some.index[block], :, : some.n] = (2 * bits - 1).to(torch.int8)
+            for problems in self._programmed(batch):
+                bit = torch.arange(problems.n, device=batch.h.device)
+                for block, probabilities in self._blocks(problems):
+                    if block.start == 0:
+                        judged.append(problems.divergence(probabilities[:JUDGED_PROBLEMS]))
+                    states = invert_cdf(probabilities, uniforms[problems.index[block]])
+                    # Spin j of a state is up where bit j of its number is set.
+                    bits = (states.unsqueeze(-1) >> bit) & 1
+                    spins[problems.index[block], :, : problems.n] = (2 * bits - 1).to(torch.int8)
         divergence = float(torch.cat(judged).mean()) if judged else float("nan")
         self._warn(divergence, sum(map(len, judged)))
         info = self.settings.to_dict() | {
@@ -150,34 +150,35 @@ class SimulatedAnnealer(Backend):
                 f"{need / 2**30:.3g} GiB, and the limit is {PROBABILITIES_LIMIT / 2**30:.3g} GiB: "
                 f"draw reads, or take fewer queries at a time."
             )
-        found = batch.h.new_zeros(G * Q, 1 << n)
-        found[:, 0] = 1.0
-        for some in self._programmed(batch):
-            for block, probabilities in self._blocks(some):
-                found[some.index[block], : 1 << some.n] = probabilities
-        return found.view(G, Q, -1)
+        result = batch.h.new_zeros(G * Q, 1 << n)
+        result[:, 0] = 1.0
+        for problems in self._programmed(batch):
+            for block, probabilities in self._blocks(problems):
+                result[problems.index[block], : 1 << problems.n] = probabilities
+        return result.view(G, Q, -1)
 
     @torch.no_grad()
     def divergence(self, batch: IsingBatch) -> Float[Tensor, "groups queries"]:
         r"""Exact Kullback-Leibler divergence Σ_s P(s) log(P(s)/p(s)) from the target, in nats."""
-        found = batch.h.new_zeros(batch.h.shape[:2]).flatten()
-        for some in self._programmed(batch):
-            for block, probabilities in self._blocks(some):
-                found[some.index[block]] = some.divergence(probabilities, block)
-        return found.view(batch.h.shape[:2])
+        result = batch.h.new_zeros(batch.h.shape[:2]).flatten()
+        for problems in self._programmed(batch):
+            for block, probabilities in self._blocks(problems):
+                divergence = problems.divergence(probabilities, block.start)
+                result[problems.index[block]] = divergence
+        return result.view(batch.h.shape[:2])
 
-    def _programmed(self, batch: IsingBatch) -> Iterator[Programmed]:
-        return program(batch, self.beta_h, self.beta_J, self.settings.field_encoding)
+    def _programmed(self, batch: IsingBatch) -> Iterator[EqualSizedProblems]:
+        return problems_by_size(batch, (self.beta_h, self.beta_J), self.settings.encoding)
 
-    def _blocks(self, some: Programmed) -> Iterator[tuple[slice, Tensor]]:
-        """Probabilities of the original spins, a block of problems at a time."""
-        problems = len(some.h)
-        solve = self._solver(some.h, some.J)
-        size = max(1, BLOCK_BYTES // (some.h.element_size() << some.h.shape[1]))
-        for lo in range(0, problems, size):
-            block = slice(lo, min(lo + size, problems))
-            found = solve(some.h[block], some.J[block])
-            yield block, without_ghost_states(found) if some.ghost else found
+    def _blocks(self, problems: EqualSizedProblems) -> Iterator[tuple[slice, Tensor]]:
+        """Probabilities of the targets' spins, a block of problems at a time."""
+        h, J = problems.h, problems.J
+        solve = self._solver(h, J)
+        size = max(1, BLOCK_BYTES // (h.element_size() << h.shape[1]))
+        for start in range(0, len(h), size):
+            block = slice(start, min(start + size, len(h)))
+            probabilities = solve(h[block], J[block])
+            yield block, self.settings.encoding.decode_probabilities(probabilities)
 
     def _warn(self, divergence: float, problems: int) -> None:
         if divergence > self.warn_divergence:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from qattn.field_encoding import SIMULATED, FieldEncoding
 from qattn.simulators import effective_beta
-from qattn.simulators.encoding import FIELD_ENCODINGS
 from qattn.simulators.schedules import AnnealSchedule, get_schedule
 
 
@@ -34,15 +34,17 @@ class AnnealerSettings:
     betas: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.field_encoding not in FIELD_ENCODINGS:
-            raise ValueError(
-                f"Argument `field_encoding` must be 'direct' or 'ghost', "
-                f"but is {self.field_encoding!r}."
-            )
+        encoding = FieldEncoding.parse(self.field_encoding, SIMULATED)
+        object.__setattr__(self, "field_encoding", encoding.value)  # a plain string, for files
         if self.betas is not None and min(self.betas) <= 0:
             raise ValueError(
                 f"Argument `betas` must be two positive numbers (β_h, β_J), but is {self.betas}."
             )
+
+    @property
+    def encoding(self) -> FieldEncoding:
+        """How fields are programmed."""
+        return FieldEncoding(self.field_encoding)
 
     def replaced(self, **changes: Any) -> "AnnealerSettings":
         """These settings with every change that is not None."""
@@ -58,23 +60,15 @@ class AnnealerSettings:
         return get_schedule(self.schedule, self.annealing_time, sheet=self.sheet)
 
     def effective_betas(self, schedule: AnnealSchedule) -> tuple[float, float]:
-        """The (β_h, β_J) in force: given ones, or those of first-order theory.
-
-        Theory's is (β_J, β_J) with the ghost spin, where fields are couplings.
+        """The (β_h, β_J) in use: given ones, or those of first-order theory.
 
         Raises:
-            ValueError: The schedule's are not positive, so that it cannot sample.
+            CannotSample: The schedule's are not positive, as the encoded fields see them.
         """
         if self.betas is not None:
             return self.betas
-        beta_h, beta_J = effective_beta.effective_betas(schedule)
-        if (beta_h <= 0 and self.field_encoding == "direct") or beta_J <= 0:
-            raise ValueError(
-                f"Schedule {schedule.name!r} at {schedule.annealing_time:g} ns must have positive "
-                f"effective inverse temperatures, but has β_h = {beta_h:.3g} and β_J = "
-                f"{beta_J:.3g}: use another annealing_time."
-            )
-        return (beta_J, beta_J) if self.field_encoding == "ghost" else (beta_h, beta_J)
+        anneal = f"Schedule {schedule.name!r} at {schedule.annealing_time:g} ns"
+        return self.encoding.betas(effective_beta.effective_betas(schedule), anneal)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML or JSON; None left out."""

@@ -21,7 +21,6 @@ import json
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 from qattn._atomic import write_atomically
 from qattn._version import __version__
+from qattn.hardware.calls.records import CallRecord, JobRecord
 from qattn.hardware.service.solver_api import RawAnswer
 
 FORMAT = 1
@@ -43,77 +43,12 @@ PLANNED = ("call", "part", "num_reads", "packing", "solver", "graph_id")
 Arrays = dict[str, NDArray[Any]]
 
 
-@dataclass
-class JobRecord:
-    """What the journal knows of one job.
-
-    Attributes:
-        name: Its name, unique in the journal; also the stem of its files.
-        call: Name of the call that it serves.
-        part: Which share of the call's reads it draws.
-        num_reads: How many.
-        packing: Digest of the packing on which its problems lie.
-        solver: Name of the solver.
-        graph_id: The solver's working graph.
-        label: The label under which the service lists its latest submission.
-        status: planned, submitted, accepted, answered or ended.
-        submitted: Time of the last submission, seconds since the epoch.
-        estimate: QPU access time that was expected, seconds.
-        problem_id: The service's id.
-        timing: The service's account of time, microseconds.
-        message: Why it ended without an answer.
-        lost: QPU access time of submissions that ended without an answer, seconds.
-    """
-
-    name: str
-    call: str
-    part: int
-    num_reads: int
-    packing: str
-    solver: str
-    graph_id: str
-    label: str = ""
-    status: str = "planned"
-    submitted: float = 0.0
-    estimate: float = 0.0
-    problem_id: str | None = None
-    timing: dict[str, float] = field(default_factory=dict)
-    message: str = ""
-    lost: float = 0.0
-
-    @property
-    def access_time(self) -> float:
-        """QPU access time in seconds; the estimate where the job may have run without a word."""
-        if self.status == "answered":
-            return self.lost + self.timing.get("qpu_access_time", self.estimate * 1e6) * 1e-6
-        return self.lost + (self.estimate if self.status in ("submitted", "accepted") else 0.0)
-
-
-@dataclass
-class CallRecord:
-    """One call of ``sample``.
-
-    Attributes:
-        name: Its name in the journal: a digest of `digest` and `settings`.
-        digest: Of the models, the number of reads and the seed (:func:`request_digest`).
-        settings: How the backend was set.
-        details: What else the backend noted: betas, solver, whether it is emulated.
-        jobs: Its jobs, in the order planned.
-    """
-
-    name: str
-    digest: str
-    settings: dict[str, Any]
-    details: dict[str, Any]
-    jobs: list[JobRecord] = field(default_factory=list)
-
-
 class Journal:
-    """A journal's folder, open for reading or for going on with it.
+    """A journal's folder, open for reading only or for writing.
 
     Args:
         folder: The folder; made at the first event.
-        read_only: For replay: nothing is written, and no lock is taken.
+        read_only: Write nothing and take no lock, as a replay does.
 
     Raises:
         FileNotFoundError: `read_only`, and the folder is not a journal.
@@ -161,7 +96,7 @@ class Journal:
         return cast(JobRecord, self._add({"event": "job", "job": record.name} | planned))
 
     def add_packing(self, digest: str, arrays: Arrays) -> None:
-        """Keep a packing; once is enough."""
+        """Record a packing, unless it is recorded already."""
         if not self._arrays_file(f"packings/{digest}").is_file():
             self._write_arrays(f"packings/{digest}", arrays)
 
@@ -185,7 +120,7 @@ class Journal:
         self._add({"event": "ended", "job": job, "message": message, "charged": charged})
 
     def answered(self, job: str, answer: RawAnswer) -> None:
-        """Record an answer; its reads are stored as bits."""
+        """Record the answer of a job; its reads are stored as bits."""
         arrays: Arrays = {"qubits": answer.qubits, "reads": np.packbits(answer.spins > 0, axis=1)}
         self._write_arrays(f"answers/{job}", arrays)
         self._add({"event": "answer", "job": job, "timing": answer.timing})
@@ -220,12 +155,14 @@ class Journal:
 
     @property
     def resolved_access_time(self) -> float:
-        """The part of it that is known: without jobs that were submitted and have no answer."""
-        known = [job for job in self.jobs.values() if job.status not in ("submitted", "accepted")]
-        return sum((job.access_time for job in known), 0.0)
+        """QPU access time of the jobs whose end is known: not submitted, or answered, or ended."""
+        resolved = [
+            job for job in self.jobs.values() if job.status not in ("submitted", "accepted")
+        ]
+        return sum((job.access_time for job in resolved), 0.0)
 
     def close(self) -> None:
-        """Let another process write to it."""
+        """Release the journal, so that another process may write to it."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -264,11 +201,11 @@ class Journal:
             self._append(start)
 
     def _add(self, event: dict[str, Any]) -> Any:
-        """Write an event, then take notice of it."""
+        """Write an event to the disk, then apply it to the records in memory."""
         with self._writing:
             self._prepare()
             self._append(event)
-            return self._notice(event)
+            return self._apply(event)
 
     def _append(self, event: dict[str, Any]) -> None:
         event["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -283,13 +220,13 @@ class Journal:
             if not line.endswith("\n"):
                 break  # cut off while it was written: nothing was done on it
             try:
-                self._notice(json.loads(line))
+                self._apply(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"Line {number} of {self.events_file} is not one of a journal: {error}"
                 ) from None
 
-    def _notice(self, event: dict[str, Any]) -> Any:
+    def _apply(self, event: dict[str, Any]) -> Any:
         kind = event["event"]
         if kind == "journal":
             if event["format"] != FORMAT:
@@ -327,23 +264,25 @@ class Journal:
 def request_digest(
     h: NDArray[Any], J: NDArray[Any], lengths: NDArray[Any], num_reads: int, seed: int
 ) -> str:
-    """SHA-256 of what was asked for: βh, βJ, the lengths, the number of reads and the seed.
+    """SHA-256 of a request: βh, βJ, the lengths, the number of reads and the seed.
 
     Equal requests have equal reads, by the meaning of a seed: that is what replay rests on.
     """
-    found = hashlib.sha256(f"{num_reads} {seed}".encode())
+    digest = hashlib.sha256(f"{num_reads} {seed}".encode())
+    # Values and shapes in one byte order, so that every machine computes the same digest.
     for x in (h.astype("<f8"), J.astype("<f8"), lengths.astype("<i8")):
-        found.update(str(x.shape).encode() + np.ascontiguousarray(x).tobytes())
-    return found.hexdigest()
+        digest.update(str(x.shape).encode() + np.ascontiguousarray(x).tobytes())
+    return digest.hexdigest()
 
 
 def call_name(digest: str, settings: Mapping[str, Any]) -> str:
-    """Name of a call: of what was asked for, and how."""
+    """Name of a call: a digest of its request and of the settings it is sampled with."""
     text = digest + json.dumps(dict(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _drop_torn_line(path: Path) -> None:
+    """Cut off what a process that died in mid-write left after the last whole line."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

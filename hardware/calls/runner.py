@@ -8,7 +8,7 @@ A job goes through the journal's states. What matters is what is known after a f
   run. Its label, which is on the disk before it is sent, finds it at the service. Only when the
   service answers that it has no such label is the job sent again;
 - the job has an id: asking for its state and its answer is safe, and is repeated until it succeeds
-  or patience ends. Then the run stops, and a later one picks the answer up.
+  or a time-out. Then the run stops, and a later one picks the answer up.
 """
 
 import logging
@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 import tenacity
 
 from qattn.backends.base import SamplerStopped
-from qattn.hardware.calls.journal import JobRecord, Journal
+from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.records import JobRecord
 from qattn.hardware.service.budget import QPUBudget, Reservation
 from qattn.hardware.service.device import Device, SolverUnavailable
 from qattn.hardware.service.solver_api import (
@@ -48,16 +49,16 @@ class SolverOffline(SolverUnavailable):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to insist.
+class RetryPolicy:
+    """Retry and time-out limits of requests to the service.
 
     Attributes:
         first_wait: Seconds before the first repetition; they double, with jitter.
-        longest_wait: Seconds to which they grow.
-        failing: Seconds for which a request may go on failing.
+        longest_wait: Most seconds between two repetitions.
+        failing: Seconds for which a request may keep failing.
         unseen: Seconds after a submission without a response in which its label must appear.
         queued: Seconds for which a job may wait and run.
-        poll: Seconds for which the service is asked to hold an answer back.
+        poll: Seconds for which the service is asked to hold a response until the job ends.
     """
 
     first_wait: float = 0.5
@@ -88,10 +89,10 @@ class JobRunner:
 
     Args:
         device: The solver.
-        journal: Where every step is written before the next one.
+        journal: The journal, to which every step is written before the next one.
         budget: Ceiling on QPU access time.
         max_in_flight: Jobs at the service at a time.
-        patience: How long to insist.
+        retry_policy: Retry and time-out limits.
     """
 
     def __init__(
@@ -101,13 +102,13 @@ class JobRunner:
         budget: QPUBudget,
         *,
         max_in_flight: int,
-        patience: Patience,
+        retry_policy: RetryPolicy,
     ) -> None:
         self.device = device
         self.journal = journal
         self.budget = budget
         self.max_in_flight = max_in_flight
-        self.patience = patience
+        self.retry_policy = retry_policy
         self._stopping = threading.Event()
         self._reservations: dict[str, Reservation] = {}
         for record in journal.jobs.values():
@@ -123,7 +124,7 @@ class JobRunner:
             JobRefused: A job was not accepted.
             SolverOffline: The solver went offline.
             BudgetExceeded: The next job does not fit into the budget.
-            SamplerStopped: A job failed or was cancelled, or patience ended.
+            SamplerStopped: A job failed or was cancelled, or a time-out passed.
         """
         self._stopping.clear()
         open_jobs = [record for record in records if record.status != "answered"]
@@ -175,27 +176,27 @@ class JobRunner:
                 raise Unclear(record.message)
 
         try:
-            self._insistently(attempt)
+            self._with_retries(attempt)
         except Refused as error:
             raise JobRefused(f"{self.device.name} did not accept a job: {error}.") from None
         except Unclear as error:
             raise SolverUnavailable(
                 f"The service of {self.device.name} has not responded to a submission for "
-                f"{self.patience.failing:g} s: {error}."
+                f"{self.retry_policy.failing:g} s: {error}."
             ) from None
 
     def _resolve(self, record: JobRecord) -> None:
         """Find out whether a job without an id was accepted: by its label."""
         while True:
             unseen_for = time.time() - record.submitted
-            found = self._asked(lambda: self.device.service.find(record.label), record)
-            if found is not None:
-                self.journal.accepted(record.name, found.problem_id)
+            status = self._request(lambda: self.device.service.find(record.label), record)
+            if status is not None:
+                self.journal.accepted(record.name, status.problem_id)
                 return
-            if unseen_for > self.patience.unseen:
+            if unseen_for > self.retry_policy.unseen:
                 self._not_run(record, "no job of its label at the service")
                 return
-            self._pause(min(self.patience.first_wait, self.patience.unseen))
+            self._pause(min(self.retry_policy.first_wait, self.retry_policy.unseen))
 
     def _not_run(self, record: JobRecord, why: str) -> None:
         self.journal.rejected(record.name, why)
@@ -208,7 +209,7 @@ class JobRunner:
         assert problem_id is not None
         status = self._ended(record, problem_id)
         if status.status == "COMPLETED":
-            answer = self._asked(lambda: self._whole_answer(record, problem_id), record)
+            answer = self._request(lambda: self._whole_answer(record, problem_id), record)
             self.journal.answered(record.name, answer)
             reservation = self._reservations.pop(record.name, None)
             if reservation is not None:
@@ -220,28 +221,28 @@ class JobRunner:
         if reservation is not None and not failed:
             reservation.cancel()
         if not failed:
-            raise SamplerStopped(f"Somebody cancelled job {problem_id} on {self.device.name}.")
+            raise SamplerStopped(f"Job {problem_id} on {self.device.name} was cancelled.")
         if "offline" in status.message.lower():
             raise SolverOffline(f"{self.device.name} went offline during job {problem_id}.")
         raise SamplerStopped(f"{self.device.name} failed job {problem_id}: {status.message}.")
 
     def _ended(self, record: JobRecord, problem_id: str) -> JobStatus:
         """The state of a job, once it has come to an end."""
-        deadline = time.monotonic() + self.patience.queued
+        deadline = time.monotonic() + self.retry_policy.queued
         pause = 0.0
 
         def ask() -> JobStatus:
             left = max(0.0, deadline - time.monotonic())
-            return self.device.service.status(problem_id, min(self.patience.poll, left))
+            return self.device.service.status(problem_id, min(self.retry_policy.poll, left))
 
         while True:
-            status = self._asked(ask, record)
+            status = self._request(ask, record)
             if status.status not in ("PENDING", "IN_PROGRESS"):
                 return status
             if time.monotonic() >= deadline:
                 raise SolverUnavailable(
                     f"Job {problem_id} on {self.device.name} is still {status.status} after "
-                    f"{self.patience.queued:g} s. {self._kept()}"
+                    f"{self.retry_policy.queued:g} s. {self._kept()}"
                 )
             self._pause(pause)  # in case the service does not hold answers back
             pause = min(2.0, 2 * pause + 0.01)
@@ -255,24 +256,24 @@ class JobRunner:
             )
         return answer
 
-    def _asked(self, request: Callable[[], T], record: JobRecord) -> T:
+    def _request(self, request: Callable[[], T], record: JobRecord) -> T:
         """The result of a request that may be repeated."""
         try:
-            return self._insistently(request)
+            return self._with_retries(request)
         except ServiceError as error:
             raise SolverUnavailable(
                 f"Job {record.problem_id or record.label} on {self.device.name} cannot be fetched: "
                 f"{error}. {self._kept()}"
             ) from None
 
-    def _insistently(self, action: Callable[[], T]) -> T:
-        """Call until it succeeds, is refused, or patience ends."""
-        patience = self.patience
+    def _with_retries(self, action: Callable[[], T]) -> T:
+        """Call until it succeeds, is refused, or has failed for too long."""
+        policy = self.retry_policy
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((Unclear, Busy)),
-            wait=tenacity.wait_exponential(patience.first_wait, patience.longest_wait)
-            + tenacity.wait_random(0, patience.first_wait),
-            stop=tenacity.stop_after_delay(patience.failing),
+            wait=tenacity.wait_exponential(policy.first_wait, policy.longest_wait)
+            + tenacity.wait_random(0, policy.first_wait),
+            stop=tenacity.stop_after_delay(policy.failing),
             sleep=self._pause,
             before_sleep=_log_failure,
             reraise=True,

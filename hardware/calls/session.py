@@ -4,22 +4,25 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from qattn.backends.base import SamplerStopped
-from qattn.hardware.calls.journal import CallRecord, JobRecord, Journal
-from qattn.hardware.calls.plan import (
-    JobPlan,
-    Request,
-    call_reads,
-    embeddings_of,
-    plan_jobs,
+from qattn.hardware.calls.collect import Embeddings, collected_reads
+from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.plan import Call
+from qattn.hardware.calls.records import JobRecord
+from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.runner import (
+    EmbeddedJob,
+    JobRefused,
+    JobRunner,
+    RetryPolicy,
+    SolverOffline,
 )
-from qattn.hardware.calls.runner import EmbeddedJob, JobRefused, JobRunner, Patience, SolverOffline
+from qattn.hardware.calls.submission import Submission
 from qattn.hardware.calls.tracking import BetaTracker
-from qattn.hardware.embedding.embed import EmbeddedProblem
 from qattn.hardware.embedding.limits import DeviceRanges
-from qattn.hardware.embedding.program import Program, carrier_qubits, clip, program
 from qattn.hardware.service.budget import QPUBudget
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.device import Device, connect
@@ -29,9 +32,6 @@ from qattn.pseudolikelihood import BetaFit, fit_betas
 from qattn.samples import SpinSamples
 
 log = logging.getLogger("qattn.hardware")
-
-FLUX_BIAS = 0.005
-"""Flux bias in Φ0 that holds an ancilla up; Ocean's LinearAncillaComposite takes the same."""
 
 TRACKED_READS = 100
 """Reads of a problem that are used to follow the betas; their temperature is that of all."""
@@ -43,25 +43,21 @@ LOGGED_DRIFT = 0.02
 """Relative change of a beta since it was last logged, at which it is logged again."""
 
 
-class OutOfRange(SamplerStopped, ValueError):  # noqa: N818 - it says what is wrong
-    """Fields or couplings that the device cannot hold; nothing was submitted."""
-
-
 @dataclass(frozen=True)
-class Conduct:
-    """What a session does besides sampling.
+class SessionOptions:
+    """Options of a session that reads do not depend on.
 
     Attributes:
-        failover: Go on with another solver when one goes offline.
+        failover: Continue on another solver when one goes offline.
         track: Follow the betas through the reads.
         max_in_flight: Jobs at the service at a time.
-        patience: How long to insist when requests fail.
+        retry_policy: Retry and time-out limits of requests.
     """
 
     failover: bool = False
     track: bool = True
     max_in_flight: int = 4
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
@@ -88,12 +84,12 @@ class Session:
 
     Args:
         device: The solver.
-        choice: What the user chose, for when another device takes over.
+        choice: The user's settings, to be settled again when another device takes over.
         settled: The settings for this device.
-        journal: Where everything is written first.
+        journal: The journal, to which everything is written first.
         budget: Ceiling on QPU access time.
         credentials: For connecting again.
-        conduct: What to do while it runs.
+        options: Options that reads do not depend on.
     """
 
     def __init__(
@@ -104,56 +100,37 @@ class Session:
         journal: Journal,
         budget: QPUBudget,
         credentials: Credentials,
-        conduct: Conduct,
+        options: SessionOptions,
     ) -> None:
         self.choice, self.journal, self.budget = choice, journal, budget
-        self._credentials, self._conduct = credentials, conduct
+        self._credentials, self._options = credentials, options
         self.runner = JobRunner(
             device,
             journal,
             budget,
-            max_in_flight=conduct.max_in_flight,
-            patience=conduct.patience,
+            max_in_flight=options.max_in_flight,
+            retry_policy=options.retry_policy,
         )
-        self._embedding = embeddings_of(journal)
+        self._embeddings = Embeddings(journal)
         self._break_rate: float | None = None
         self._use(device, settled)
 
     def reads(self, request: Request) -> SpinSamples:
         """The reads of a call: from the journal, from jobs in flight, or from new jobs."""
+        submission = self._submission(request)
+        programmed, clipped = submission.programmed(self.tracker.betas)
         settings = self.settings.to_dict()
-        programmed = self._program(request, self.tracker.betas)
-        call = self.journal.find(request.digest, settings)
-        if call is None:
-            details = self._provenance() | {"clipped": programmed.clipped}
-            call = self.journal.add_call(request.digest, settings, details, request.arrays)
-        sizes = programmed.sizes
-        while (sizes > 0).any():
-            jobs = plan_jobs(
-                self.journal,
-                call,
-                request,
-                sizes,
-                self.device.packing(int(sizes.max())),
-                self.tracker.betas,
-                solver=self.device.name,
-                transforms=self.settings.spin_reversal_transforms,
-                most_reads=self.device.most_reads(self.settings.annealing_time),
-            )
-            try:
-                self.runner.run(jobs, lambda job: self._embedded(request, job))
-                break
-            except JobRefused:
-                if not self._graph_changed():
-                    raise
-            except SolverOffline as offline:
-                if not self._conduct.failover:
-                    raise
-                self._fail_over(offline)
-        samples = call_reads(self.journal, call, request, self._embedding)
+        record = self.journal.find(request.digest, settings)
+        if record is None:
+            details = self._provenance() | {"clipped": clipped}
+            record = self.journal.add_call(request.digest, settings, details, request.arrays)
+        call = Call(self.journal, record, request)
+        if programmed.sizes.any():
+            self._run(call, submission, programmed.sizes)
+        samples = collected_reads(call, self._embeddings)
         self._break_rate = samples.info["chain_break_rate"]
-        if self._conduct.track:
-            self._follow(request, call, samples)
+        if self._options.track:
+            self._follow(call, samples)
         return samples
 
     def change(self, settings: QPUSettings) -> None:
@@ -162,25 +139,58 @@ class Session:
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
-        size = int(batch.num_active.max()) + settings.fast
-        packing = self.device.packing(size)
+        carrier = settings.encoding.carrier
+        packing = self.device.packing(int(batch.num_active.max()) + carrier)
         limits = self.ranges.max_logical(packing, settings.chain_strength)
-        return (limits.J if settings.fast else limits.h), limits.J
+        return (limits.J if carrier else limits.h), limits.J
 
     def metrics(self) -> dict[str, float]:
         """Figures for a line of metrics: QPU time, betas, chain breaks."""
         beta_h, beta_J = self.tracker.betas
-        found = {"qpu_seconds": self.budget.spent, "beta_h": beta_h, "beta_J": beta_J}
+        figures = {"qpu_seconds": self.budget.spent, "beta_h": beta_h, "beta_J": beta_J}
         if self.budget.limit is not None:
-            found["qpu_seconds_left"] = self.budget.left
+            figures["qpu_seconds_left"] = self.budget.left
         if self._break_rate is not None:
-            found["chain_break_rate"] = self._break_rate
-        return found
+            figures["chain_break_rate"] = self._break_rate
+        return figures
 
     def close(self) -> None:
         """Close all connections and the journal."""
         self.journal.close()
         self.device.close()
+
+    def _submission(self, request: Request) -> Submission:
+        return Submission(request, self.device, self.ranges, self.settings)
+
+    def _run(self, call: Call, submission: Submission, sizes: NDArray[np.int64]) -> None:
+        """Bring every job of a call to its answer, on another graph or device if need be."""
+        while True:
+            packing = self.device.packing(int(sizes.max()))
+            self._embeddings.add(packing)
+            jobs = call.plan_jobs(
+                sizes,
+                packing,
+                self.tracker.betas,
+                solver=self.device.name,
+                transforms=self.settings.spin_reversal_transforms,
+                max_reads=self.device.most_reads(self.settings.annealing_time),
+            )
+
+            def embed(job: JobRecord, submission: Submission = submission) -> EmbeddedJob:
+                plan, embedding = call.plan_of(job), self._embeddings[job.packing]
+                return submission.embedded(plan, job.num_reads, embedding)
+
+            try:
+                self.runner.run(jobs, embed)
+                return
+            except JobRefused:
+                if not self._graph_changed():
+                    raise
+            except SolverOffline as offline:
+                if not self._options.failover:
+                    raise
+                self._fail_over(offline)
+            submission = self._submission(call.request)
 
     def _use(self, device: Device, settled: SettledSettings) -> None:
         self.device = self.runner.device = device
@@ -204,83 +214,22 @@ class Session:
 
     def _provenance(self) -> dict[str, Any]:
         beta_h, beta_J = self.tracker.betas
-        found = self.device.description | {"beta_h": beta_h, "beta_J": beta_J}
+        provenance = self.device.description | {"beta_h": beta_h, "beta_J": beta_J}
         if self.calibration is not None:
-            found |= {
+            provenance |= {
                 "calibrated": self.calibration.created,
                 "calibration_age_hours": self.calibration.age(),
             }
-        return found
+        return provenance
 
-    def _program(self, request: Request, betas: tuple[float, float]) -> Program:
-        """The request in the device's units, within its limits."""
-        found = program(request.batch, betas, self.settings.field_encoding)
-        if not (found.sizes > 0).any():
-            return found
-        packing = self.device.packing(int(found.sizes.max()))
-        limits = self.ranges.max_logical(packing, self.settings.chain_strength)
-        if self.settings.out_of_range == "clip":
-            return clip(found, limits.h, limits.J)
-        for name, values, most in (("field", found.h, limits.h), ("coupling", found.J, limits.J)):
-            largest = float(abs(values).max())
-            if largest > most * (1 + 1e-9):
-                raise OutOfRange(
-                    f"{self.device.name} holds a programmed {name} of up to {most:.3g}, but "
-                    f"{largest:.3g} is needed (with field_encoding="
-                    f"{self.settings.field_encoding!r} fields are couplings, except with "
-                    f"'direct'): choose a longer annealing_time, whose betas are larger, weaker "
-                    f'models, or out_of_range="clip".'
-                )
-        return found
-
-    def _embedded(self, request: Request, job: JobRecord) -> EmbeddedJob:
-        plan = JobPlan.from_arrays(self.journal.arrays("jobs", job.name))
-        embedding = self._embedding(job.packing)
-        chains = embedding.packing.chains
-        programmed = self._program(request, plan.betas)
-        slots = chains.shape[:2]
-        problem = embedding.embed(
-            *plan.placement.scatter(programmed.h, programmed.J, *slots),
-            chain_strength=self.settings.chain_strength,
-            gauge=plan.gauge,
-            used=plan.placement.used(*slots),
-        )
-        self._check_sums(problem)
-        linear, quadratic = problem.to_dicts()
-        params: dict[str, Any] = {
-            "num_reads": job.num_reads,
-            "answer_mode": "raw",
-            "auto_scale": False,
-            "annealing_time": self.settings.annealing_time * 1e-3,
-        }
-        if self.settings.fast:
-            params["fast_anneal"] = True
-        if self.settings.field_encoding == "ancilla":
-            flux = [0.0] * int(self.device.properties["num_qubits"])
-            for qubit, sign in zip(
-                *carrier_qubits(plan.placement, chains, plan.gauge), strict=True
-            ):
-                flux[qubit] = FLUX_BIAS * int(sign)  # opposite in sign to a field that does it
-            params["flux_biases"] = flux
-        return EmbeddedJob(linear, quadratic, params)
-
-    def _check_sums(self, problem: EmbeddedProblem) -> None:
-        """Limits on the sums of a qubit's and a group's couplings."""
-        for name, times in self.ranges.excess(problem).items():
-            if times > 1 + 1e-9:
-                raise OutOfRange(
-                    f"The couplings are {times:.3g} times what {self.device.name} holds "
-                    f"({name}): choose a longer annealing_time, whose betas are larger, or a "
-                    f"smaller chain_strength than {self.settings.chain_strength:g}."
-                )
-
-    def _follow(self, request: Request, call: CallRecord, samples: SpinSamples) -> None:
-        betas = {JobPlan.from_arrays(self.journal.arrays("jobs", j.name)).betas for j in call.jobs}
+    def _follow(self, call: Call, samples: SpinSamples) -> None:
+        """Update the tracked betas from a call's reads, and log them when they have drifted."""
+        betas = {call.plan_of(job).betas for job in call.record.jobs}
         if len(betas) != 1:
             return  # none, or those of two devices
         (programmed_with,) = betas
         try:
-            fit = fitted_betas(request.batch, samples)
+            fit = fitted_betas(call.request.batch, samples)
         except ValueError:  # the problems do not fix any beta
             return
         self.tracker.update(fit, programmed_with)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qattn.field_encoding import FieldEncoding
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.placement import Placement, place
-from qattn.hardware.embedding.program import FIELD_ENCODINGS, shares
+from qattn.hardware.embedding.program import shares
 
 AccessTime = Callable[[int, dict[str, Any]], float]
 """Seconds of QPU access time of a job, from its number of qubits and its parameters."""
@@ -54,28 +55,29 @@ class Workload:
         for name, value in vars(self).items():
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
-        for name, known in (
-            ("field_encoding", FIELD_ENCODINGS),
-            ("attention", ("boltzmann", "couplings")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"Argument `{name}` must be one of {', '.join(known)}, "
-                    f"but is {getattr(self, name)!r}."
-                )
+        FieldEncoding.parse(self.field_encoding)
+        if self.attention not in ("boltzmann", "couplings"):
+            raise ValueError(
+                f"Argument `attention` must be one of boltzmann, couplings, "
+                f"but is {self.attention!r}."
+            )
+
+    @property
+    def encoding(self) -> FieldEncoding:
+        """How fields are programmed."""
+        return FieldEncoding(self.field_encoding)
 
     @property
     def num_spins(self) -> int:
         """Programmed spins of the largest problem."""
-        return self.context + int(self.field_encoding != "direct")
+        return self.context + self.encoding.carrier
 
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Programmed spins of the problems of one layer in one step, group by group."""
         sequences = self.batch_size if self.attention == "boltzmann" else 1
-        carrier = self.num_spins - self.context
-        of_a_head = np.repeat(np.arange(1, self.context + 1, dtype=np.int64) + carrier, sequences)
-        return np.tile(of_a_head, self.heads * self.ensemble)
+        queries = self.encoding.programmed_sizes(np.arange(1, self.context + 1, dtype=np.int64))
+        return np.tile(np.repeat(queries, sequences), self.heads * self.ensemble)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def check_fast_anneal(device: "Device", workload: "Workload") -> Check:
     if device.supports_fast_anneal and not math.isnan(shortest):
         return Check(name, "ok", f"{shortest:g} ns to {format_duration(1e-9 * longest)}")
     detail = f"{device.name} has none"
-    if workload.field_encoding == "direct":
+    if not workload.encoding.fast:
         return Check(name, "skipped", f"{detail}, and standard anneals need none")
     return Check(
         name,
@@ -115,9 +115,8 @@ def check_cost(
     from qattn.hardware.doctor.cost import least_step_cost, step_cost
 
     name = "training step"
-    fast = workload.field_encoding != "direct"
     if annealing_time is None:
-        annealing_time = _annealing_times(device, fast)[0]
+        annealing_time = _annealing_times(device, workload.encoding.fast)[0]
     if math.isnan(annealing_time):
         return Check(name, "skipped", "the solver does not say how long its anneals are")
     settings: dict[str, Any] = {

@@ -1,8 +1,10 @@
 """Slots: disjoint embeddings of a complete graph in a processor's working graph."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +129,41 @@ class Packing:
             f"{self.num_slots} slots of {self.num_spins} spins, {int(self.uniform.sum())} with "
             f"chains of one length; chains: {spread or 'none'}"
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of the packing: 20 hexadecimal digits of its graph and its chains."""
+        content = self.graph.digest.encode() + self.chains.tobytes()
+        return hashlib.sha256(content).hexdigest()[:20]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The packing with its working graph, as arrays for a file."""
+        graph = self.graph
+        return {
+            "chains": self.chains,
+            "qubits": graph.qubits,
+            "couplers": graph.couplers,
+            "topology": np.array(graph.topology),
+            "shape": np.array(graph.shape),
+            "graph_id": np.array(graph.graph_id),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Packing":
+        """The packing of :meth:`to_arrays`.
+
+        Raises:
+            KeyError: An array is missing.
+            ValueError: The arrays do not hold a packing.
+        """
+        graph = WorkingGraph(
+            str(arrays["topology"]),
+            tuple(arrays["shape"].tolist()),
+            arrays["qubits"],
+            arrays["couplers"],
+            str(arrays["graph_id"]),
+        )
+        return cls(graph, arrays["chains"])
 
     def _check_qubits(self) -> None:
         chains = self.chains

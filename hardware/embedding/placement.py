@@ -1,6 +1,6 @@
 """Which problem goes to which slot of which job."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -42,6 +42,14 @@ class Placement:
         at = np.repeat(np.arange(len(row)), size)
         other = np.arange(len(at)) - np.repeat(np.cumsum(size) - size, size)
         return row[at], spin[at], other
+
+    def of_problems(self, numbers: Ints) -> "Placement":
+        """The same places under other numbers: problem p becomes ``numbers[p]``.
+
+        Args:
+            numbers: New number of each problem, ascending.
+        """
+        return replace(self, problem=numbers[self.problem])
 
     def used(self, num_slots: int, num_spins: int) -> NDArray[np.bool_]:
         """Chains that carry a spin, shape (slots, n)."""

@@ -33,6 +33,7 @@ class Device:
         self.properties: dict[str, Any] = dict(solver.properties)
         self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
         self.service = ProblemService(sampler.client.config)
+        self._packings: dict[tuple[int, Path | None], Packing] = {}
 
     @property
     def name(self) -> str:
@@ -54,12 +55,15 @@ class Device:
         return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
 
     def packing(self, num_spins: int, folder: Path | None = None) -> Packing:
-        """As many disjoint cliques of this many spins as were found; made once per graph.
+        """As many disjoint cliques of this many spins as were found, kept in memory.
 
         Raises:
             ValueError: Not one fits.
         """
-        return cached_packing(self.graph, num_spins, folder=folder)
+        key = num_spins, folder
+        if key not in self._packings:
+            self._packings[key] = cached_packing(self.graph, num_spins, folder=folder)
+        return self._packings[key]
 
     def access_time(self, num_qubits: int, params: dict[str, Any]) -> float:
         """Ocean's estimate of a job's QPU access time, in seconds.

@@ -69,6 +69,7 @@ def calibrate(
     takes, and a plot beside it.
     """
     from qattn.backends.registry import load_backend
+    from qattn.field_encoding import SIMULATED
     from qattn.problems import synthetic
     from qattn.problems.run import from_run
     from qattn.simulators.calibrate import calibrate as judge
@@ -112,7 +113,7 @@ def calibrate(
         batch,
         schedules=schedule or ("linear",),
         annealing_times=annealing_time or (1.0, 2.0, 3.0, 5.0, 10.0),
-        field_encodings=field_encoding or ("direct", "ghost"),
+        field_encodings=field_encoding or SIMULATED,
         sheet=sheet,
         backend=load_backend(sampler),  # type: ignore[arg-type]
     )

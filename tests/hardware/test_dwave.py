@@ -10,7 +10,7 @@ from _support.qpu_backends import accepted, backend_of
 from qattn import IsingBatch, get_backend, problems
 from qattn.backends import SamplerStopped
 from qattn.hardware.calls.journal import Journal
-from qattn.hardware.calls.session import OutOfRange
+from qattn.hardware.calls.submission import OutOfRange
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.replay import ReplayBackend
 from qattn.hardware.service.budget import BudgetExceeded

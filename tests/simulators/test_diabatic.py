@@ -14,7 +14,7 @@ from qattn.simulators import statevector
 from qattn.simulators.choose_splitting import choose_splitting
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.effective_beta import effective_betas
-from qattn.simulators.encoding import kl_divergence
+from qattn.simulators.problems_by_size import kl_divergence
 from qattn.simulators.quantum_annealing import DivergenceWarning
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.splitting import split

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from qattn.hardware.calls.journal import JobRecord, Journal, call_name, request_digest
+from qattn.hardware.calls.journal import Journal, call_name, request_digest
+from qattn.hardware.calls.records import JobRecord
 from qattn.hardware.service.solver_api import RawAnswer
 
 SETTINGS = {"annealing_time": 5.0, "field_encoding": "ghost"}

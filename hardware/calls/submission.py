@@ -1,0 +1,120 @@
+"""What a call submits to a device: problems within its limits, embedded, and parameters."""
+
+import threading
+from typing import Any
+
+from qattn.backends.base import SamplerStopped
+from qattn.field_encoding import ProgrammedBatch
+from qattn.hardware.calls.plan import JobPlan
+from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.runner import EmbeddedJob
+from qattn.hardware.embedding.embed import EmbeddedProblem, Embedding
+from qattn.hardware.embedding.limits import DeviceRanges
+from qattn.hardware.embedding.program import carrier_qubits, clip
+from qattn.hardware.service.device import Device
+from qattn.hardware.settings import QPUSettings
+
+FLUX_BIAS = 0.005
+"""Flux bias in Φ0 that holds an ancilla up; Ocean's LinearAncillaComposite takes the same."""
+
+
+class OutOfRange(SamplerStopped, ValueError):  # noqa: N818 - it says what is wrong
+    """Fields or couplings that the device cannot hold; nothing was submitted."""
+
+
+class Submission:
+    """A request on its way to a device; its problems are programmed once for each pair of betas.
+
+    Args:
+        request: The request.
+        device: The solver.
+        ranges: Limits of its biases.
+        settings: How it is used.
+    """
+
+    def __init__(
+        self, request: Request, device: Device, ranges: DeviceRanges, settings: QPUSettings
+    ) -> None:
+        self.request, self.settings = request, settings
+        self._device, self._ranges = device, ranges
+        self._programmed: dict[tuple[float, float], tuple[ProgrammedBatch, int]] = {}
+        self._programming = threading.Lock()  # jobs are embedded in threads
+
+    def programmed(self, betas: tuple[float, float]) -> tuple[ProgrammedBatch, int]:
+        """The problems in D-Wave's signs, and the number of biases that were clipped.
+
+        Raises:
+            OutOfRange: A bias exceeds the device's limits and is not to be clipped.
+        """
+        with self._programming:
+            if betas not in self._programmed:
+                self._programmed[betas] = self._within_limits(betas)
+            return self._programmed[betas]
+
+    def embedded(self, plan: JobPlan, num_reads: int, embedding: Embedding) -> EmbeddedJob:
+        """What is sent for a job.
+
+        Raises:
+            OutOfRange: A bias, or a sum of couplings, exceeds the device's limits.
+        """
+        chains = embedding.packing.chains
+        slots, n = chains.shape[:2]
+        programmed, _ = self.programmed(plan.betas)
+        h, J = programmed.h.numpy(), programmed.J.numpy()
+        problem = embedding.embed(
+            *plan.placement.scatter(h, J, slots, n, programmed.group),
+            chain_strength=self.settings.chain_strength,
+            gauge=plan.gauge,
+            used=plan.placement.used(slots, n),
+        )
+        self._check_sums(problem)
+        linear, quadratic = problem.to_dicts()
+        params: dict[str, Any] = {
+            "num_reads": num_reads,
+            "answer_mode": "raw",
+            "auto_scale": False,
+            "annealing_time": self.settings.annealing_time * 1e-3,
+        }
+        encoding = self.settings.encoding
+        if encoding.fast:
+            params["fast_anneal"] = True
+        if encoding.flux_bias:
+            flux = [0.0] * int(self._device.properties["num_qubits"])
+            qubits, signs = carrier_qubits(plan.placement, chains, plan.gauge)
+            for qubit, sign in zip(qubits, signs, strict=True):
+                flux[qubit] = FLUX_BIAS * int(sign)  # opposite in sign to a field that does it
+            params["flux_biases"] = flux
+        return EmbeddedJob(linear, quadratic, params)
+
+    def _within_limits(self, betas: tuple[float, float]) -> tuple[ProgrammedBatch, int]:
+        programmed = self.settings.encoding.encode_batch(self.request.batch, betas)
+        if not programmed.sizes.any():
+            return programmed, 0
+        packing = self._device.packing(int(programmed.sizes.max()))
+        limits = self._ranges.max_logical(packing, self.settings.chain_strength)
+        if self.settings.out_of_range == "clip":
+            return clip(programmed, limits.h, limits.J)
+        for name, values, limit in (
+            ("field", programmed.h, limits.h),
+            ("coupling", programmed.J, limits.J),
+        ):
+            largest = float(values.abs().max())
+            if largest > limit * (1 + 1e-9):
+                raise OutOfRange(
+                    f"{self._device.name} holds a programmed {name} of up to {limit:.3g}, but "
+                    f"{largest:.3g} is needed (with field_encoding="
+                    f"{self.settings.field_encoding!r} fields are couplings, except with "
+                    f"'direct'): choose a longer annealing_time, whose betas are larger, weaker "
+                    f'models, or out_of_range="clip".'
+                )
+        return programmed, 0
+
+    def _check_sums(self, problem: EmbeddedProblem) -> None:
+        """Limits on the sums of a qubit's and a group's couplings."""
+        for name, times in self._ranges.excess(problem).items():
+            if times > 1 + 1e-9:
+                raise OutOfRange(
+                    f"The couplings are {times:.3g} times what {self._device.name} holds "
+                    f"({name}): choose a longer annealing_time, whose betas are larger, or a "
+                    f"smaller chain_strength than {self.settings.chain_strength:g}."
+                )

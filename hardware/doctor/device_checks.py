@@ -70,7 +70,7 @@ def check_packing(
     from qattn.hardware.embedding.packing_files import packing_file
 
     n = workload.num_spins
-    if not pack and not packing_file(device.graph, n, False, folder).is_file():
+    if not pack and not packing_file(device.graph, n, folder).is_file():
         detail = f"of {n} spins not made yet: the first use makes it, in a minute or two"
         return Check("packing", "skipped", detail, "--pack makes it now"), None
     try:

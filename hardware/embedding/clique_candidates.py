@@ -1,4 +1,4 @@
-"""Every place of a processor at which a shape fits, dead qubits and couplers considered."""
+"""Every place of a processor at which a shape fits between dead qubits and couplers."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from qattn.hardware.embedding.clique_shapes import Shape, Tile
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
 ENOUGH_PER_QUBIT = 20
-"""Candidates for each qubit of the processor, beyond which more cost time and find little."""
+"""Candidates per qubit of the processor, beyond which more take time and gain little."""
 
 MOST_SYMMETRIES = 24
-"""Relabellings tried of each shape, at most."""
+"""Largest number of relabellings tried of each shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,15 +21,15 @@ class Candidates:
 
     Attributes:
         qubits: Positions in ``graph.qubits`` of each candidate's qubits, shape (candidates,
-            largest); N after the last.
-        chain: The chain of each, -1 after the last; same shape.
+            largest); N, the number of qubits, after the last.
+        chain: The chain of each of these qubits, same shape; -1 after the last.
     """
 
     qubits: NDArray[np.int32]
     chain: NDArray[np.int8]
 
     def chains(self, chosen: NDArray[np.int64] | list[int]) -> list[list[list[int]]]:
-        """Positions of the qubits of each chain of each chosen candidate."""
+        """Positions of the qubits of each chain of the candidates with these numbers."""
         return [
             [self.qubits[c, self.chain[c] == k].tolist() for k in range(self.chain[c].max() + 1)]
             for c in chosen
@@ -48,7 +48,8 @@ def find_candidates(
         rng: Chooses the symmetries.
     """
     N = len(graph.qubits)
-    # Positions and couplers by table: hundreds of millions of look-ups would take minutes.
+    # Positions and couplers by table: hundreds of millions of searches would take minutes. Label
+    # -1, a site that the tile lacks, finds the last entry, which stays -1.
     position = np.full(graph.num_sites + 1, -1, dtype=np.int32)
     position[graph.qubits] = np.arange(N, dtype=np.int32)
     places = position[tile.places]
@@ -60,16 +61,17 @@ def find_candidates(
     qubits, chain, total = [], [], 0
     for turn in range(MOST_SYMMETRIES):
         for shape in shapes:
+            # The first turn takes the shapes as they are.
             relabel = tile.symmetry(rng) if turn else np.arange(tile.graph.num_sites)
-            found = _working(shape, places[:, relabel[shape.qubits]], coupled)
-            qubits.append(_padded(found, largest, N))
-            chain.append(_padded(np.broadcast_to(shape.chain, found.shape), largest, -1))
-            total += len(found)
+            working = _working(shape, places[:, relabel[shape.qubits]], coupled)
+            qubits.append(_padded(working, largest, N))
+            chain.append(_padded(np.broadcast_to(shape.chain, working.shape), largest, -1))
+            total += len(working)
         if total >= enough:
             break
-    everything = np.concatenate(qubits), np.concatenate(chain).astype(np.int8)
+    # The last turn overshoots: drop candidates at random, so that no shape is preferred.
     keep = np.sort(rng.permutation(total)[:enough])
-    return Candidates(everything[0][keep], everything[1][keep])
+    return Candidates(np.concatenate(qubits)[keep], np.concatenate(chain).astype(np.int8)[keep])
 
 
 def _working(shape: Shape, at: NDArray[np.int32], coupled: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -77,12 +79,21 @@ def _working(shape: Shape, at: NDArray[np.int32], coupled: NDArray[np.bool_]) ->
 
     Every coupler inside a chain is needed (a chain that is a tree falls apart without one), of
     those between two chains one.
+
+    Args:
+        shape: The shape.
+        at: Positions of its qubits at each place, shape (places, size); -1 for a dead qubit.
+        coupled: Whether a coupler joins two positions, shape (N, N).
     """
+    # Qubits: every one must be alive.
     at = at[(at >= 0).all(1)]
+    # Couplers inside chains: every one must be alive.
     a, b = shape.pairs
     first, second = shape.chain[a], shape.chain[b]
     inside = first == second
     at = at[coupled[at[:, a[inside]], at[:, b[inside]]].all(1)]
+    # Couplers between chains: sorted by their pair of chains, so that those of a pair are
+    # neighbouring columns of `alive`; each run of columns must have one that is alive.
     a, b, first, second = a[~inside], b[~inside], first[~inside], second[~inside]
     pair = np.minimum(first, second) * len(shape.qubits) + np.maximum(first, second)
     order = np.argsort(pair, kind="stable")
@@ -92,6 +103,7 @@ def _working(shape: Shape, at: NDArray[np.int32], coupled: NDArray[np.bool_]) ->
 
 
 def _padded(rows: NDArray[np.integer], width: int, value: int) -> NDArray[np.int32]:
+    """`rows` widened to `width` columns, the new ones filled with `value`."""
     padded = np.full((len(rows), width), value, dtype=np.int32)
     padded[:, : rows.shape[1]] = rows
     return padded

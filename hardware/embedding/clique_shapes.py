@@ -1,5 +1,6 @@
 """Small embeddings of a complete graph in a tile: the shapes that a packing repeats."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,13 @@ from numpy.typing import NDArray
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
 TILES = {"zephyr": (0, 0, 14, 22, 28), "pegasus": (0, 0, 0, 10, 18, 26)}
-"""First n for which a tile of size m = index no longer has room to choose; larger: one more."""
+"""Thresholds of n: the tile's size m is the number of entries that n reaches."""
 
 ENOUGH_SHAPES = 64
-"""Larger shapes are kept only if there are fewer than this many smaller ones..."""
+"""Larger shapes are kept only while there are fewer than this many smaller ones …"""
 
 SLACK = 0.1
-"""... and up to this fraction more qubits than the smallest. Variety fills gaps."""
+"""… and only up to this fraction more qubits than the smallest. Variety fills gaps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Tile:
 
     @classmethod
     def of(cls, graph: WorkingGraph, num_spins: int) -> "Tile":
-        """The tile for cliques of `num_spins` in a processor, all shifts of it."""
+        """The tile for cliques of `num_spins` in a processor, with all its shifts."""
         import dwave.graphs
 
         topology = graph.topology
@@ -42,9 +43,11 @@ class Tile:
         whole = WorkingGraph.perfect(topology, *graph.shape).to_networkx()
         mappings = getattr(dwave.graphs, f"{topology}_sublattice_mappings")
         labels = small.qubits.tolist()
-        found = [[f(q) for q in labels] for f in mappings(small.to_networkx(), whole)]
-        places = np.full((len(found), small.num_sites), -1, dtype=np.int32)
-        places[:, small.qubits] = found
+        shifted = [[f(q) for q in labels] for f in mappings(small.to_networkx(), whole)]
+        # Columns are the tile's labels, so that a shape's labels index them; a Pegasus tile has
+        # fewer qubits than labels, and the columns of the others stay -1.
+        places = np.full((len(shifted), small.num_sites), -1, dtype=np.int32)
+        places[:, small.qubits] = shifted
         return cls(small, places)
 
     def symmetry(self, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -55,16 +58,17 @@ class Tile:
         """
         labels = np.arange(self.graph.num_sites)
         m = self.graph.shape[0]
+        # A label is (line · tracks + track) · along + position, where the line comprises the
+        # orientation and the perpendicular offset, and a track has `along` qubits.
         if self.graph.topology == "zephyr":
             t = self.graph.shape[1]
             along, tracks = 2 * m, t
         else:
             along, tracks = m - 1, 2
-        line, track, position = (
-            labels // (along * tracks),
-            labels // along % tracks,
-            labels % along,
-        )
+        line = labels // (along * tracks)
+        track = labels // along % tracks
+        position = labels % along
+        # One permutation of the tracks for each line, shape (lines, tracks).
         order = rng.permuted(np.tile(np.arange(tracks), (int(line[-1]) + 1, 1)), axis=1)
         exchanged: NDArray[np.int64] = (line * tracks + order[line, track]) * along + position
         return exchanged
@@ -75,8 +79,8 @@ class Shape:
     """An embedding of a complete graph in a tile.
 
     Attributes:
-        qubits: Labels of its qubits in the tile, chain by chain.
-        chain: The chain of each.
+        qubits: Labels of its qubits in the tile, chain by chain, shape (size,).
+        chain: The chain of each qubit, shape (size,).
         pairs: Positions in `qubits` of the ends of all couplers between them, shape (2, couplers).
     """
 
@@ -85,10 +89,11 @@ class Shape:
     pairs: NDArray[np.int64]
 
     @classmethod
-    def of(cls, chains: list[list[int]], tile: WorkingGraph) -> "Shape":
-        """The shape with these chains."""
+    def of(cls, chains: Sequence[Sequence[int]], tile: WorkingGraph) -> "Shape":
+        """The shape with these chains, labels of the tile."""
         qubits = np.array([q for chain in chains for q in chain])
         chain = np.repeat(np.arange(len(chains)), [len(c) for c in chains])
+        # Of all pairs of its qubits, those that the tile couples.
         u, v = np.triu_indices(len(qubits), 1)
         joined = tile.position_of_coupler(qubits[u], qubits[v]) >= 0
         return cls(qubits, chain, np.stack([u[joined], v[joined]]))
@@ -103,7 +108,7 @@ def find_clique(num_spins: int, edges: list[Any], seed: int) -> list[list[int]] 
     """Chains of one minorminer embedding of a complete graph in a small graph, or None."""
     import minorminer
 
-    found = minorminer.find_embedding(
+    embedding = minorminer.find_embedding(
         clique_edges(num_spins),
         edges,
         random_seed=seed,
@@ -111,67 +116,36 @@ def find_clique(num_spins: int, edges: list[Any], seed: int) -> list[list[int]] 
         max_no_improvement=10,
         chainlength_patience=10,
     )
-    return [sorted(found[spin]) for spin in range(num_spins)] if found else None
+    return [sorted(embedding[spin]) for spin in range(num_spins)] if embedding else None
 
 
-def find_shapes(tile: WorkingGraph, num_spins: int, *, uniform: bool, seed: int) -> list[Shape]:
-    """Different shapes of about the smallest size that a number of minorminer's runs find.
+def find_shapes(tile: WorkingGraph, num_spins: int, *, seed: int) -> list[Shape]:
+    """Different shapes of about the smallest size found in a number of minorminer's runs.
 
     Args:
         tile: Where to embed.
         num_spins: Spins of the complete graph.
-        uniform: Make all chains as long as the longest, with neighbours that are free.
         seed: Fixes the result.
     """
     rng = np.random.default_rng(seed)
     edges = [(u, v) for u, v in tile.couplers.tolist()]
-    found = set()
+    # All spins of a complete graph are alike: sorted chains are the same shape only once.
+    different = set()
     for _ in range(number_of_runs(num_spins)):
         chains = find_clique(num_spins, edges, int(rng.integers(2**31)))
         if chains is not None:
-            found.add(tuple(sorted(map(tuple, chains))))
-    shapes = [[list(chain) for chain in chains] for chains in sorted(found)]
-    if uniform:
-        shapes = [
-            longer
-            for chains in shapes
-            for _ in range(4)
-            if (longer := _lengthened(chains, tile, rng)) is not None
-        ]
-    if not shapes:
+            different.add(tuple(sorted(map(tuple, chains))))
+    if not different:
         return []
-    sizes = sorted(map(_size, shapes))
+    sizes = sorted(map(_size, different))
     limit = min(sizes[:ENOUGH_SHAPES][-1], (1 + SLACK) * sizes[0])
-    return [Shape.of(chains, tile) for chains in shapes if _size(chains) <= limit]
+    return [Shape.of(chains, tile) for chains in sorted(different) if _size(chains) <= limit]
 
 
 def number_of_runs(num_spins: int) -> int:
-    """How many runs of minorminer are worth their time, which grows fast with n."""
+    """Number of minorminer's runs that are worth their time, which grows fast with n."""
     return int(np.clip(500_000 // num_spins**3, 8, 200))
 
 
-def _size(chains: list[list[int]]) -> int:
+def _size(chains: Sequence[Sequence[int]]) -> int:
     return sum(map(len, chains))
-
-
-def _lengthened(
-    chains: list[list[int]], tile: WorkingGraph, rng: np.random.Generator
-) -> list[list[int]] | None:
-    """The chains, all as long as the longest, by free neighbours chosen at random."""
-    neighbours: dict[int, list[int]] = {}
-    for u, v in tile.couplers.tolist():
-        neighbours.setdefault(u, []).append(v)
-        neighbours.setdefault(v, []).append(u)
-    used = {q for chain in chains for q in chain}
-    longest = max(map(len, chains))
-    result = []
-    for chain in chains:
-        longer = list(chain)
-        while len(longer) < longest:
-            free = [p for q in longer for p in neighbours[q] if p not in used]
-            if not free:
-                return None
-            longer.append(free[int(rng.integers(len(free)))])
-            used.add(longer[-1])
-        result.append(longer)
-    return result

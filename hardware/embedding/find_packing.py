@@ -16,27 +16,24 @@ from qattn.hardware.embedding.packing_files import load_packing, packing_file, s
 from qattn.hardware.embedding.uniform_chains import Chains, lengthen
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
-__all__ = ["Packing", "cached_packing", "pack_cliques"]
-
 LARGEST_SHAPE = 33
-"""Spins up to which shapes are found on a tile; larger cliques are found one by one."""
+"""Largest n for which shapes are found on a tile; larger cliques are found one by one."""
 
 ROUNDS_PER_SLOT = 40
 MOST_ROUNDS = 10_000
-"""Rounds of the search that follows the greedy choice; 6,000 take about 20 s on a Z12."""
+"""Limits of the search that follows the greedy choice; 6,000 rounds take about 20 s on a Z12."""
 
 logger = logging.getLogger(__name__)
 
 
-def pack_cliques(
-    graph: WorkingGraph, num_spins: int, *, seed: int = 0, uniform: bool = False
-) -> Packing:
+def pack_cliques(graph: WorkingGraph, num_spins: int, *, seed: int = 0) -> Packing:
     """Disjoint embeddings of the complete graph K_n: many, with short chains.
 
     Shapes found by minorminer on a small tile are put at every place of the processor, under
     symmetries of the topology; those that dead qubits and couplers leave intact are candidates,
     of which as many disjoint ones as possible are chosen. What is left over is searched window by
-    window, and the qubits that are still free lengthen short chains. Takes up to a minute:
+    window, and the qubits that are still free lengthen short chains, because chains of one length
+    see one temperature (:attr:`Packing.uniform`). Takes up to a minute:
     :func:`cached_packing` does it once.
 
     The largest clique of either topology is K_4, so n > 4 spins take at least 2n - 4 qubits, and
@@ -46,8 +43,6 @@ def pack_cliques(
         graph: The working graph of a processor.
         num_spins: Spins n of the complete graph, at least 1.
         seed: Fixes the result.
-        uniform: Look for, and keep, only slots all of whose chains have one length. Fewer fit.
-            By default the number of slots comes first; see :attr:`Packing.uniform`.
 
     Returns:
         The packing, slots with chains of one length first.
@@ -62,25 +57,21 @@ def pack_cliques(
     slots: list[Chains] = []
     neighbours = _neighbours(graph)
     if num_spins <= LARGEST_SHAPE and len(graph.couplers):
-        slots = _from_tile(graph, num_spins, neighbours, seed, uniform)
+        slots = _from_tile(graph, num_spins, neighbours, seed)
     if not slots:
         slots = _one_by_one(graph, num_spins)
+    if not slots:
+        raise ValueError(_too_large(graph, num_spins))
     lists = [row[row >= 0].tolist() for row in neighbours]
     slots = lengthen(slots, lists, set(_free(graph, slots).tolist()))
     slots.sort(key=lambda slot: (not _is_uniform(slot), min(map(min, slot))))
-    if uniform:
-        slots = [slot for slot in slots if _is_uniform(slot)]
-    if not slots:
-        raise ValueError(_too_large(graph, num_spins, uniform))
     packing = Packing(graph, _labels(graph, slots))
     logger.info("%r: %s", graph, packing.describe())
     return packing
 
 
-def cached_packing(
-    graph: WorkingGraph, num_spins: int, *, folder: Path | None = None, uniform: bool = False
-) -> Packing:
-    """The packing of :func:`pack_cliques` with seed 0, from disk where it was made before.
+def cached_packing(graph: WorkingGraph, num_spins: int, *, folder: Path | None = None) -> Packing:
+    """The packing of :func:`pack_cliques` with seed 0, read from disk if it was made before.
 
     A file is found by the graph's id, the digest of its qubits and couplers, and n; it is checked
     in full when read. One that is damaged or belongs to another graph is made anew.
@@ -88,8 +79,7 @@ def cached_packing(
     Args:
         graph: The working graph of a processor.
         num_spins: Spins n of the complete graph.
-        folder: Where packings are kept; by default ``packings`` in the user's cache folder.
-        uniform: Only slots all of whose chains have one length.
+        folder: Where packings are kept; None means ``packings`` in the user's cache folder.
 
     Raises:
         ValueError: As :func:`pack_cliques`.
@@ -97,16 +87,16 @@ def cached_packing(
     Warns:
         UserWarning: A file was unusable, or the packing cannot be written.
     """
-    file = packing_file(graph, num_spins, uniform, folder)
+    file = packing_file(graph, num_spins, folder)
     if file.is_file():
         try:
-            return load_packing(file, graph, num_spins, uniform)
+            return load_packing(file, graph, num_spins)
         except ValueError as error:
             warnings.warn(f"{error} It is made anew.", stacklevel=2)
     logger.info("Packing cliques of %d spins onto %r, once; up to two minutes.", num_spins, graph)
-    packing = pack_cliques(graph, num_spins, uniform=uniform)
+    packing = pack_cliques(graph, num_spins)
     try:
-        save_packing(packing, file, uniform)
+        save_packing(packing, file)
     except OSError as error:
         warnings.warn(
             f"The packing cannot be kept in {file.parent} ({error}) and will be made again next "
@@ -117,17 +107,20 @@ def cached_packing(
 
 
 def _from_tile(
-    graph: WorkingGraph, num_spins: int, neighbours: NDArray[np.int32], seed: int, uniform: bool
+    graph: WorkingGraph, num_spins: int, neighbours: NDArray[np.int32], seed: int
 ) -> list[Chains]:
-    """Slots of shapes, and more of them in windows of what is left."""
+    """Slots from shapes on a tile, and more from windows of the qubits that are left."""
     rng = np.random.default_rng(seed)
     tile = Tile.of(graph, num_spins)
-    shapes = find_shapes(tile.graph, num_spins, uniform=uniform, seed=int(rng.integers(2**31)))
+    shapes = find_shapes(tile.graph, num_spins, seed=int(rng.integers(2**31)))
     slots: list[Chains] = []
     if shapes:
-        found = find_candidates(graph, tile, shapes, rng)
-        chooser = SetPacking(found.qubits, len(graph.qubits), neighbours, int(rng.integers(2**31)))
-        slots = found.chains(chooser.solve(ROUNDS_PER_SLOT, MOST_ROUNDS))
+        candidates = find_candidates(graph, tile, shapes, rng)
+        chooser = SetPacking(
+            candidates.qubits, len(graph.qubits), neighbours, int(rng.integers(2**31))
+        )
+        slots = candidates.chains(chooser.solve(ROUNDS_PER_SLOT, MOST_ROUNDS))
+    # The longest chain of any shape; None where the tile has no shape.
     longest = max((int(np.bincount(shape.chain).max()) for shape in shapes), default=None)
     return slots + _from_windows(graph, tile, num_spins, slots, longest, rng)
 
@@ -142,73 +135,76 @@ def _from_windows(
 ) -> list[Chains]:
     """Cliques among the qubits that no slot uses, where a window has enough of them.
 
-    Chains may be as long as `longest`, two at least: slots of long chains are no gain.
+    Slots of long chains are no gain: chains may have as many qubits as `longest` or two,
+    whichever is more; None means no limit.
     """
     free = np.zeros(len(graph.qubits), dtype=bool)
     free[_free(graph, slots)] = True
     u, v = graph.coupler_ends.T
     windows = graph.position_of_qubit(tile.places)
-    found: list[Chains] = []
+    more: list[Chains] = []
     failures_left = number_of_runs(num_spins) // 2
-    least = 2 * num_spins - 4 if num_spins > 4 else num_spins
+    fewest = 2 * num_spins - 4 if num_spins > 4 else num_spins
+    # Windows in descending order of their free qubits.
     count = np.where(windows >= 0, free[windows], False).sum(1)
     for window in windows[np.argsort(-count, kind="stable")]:
         while failures_left:
-            here = np.zeros(len(free), dtype=bool)
-            here[window[window >= 0]] = True
-            here &= free
-            inside = here[u] & here[v]
-            if here.sum() < least or inside.sum() < num_spins * (num_spins - 1) // 2:
+            # Free qubits of the window, and the couplers between them.
+            in_window = np.zeros(len(free), dtype=bool)
+            in_window[window[window >= 0]] = True
+            in_window &= free
+            inside = in_window[u] & in_window[v]
+            if in_window.sum() < fewest or inside.sum() < num_spins * (num_spins - 1) // 2:
                 break
             edges = list(zip(u[inside].tolist(), v[inside].tolist(), strict=True))
             chains = find_clique(num_spins, edges, int(rng.integers(2**31)))
             if chains is None or (longest and max(map(len, chains)) > max(longest, 2)):
                 failures_left -= 1
                 break
-            found.append(chains)
+            more.append(chains)
             free[[q for chain in chains for q in chain]] = False
-    return found
+    return more
 
 
 def _one_by_one(graph: WorkingGraph, num_spins: int) -> list[Chains]:
-    """Cliques of busclique, each of the qubits that the ones before leave."""
+    """Cliques found by busclique one after the other, each in what the earlier ones leave."""
     slots: list[Chains] = []
     while True:
         rest = graph.to_networkx()
         rest.remove_nodes_from(graph.qubits[[q for c in slots for chain in c for q in chain]])
-        found = _busclique(rest, num_spins)
-        if not found:
+        clique = _busclique(rest, num_spins)
+        if not clique:
             return slots
-        slots.append([graph.position_of_qubit(chain).tolist() for chain in found])
+        slots.append([graph.position_of_qubit(chain).tolist() for chain in clique])
 
 
 def _busclique(rest: Any, num_spins: int | None) -> list[list[int]]:
-    """Chains of a clique of busclique, the largest for None; empty if there is none."""
+    """Chains of a clique of busclique, empty if there is none; None means the largest clique."""
     from minorminer.busclique import busgraph_cache
 
     if not rest.number_of_edges():
         return [] if num_spins else [[q] for q in list(rest)[:1]]
     cache = busgraph_cache(rest)
-    found = cache.find_clique_embedding(num_spins) if num_spins else cache.largest_clique()
-    return [sorted(chain) for chain in found.values()]
+    clique = cache.find_clique_embedding(num_spins) if num_spins else cache.largest_clique()
+    return [sorted(chain) for chain in clique.values()]
 
 
-def _too_large(graph: WorkingGraph, num_spins: int, uniform: bool) -> str:
+def _too_large(graph: WorkingGraph, num_spins: int) -> str:
     largest = len(_busclique(graph.to_networkx(), None))
-    kind = "a clique with chains of one length" if uniform else "a clique"
-    way_out = " or uniform=False" if uniform else ""
     return (
-        f"Argument `num_spins` must be the size of {kind} that fits, but none of {num_spins} spins "
-        f"was found in {graph!r}; the largest clique found has {largest}: choose smaller "
-        f"problems{way_out}."
+        f"Argument `num_spins` must be the size of a clique that fits, but none of {num_spins} "
+        f"spins was found in {graph!r}; the largest clique found has {largest}: choose smaller "
+        f"problems."
     )
 
 
 def _neighbours(graph: WorkingGraph) -> NDArray[np.int32]:
-    """Positions of the qubits coupled to each qubit, shape (N, most), -1 after the last."""
+    """Positions of the qubits coupled to each, shape (N, largest degree), -1 after the last."""
+    # Every coupler in both directions, sorted by its first end.
     ends = np.concatenate([graph.coupler_ends, graph.coupler_ends[:, ::-1]])
     ends = ends[np.lexsort(ends.T[::-1])]
     N = len(graph.qubits)
+    # Qubit q's couplers are the rows first[q] to first[q + 1]: the column is the offset in them.
     first = np.searchsorted(ends[:, 0], np.arange(N + 1))
     table = np.full((N, int(np.diff(first).max(initial=0))), -1, dtype=np.int32)
     table[ends[:, 0], np.arange(len(ends)) - first[ends[:, 0]]] = ends[:, 1]
@@ -226,6 +222,7 @@ def _is_uniform(slot: Chains) -> bool:
 
 
 def _labels(graph: WorkingGraph, slots: list[Chains]) -> NDArray[np.int32]:
+    """Labels of the chains' qubits as :class:`Packing` takes them, from their positions."""
     longest = max(len(chain) for slot in slots for chain in slot)
     labels = np.full((len(slots), len(slots[0]), longest), -1, dtype=np.int32)
     for slot, chains in enumerate(slots):

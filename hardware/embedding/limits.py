@@ -1,14 +1,12 @@
-"""What a processor can be programmed with: ranges of fields, couplers, and of sums of couplers."""
+"""Limits of a processor: ranges of its fields, its couplers, and of sums of couplers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding.coupling_groups import coupling_groups
 from qattn.hardware.embedding.embed import EmbeddedProblem
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.working_graph import WorkingGraph
@@ -21,9 +19,10 @@ class LogicalLimits(NamedTuple):
     """Largest magnitudes of logical biases, in D-Wave's units.
 
     Attributes:
-        h: |h| that every chain holds.
-        J: |J| that every pair of chains holds, one coupler for itself.
-        J_always: |J| up to which any problem fits, sums of couplers included, whatever its signs.
+        h: Largest |h| that every chain holds.
+        J: Largest |J| that every pair of chains holds, each coupler considered on its own.
+        J_always: Largest |J| up to which any problem fits, sums of couplers included, whatever
+            its signs.
     """
 
     h: float
@@ -33,7 +32,7 @@ class LogicalLimits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DeviceRanges:
-    r"""Ranges of a solver's biases.
+    r"""Ranges of a solver's biases, h and J in D-Wave's signs and units.
 
     .. math::
         h_q \in R_h,\quad J_{uv} \in R_J,\quad \sum_v J_{qv} \in R_{\text{qubit}},\quad
@@ -43,11 +42,11 @@ class DeviceRanges:
 
     Args:
         graph: The solver's working graph.
-        h_range: Least and largest linear bias.
-        j_range: Least and largest quadratic bias.
-        extended_j_range: The same as long as sums stay in range; None where there is none.
-        per_qubit: Least and largest sum of a qubit's couplers; None for no limit.
-        per_group: Least and largest sum of a group of couplers; None for no limit.
+        h_range: Smallest and largest linear bias.
+        j_range: Smallest and largest quadratic bias.
+        extended_j_range: The same where sums stay in range; None means that there is none.
+        per_qubit: Smallest and largest sum of a qubit's couplers; None means no limit.
+        per_group: Smallest and largest sum of a group of couplers; None means no limit.
 
     Raises:
         ValueError: A range does not run from a negative to a positive number.
@@ -71,7 +70,7 @@ class DeviceRanges:
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, Any], graph: WorkingGraph) -> "DeviceRanges":
-        """The ranges that a solver's properties state.
+        """Ranges stated in a solver's properties.
 
         Raises:
             ValueError: "h_range" or "j_range" is missing, or a range is not one.
@@ -101,39 +100,42 @@ class DeviceRanges:
         return self.extended_j_range or self.j_range
 
     def excess(self, problem: EmbeddedProblem) -> dict[str, float]:
-        """How far a problem goes of each limit: the largest value over its limit; ≤ 1 fits.
+        """Largest value of a problem over its limit, for each kind of limit; it fits if all ≤ 1.
 
         Returns:
             By name "h", "J", "per_qubit" and "per_group"; 0 where there is no limit.
         """
-        found = {
+        excess = {
             "h": _ratio(problem.linear, self.h_range),
             "J": _ratio(problem.quadratic, self.coupler_range),
             "per_qubit": 0.0,
             "per_group": 0.0,
         }
         if self.per_qubit is not None:
-            found["per_qubit"] = _ratio(_by_qubit(self.graph, problem.quadratic), self.per_qubit)
+            excess["per_qubit"] = _ratio(_by_qubit(self.graph, problem.quadratic), self.per_qubit)
         if self.per_group is not None:
-            found["per_group"] = _ratio(_by_group(self.graph, problem.quadratic), self.per_group)
-        return found
+            excess["per_group"] = _ratio(_by_group(self.graph, problem.quadratic), self.per_group)
+        return excess
 
     def max_logical(self, packing: Packing, chain_strength: float) -> LogicalLimits:
-        """Largest logical biases that fit a packing, of either sign.
+        """Largest logical biases that fit a packing.
 
         Biases may have either sign, as spin-reversal transforms turn one into the other; so the
         nearer end of each range counts.
 
         Args:
             packing: Slots of this solver's graph, all of them in use.
-            chain_strength: Minus the bias of the couplers of chains.
+            chain_strength: Coupling within chains; their couplers get minus this bias.
 
         Raises:
             ValueError: The chains alone do not fit.
         """
+        # What is programmed is chains + J · share, with J between its limits of either sign: the
+        # part that is fixed, and what a logical coupling of 1 puts on each coupler.
         chains, share = np.zeros((2, len(self.graph.couplers)))
         chains[packing.chain_couplers] = -float(chain_strength)
         share[packing.logical_couplers.position] = packing.logical_couplers.share
+        # The chains by themselves.
         for name, sums, limit in (
             ("a coupler", chains, self.coupler_range),
             ("a qubit", _by_qubit(self.graph, chains), self.per_qubit),
@@ -144,31 +146,36 @@ class DeviceRanges:
                     f"Argument `chain_strength` must keep the chains of {name} within "
                     f"{list(limit)}, but {chain_strength} adds up to {sums.min():g}."
                 )
+        # No coupler is both in a chain and between two: a coupler on its own is all J's.
         J = _room(np.zeros(len(share)), share, self.coupler_range)
         always = min(
             J,
             _room(_by_qubit(self.graph, chains), _by_qubit(self.graph, share), self.per_qubit),
             _room(self._groups(chains), self._groups(share), self.per_group),
         )
+        # A field is divided equally among the qubits of a chain: the shortest chain binds.
         h = _room(np.zeros(packing.num_slots), 1 / packing.chain_lengths.min(1), self.h_range)
         return LogicalLimits(h, J, always)
 
     def _groups(self, quadratic: Floats) -> Floats:
+        """Sum of each group of couplers; none without a limit on them."""
         return np.zeros(0) if self.per_group is None else _by_group(self.graph, quadratic)
 
 
 def _range(value: Any) -> Range:
+    """A range of two numbers from a property."""
     low, high = value
     return float(low), float(high)
 
 
 def _ratio(values: Floats, limit: Range) -> float:
+    """Largest value over the end of the range on its side of zero."""
     low, high = limit
     return float(max(values.max(initial=0.0) / high, values.min(initial=0.0) / low))
 
 
 def _room(fixed: Floats, share: Floats, limit: Range | None) -> float:
-    """Largest x with fixed ± x·share within the limit everywhere."""
+    """Largest x for which fixed ± x · share stays within the limit everywhere."""
     if limit is None or not share.any():
         return float("inf")
     touched = share > 0
@@ -188,11 +195,9 @@ def _sums(index: NDArray[np.integer[Any]], values: Floats, size: int) -> Floats:
 
 
 def _by_group(graph: WorkingGraph, quadratic: Floats) -> Floats:
-    """Sum of each group of couplers, of which each counts in two; none on Pegasus."""
-    groups = _coupling_groups(graph)
+    """Sum of each group of couplers; a coupler counts in two groups. None on Pegasus."""
+    groups = graph.coupling_groups
     if groups is None:
         return np.zeros(0)
+    # A group of the first ends' qubits may be one of the second ends' too: add both counts.
     return np.asarray(sum(np.bincount(side, quadratic, int(groups.max()) + 1) for side in groups.T))
-
-
-_coupling_groups = lru_cache(maxsize=8)(coupling_groups)

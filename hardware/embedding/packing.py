@@ -16,9 +16,9 @@ class LogicalCouplers(NamedTuple):
     """Couplers between the chains of a slot; several may share one logical coupling.
 
     Attributes:
-        position: Where each stands in ``graph.couplers``, ascending.
+        position: Position of each in ``graph.couplers``, ascending.
         pair: Its logical coupling, slot · n² + j · n + k with j < k.
-        share: One over the number of couplers of that coupling.
+        share: One over the number of couplers that share the logical coupling.
     """
 
     position: NDArray[np.int64]
@@ -31,12 +31,13 @@ class Packing:
     r"""Disjoint slots of a working graph, each of which holds any Ising model of n spins.
 
     A slot is an embedding of the complete graph K_n: every spin is a chain, a connected set of
-    qubits, and every two chains of a slot are joined by a coupler at least. No two chains share a
+    qubits, and at least one coupler joins every two chains of a slot. No two chains share a
     qubit. The constructor checks all of it, in milliseconds.
 
     Args:
         graph: The working graph.
-        chains: Labels of the qubits of each chain, shape (slots, n, longest), -1 after the last.
+        chains: Labels of the qubits of each chain, shape (slots, n, longest chain), -1 after the
+            last.
 
     Raises:
         ValueError: `chains` are not disjoint clique embeddings in `graph`.
@@ -65,7 +66,7 @@ class Packing:
 
     @property
     def num_spins(self) -> int:
-        """Number n of chains of a slot, and of spins of the largest problem it holds."""
+        """Number n of chains of a slot, which is the size of the largest problem it holds."""
         return int(self.chains.shape[1])
 
     @cached_property
@@ -76,13 +77,9 @@ class Packing:
 
     @property
     def uniform(self) -> NDArray[np.bool_]:
-        """Whether all chains of a slot have one length, shape (slots,)."""
+        """Whether all chains of a slot have one length, and so see one temperature, (slots,)."""
         same: NDArray[np.bool_] = (self.chain_lengths == self.chain_lengths[:, :1]).all(1)
         return same
-
-    def select(self, slots: NDArray[np.bool_] | NDArray[np.int64]) -> "Packing":
-        """The packing of some of the slots, by a mask or by numbers."""
-        return Packing(self.graph, self.chains[slots])
 
     @property
     def num_qubits(self) -> int:
@@ -100,7 +97,7 @@ class Packing:
 
     @cached_property
     def chains_of_coupler(self) -> NDArray[np.int32]:
-        """The chains of both ends of each coupler of the graph, shape (E, 2); -1 for none."""
+        """Chains of both ends of each coupler of the graph, shape (E, 2); -1 for none."""
         return self.chain_of_qubit[self.graph.coupler_ends]
 
     @cached_property
@@ -114,13 +111,15 @@ class Packing:
         """The couplers between two chains of one slot."""
         a, b = self.chains_of_coupler.T
         n = self.num_spins
+        # Both ends in chains, in different ones, of one slot.
         at = np.flatnonzero((a >= 0) & (b >= 0) & (a != b) & (a // n == b // n))
+        # With the lower chain slot · n + j first, (slot · n + j) · n + k numbers the pair.
         first, second = np.sort(self.chains_of_coupler[at], axis=1).T
         pair = first.astype(np.int64) * n + second % n
         return LogicalCouplers(at, pair, 1 / np.bincount(pair)[pair])
 
     def describe(self) -> str:
-        """One line: slots, how many are uniform, how many chains have which length."""
+        """One line with the numbers of slots, of uniform slots, and of chains by length."""
         lengths, counts = np.unique(self.chain_lengths, return_counts=True)
         spread = ", ".join(
             f"{n} of length {k}" for k, n in zip(lengths.tolist(), counts.tolist(), strict=True)
@@ -166,6 +165,7 @@ class Packing:
         return cls(graph, arrays["chains"])
 
     def _check_qubits(self) -> None:
+        """Every chain must have qubits, all of them active and in no other chain."""
         chains = self.chains
         real = chains >= 0
         if not real[..., 0].all() or (real[..., 1:] & ~real[..., :-1]).any():
@@ -190,6 +190,7 @@ class Packing:
     def _check_connected(self) -> None:
         """Every qubit must reach the first of its chain over couplers of the chain."""
         u, v = self.graph.coupler_ends[self.chain_couplers].T
+        # Spread from the first qubit of each chain, one coupler further in each turn.
         reached = np.zeros(len(self.graph.qubits), dtype=bool)
         reached[self.graph.position_of_qubit(self.chains[..., 0])] = True
         for _ in range(self.chains.shape[2] - 1):
@@ -204,14 +205,15 @@ class Packing:
             )
 
     def _check_complete(self) -> None:
+        """Every two chains of a slot must be joined by a coupler."""
         n = self.num_spins
         joined = np.zeros(self.num_slots * n * n, dtype=bool)
         joined[self.logical_couplers.pair] = True
         upper = np.triu(np.ones((n, n), dtype=bool), 1)
-        lacking = np.argwhere(upper & ~joined.reshape(self.num_slots, n, n))
-        if len(lacking):
-            slot, j, k = lacking[0].tolist()
+        missing = np.argwhere(upper & ~joined.reshape(self.num_slots, n, n))
+        if len(missing):
+            slot, j, k = missing[0].tolist()
             raise ValueError(
                 f"Argument `chains` must have a coupler between every two chains of a slot, but "
-                f"{len(lacking)} pairs have none, for example {j} and {k} of slot {slot}."
+                f"{len(missing)} pairs have none, for example {j} and {k} of slot {slot}."
             )

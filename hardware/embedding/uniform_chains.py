@@ -11,7 +11,7 @@ Neighbours = Sequence[Sequence[int]] | Mapping[int, Sequence[int]]
 
 
 def lengthen(slots: list[Chains], neighbours: Neighbours, free: set[int]) -> list[Chains]:
-    """The slots, many of them with chains that are now all as long as their longest.
+    """The slots, as many as possible with all chains lengthened to the slot's longest.
 
     A chain that is short by k needs k free qubits coupled to it. Which qubit serves which need is
     a bipartite matching that grows along augmenting paths (Kuhn's algorithm), the slots with the
@@ -24,9 +24,10 @@ def lengthen(slots: list[Chains], neighbours: Neighbours, free: set[int]) -> lis
     """
     needs = [_short_chains(slot) for slot in slots]
     reach: dict[int, list[int]] = {}
-    need_of: dict[int, int] = {}  # of a free qubit that is taken
+    need_of: dict[int, int] = {}  # the need that a free qubit serves
     owner: list[tuple[int, int]] = []  # slot and chain of each need
     for slot in sorted(range(len(slots)), key=lambda slot: (len(needs[slot]), slot)):
+        # All needs of a slot, or the matching as it was before the slot.
         before = dict(need_of)
         for chain in needs[slot]:
             need = len(owner)
@@ -36,6 +37,7 @@ def lengthen(slots: list[Chains], neighbours: Neighbours, free: set[int]) -> lis
             if not _augment(need, reach, need_of):
                 need_of = before
                 break
+    # Hand the qubits out.
     longer = [[list(chain) for chain in slot] for slot in slots]
     for qubit, need in sorted(need_of.items()):
         slot, chain = owner[need]
@@ -50,23 +52,24 @@ def _short_chains(slot: Chains) -> list[int]:
 
 
 def _augment(need: int, reach: dict[int, list[int]], need_of: dict[int, int]) -> bool:
-    """Serve one need more, if the qubits of the needs served before can be exchanged for it.
+    """Serve one more need, if the needs served before can exchange their qubits for it.
 
     Breadth first, from the new need over taken qubits to the needs that have them, until a qubit
-    is found that nobody has; then everyone on the way back takes the next qubit.
+    is found that no need has; then every need on the way back takes the next qubit.
     """
     came_from: dict[int, int] = {}  # qubit -> need from which it was reached
-    line = [need]
-    for asking in line:
-        for qubit in reach[asking]:
+    queue = [need]
+    for current in queue:
+        for qubit in reach[current]:
             if qubit in came_from:
                 continue
-            came_from[qubit] = asking
+            came_from[qubit] = current
             if qubit in need_of:
-                line.append(need_of[qubit])
+                queue.append(need_of[qubit])
                 continue
+            # A free qubit: flip the augmenting path that ends at it.
             had = {other: taken for taken, other in need_of.items()}
-            taker = asking
+            taker = current
             while taker != need:
                 need_of[qubit] = taker
                 qubit = had[taker]

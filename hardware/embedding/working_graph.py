@@ -1,4 +1,4 @@
-"""The qubits and couplers of a processor that work."""
+"""Working qubits and couplers of a processor."""
 
 import hashlib
 import math
@@ -18,7 +18,6 @@ NUM_PARAMETERS = {"pegasus": (1,), "zephyr": (1, 2)}
 
 DEFAULT_TILE = 4
 """t of a Zephyr graph whose shape is m alone."""
-
 
 Labels = NDArray[np.integer[Any]] | Sequence[int] | int
 
@@ -92,7 +91,7 @@ class WorkingGraph:
         return cls(topology, shape, qubits, _ordered(list(graph.edges)), f"{name}-perfect")
 
     def with_defects(self, dead_qubits: float, dead_couplers: float, seed: int) -> "WorkingGraph":
-        """The same processor with some qubits and couplers dead, chosen at random.
+        """The same processor with qubits and couplers dead, chosen at random.
 
         Args:
             dead_qubits: Fraction of the qubits that die, and with them their couplers.
@@ -129,10 +128,10 @@ class WorkingGraph:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of topology, shape, qubits and couplers."""
-        found = hashlib.sha256(f"{self.topology} {self.shape}".encode())
+        digest = hashlib.sha256(f"{self.topology} {self.shape}".encode())
         for labels in (self.qubits, self.couplers):
-            found.update(f" {len(labels)} ".encode() + labels.astype("<i4").tobytes())
-        return found.hexdigest()
+            digest.update(f" {len(labels)} ".encode() + labels.astype("<i4").tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def coupler_ends(self) -> NDArray[np.int32]:
@@ -140,27 +139,52 @@ class WorkingGraph:
         return np.searchsorted(self.qubits, self.couplers).astype(np.int32)
 
     @cached_property
+    def coupling_groups(self) -> NDArray[np.int64] | None:
+        """Group in which qubit u, and in which qubit v, counts each coupler (u, v); shape (E, 2).
+
+        Groups 2q and 2q + 1 belong to the q-th working qubit of a Zephyr graph: the couplers of a
+        qubit fall into two groups by the half of the qubit's body that they meet, as in
+        ``dwave.system.coupling_groups``. None for Pegasus, where all couplers of a qubit count
+        together.
+        """
+        if self.topology != "zephyr":
+            return None
+        m, t = self.shape
+        halves: list[NDArray[np.int64]] = []
+        for near, far in (self.couplers.T, self.couplers.T[::-1]):
+            U, _, J, Z = _zephyr_coordinates(near, m, t)
+            u, w, j, z = _zephyr_coordinates(far, m, t)
+            # Half of the near qubit's body: of an external coupler by the direction of the far
+            # qubit, of an odd one by the offset of the two, of an internal one by the crossing.
+            external, odd, internal = np.where(z > Z, 0, 1), Z + J - z, 2 * Z + J + 1 - w
+            halves.append(np.where(u == U, np.where(j == J, external, odd), internal))
+        groups: NDArray[np.int64] = 2 * self.coupler_ends.astype(np.int64) + np.stack(halves, 1)
+        return groups
+
+    @cached_property
     def _coupler_keys(self) -> NDArray[np.int64]:
         return _keys(self.couplers, self.num_sites)
 
     def position_of_qubit(self, labels: Labels) -> NDArray[np.int64]:
-        """Where labels stand in `qubits`; -1 for a qubit that is not active."""
-        wanted = np.asarray(labels)
+        """Positions of labels in `qubits`; -1 for a qubit that is not active."""
+        labels = np.asarray(labels)
         if not len(self.qubits):
-            return np.full(wanted.shape, -1)
-        found = np.searchsorted(self.qubits, wanted).clip(max=len(self.qubits) - 1)
-        return np.where(self.qubits[found] == wanted, found, -1)
+            return np.full(labels.shape, -1)
+        # The place where a label would be inserted is its position, if it is there.
+        position = np.searchsorted(self.qubits, labels).clip(max=len(self.qubits) - 1)
+        return np.where(self.qubits[position] == labels, position, -1)
 
     def position_of_coupler(self, u: Labels, v: Labels) -> NDArray[np.int64]:
-        """Where pairs of labels, in either order, stand in `couplers`; -1 if not active."""
+        """Positions in `couplers` of pairs of labels, in either order; -1 if not active."""
         pairs = np.stack(np.broadcast_arrays(u, v), -1).astype(np.int64)
-        wanted = _keys(np.sort(pairs, axis=-1), self.num_sites)
+        requested = _keys(np.sort(pairs, axis=-1), self.num_sites)
         if not len(self.couplers):
-            return np.full(wanted.shape, -1)
+            return np.full(requested.shape, -1)
         keys = self._coupler_keys
-        found = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-        known = (keys[found] == wanted) & (pairs >= 0).all(-1)
-        return np.where(known, found, -1)
+        position = np.searchsorted(keys, requested).clip(max=len(keys) - 1)
+        # A negative label can have the key of another pair.
+        known = (keys[position] == requested) & (pairs >= 0).all(-1)
+        return np.where(known, position, -1)
 
     def __repr__(self) -> str:
         name = f"{self.topology} {'-'.join(map(str, self.shape))}"
@@ -177,8 +201,8 @@ def _checked_shape(topology: str, shape: tuple[int, ...]) -> tuple[int, ...]:
             f"but is {topology!r}."
         )
     shape = tuple(int(number) for number in shape)
-    least = 2 if topology == "pegasus" else 1
-    if len(shape) not in NUM_PARAMETERS[topology] or min(shape) < 1 or shape[0] < least:
+    smallest = 2 if topology == "pegasus" else 1
+    if len(shape) not in NUM_PARAMETERS[topology] or min(shape) < 1 or shape[0] < smallest:
         form = "(m,) with m of at least 2" if topology == "pegasus" else "(m,) or (m, t)"
         raise ValueError(f"Argument `shape` of a {topology} graph must be {form}, but is {shape}.")
     return (*shape, DEFAULT_TILE) if topology == "zephyr" and len(shape) == 1 else shape
@@ -205,7 +229,7 @@ def _check_labels(qubits: NDArray[np.int32], couplers: NDArray[np.int32], sites:
 
 
 def _keys(pairs: NDArray[Any], sites: int) -> NDArray[np.int64]:
-    """One integer for each pair, in lexicographic order."""
+    """One integer for each pair; they ascend where the pairs do lexicographically."""
     keys: NDArray[np.int64] = pairs[..., 0].astype(np.int64) * sites + pairs[..., 1]
     return keys
 
@@ -216,7 +240,16 @@ def _ordered(couplers: Any) -> NDArray[np.int32]:
     return np.unique(pairs, axis=0)
 
 
+def _zephyr_coordinates(labels: Labels, m: int, t: int) -> tuple[NDArray[np.int64], ...]:
+    """(u, w, j, z) of linear labels ((((u (2m + 1) + w) t + k) 2 + j) m + z)."""
+    rest, z = np.divmod(np.asarray(labels, dtype=np.int64), m)
+    rest, j = np.divmod(rest, 2)
+    u, w = np.divmod(rest // t, 2 * m + 1)
+    return u, w, j, z
+
+
 def _survivors(count: int, dead: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask of `count` things of which the fraction `dead` is False, rounded half up."""
     alive = np.ones(count, dtype=bool)
     alive[rng.choice(count, math.floor(dead * count + 0.5), replace=False)] = False
     return alive
@@ -228,6 +261,7 @@ def _dwave_graph(
     qubits: NDArray[np.int32] | None = None,
     couplers: NDArray[np.int32] | None = None,
 ) -> Any:
+    """The graph of a topology from dwave.graphs; None means all qubits, or all couplers."""
     import dwave.graphs
 
     make = dwave.graphs.pegasus_graph if topology == "pegasus" else dwave.graphs.zephyr_graph

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from qattn.backends.base import SamplerStopped
-from qattn.hardware.embedding.find_packing import Packing, cached_packing
+from qattn.hardware.embedding.find_packing import cached_packing
+from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.secret import scrubbed

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qattn.hardware.embedding.coupling_groups import IntArray, coupling_groups
 from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.emulator.parameters import PARAMETERS
 
@@ -111,10 +111,10 @@ class Device:
         """The same as JSON, made once: it lists every coupler."""
         return json.dumps(self.definition)
 
-    @cached_property
-    def coupling_groups(self) -> IntArray | None:
-        """Groups in which each coupler counts (:func:`coupling_groups`)."""
-        return coupling_groups(self.graph)
+    @property
+    def coupling_groups(self) -> NDArray[np.int64] | None:
+        """Groups in which each coupler counts (:attr:`WorkingGraph.coupling_groups`)."""
+        return self.graph.coupling_groups
 
     def _timing_data(self) -> dict[str, Any]:
         if self.graph.topology == "pegasus":

@@ -89,6 +89,19 @@ def test_nothing_is_left_when_everything_is_dead():
     assert graph.position_of_coupler([0], [1]).tolist() == [-1]
 
 
+def test_coupling_groups_are_oceans_where_couplers_are_dead_too():
+    from dwave.system.coupling_groups import coupling_groups
+
+    graph = small("zephyr").with_defects(0.1, 0.1, seed=4)
+    members = {}
+    for edge, groups in zip(graph.couplers.tolist(), graph.coupling_groups.tolist(), strict=True):
+        for group in groups:
+            members.setdefault(group, set()).add(tuple(edge))
+    theirs = [{tuple(sorted(e)) for e in group} for group in coupling_groups(graph.to_networkx())]
+    assert sorted(map(sorted, members.values())) == sorted(map(sorted, filter(None, theirs)))
+    assert small("pegasus").coupling_groups is None
+
+
 def test_positions_of_qubits_and_couplers():
     graph = small("zephyr").with_defects(0.1, 0.1, seed=5)
     assert np.array_equal(graph.qubits[graph.coupler_ends], graph.couplers)

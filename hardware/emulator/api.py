@@ -1,4 +1,4 @@
-"""The solver API without HTTP: what each request means."""
+"""The routes of the solver API, without HTTP: what each request does and answers."""
 
 import json
 import logging
@@ -8,13 +8,13 @@ from typing import Any
 
 from qattn.hardware.emulator.faults import OUTCOME_MESSAGES, FaultQueue
 from qattn.hardware.emulator.jobs import Job, JobQueue
-from qattn.hardware.emulator.physics.device_noise import Device
+from qattn.hardware.emulator.physics.device import EmulatedDevice
 from qattn.hardware.emulator.physics.physical_problem import RejectedJobError
 from qattn.hardware.emulator.physics.run_job import run_job
 from qattn.hardware.emulator.settings import EmulatorSettings
 
-MOST_STATUSES = 1000
-"""Problems that one listing returns at most."""
+MAX_STATUSES = 1000
+"""Largest number of problems in one listing."""
 
 log = logging.getLogger(__name__)
 
@@ -28,61 +28,61 @@ class RequestError(Exception):
 
 
 @dataclass(eq=False)
-class Service:
+class SolverAPI:
     """State and requests of the emulated service.
 
     Attributes:
         settings: The emulator's settings.
         device: The processor, replaced when it is recalibrated.
         queue: Its jobs.
-        faults: Faults that wait.
+        faults: Faults that wait for their request or job.
         online: Whether the solver is online.
         spare: A second processor, which is always online, or None.
     """
 
     settings: EmulatorSettings
-    device: Device
+    device: EmulatedDevice
     queue: JobQueue
     faults: FaultQueue
     online: bool = True
-    spare: Device | None = None
+    spare: EmulatedDevice | None = None
 
-    def solvers(self, name: str | None, wanted: str) -> str:
+    def solvers(self, name: str | None, fields: str) -> str:
         """The solvers' definitions as JSON: a list of them, or one if named.
 
         Args:
-            name: Name or identity of the solver that is asked for, or None for all.
-            wanted: SAPI's filter, such as "none,+identity,+status".
+            name: Name or identity of the requested solver; None means all.
+            fields: SAPI's filter, such as "none,+identity,+status".
         """
-        found = [
-            self._definition(device, wanted)
+        definitions = [
+            self._definition(device, fields)
             for device in self._devices
             if name in (None, device.name, f"{device.name};graph_id={device.graph_id}")
         ]
-        if not found:
+        if not definitions:
             raise RequestError(404, f"Solver {name} not found")
-        return f"[{', '.join(found)}]" if name is None else found[0]
+        return f"[{', '.join(definitions)}]" if name is None else definitions[0]
 
     @property
-    def _devices(self) -> list[Device]:
+    def _devices(self) -> list[EmulatedDevice]:
         return [self.device] if self.spare is None else [self.device, self.spare]
 
-    def _definition(self, device: Device, wanted: str) -> str:
-        if wanted == "all,-status,-avg_load":
+    def _definition(self, device: EmulatedDevice, fields: str) -> str:
+        if fields == "all,-status,-avg_load":
             return device.definition_json
         online = self.online or device is self.spare
         status = {"status": "ONLINE" if online else "OFFLINE", "avg_load": 0.0}
-        return json.dumps(_filtered(device.definition | status, wanted))
+        return json.dumps(_filtered(device.definition | status, fields))
 
     def submit(self, requests: list[Any]) -> list[dict[str, Any]]:
-        """Accept jobs, or say for each why not."""
+        """Accept jobs: the status of each, or why it is not accepted."""
         return [self._submit(request) for request in requests]
 
     def _submit(self, request: Any) -> dict[str, Any]:
         if not (isinstance(request, dict) and isinstance(request.get("data"), dict)):
             return _error(400, "Problem must be an object with data")
-        wanted = request.get("solver")
-        device = next((d for d in self._devices if wanted in (d.identity, d.name)), None)
+        solver = request.get("solver")
+        device = next((d for d in self._devices if solver in (d.identity, d.name)), None)
         if device is None:
             return _error(404, "Solver does not exist or is another version of its graph")
         if request.get("type") not in ("ising", "qubo"):
@@ -96,22 +96,22 @@ class Service:
         return {**job.message(), "status": "PENDING"}
 
     def poll(self, ids: list[str], timeout: float) -> list[dict[str, Any]]:
-        """Statuses; held open until one of the jobs has ended or the time is over."""
+        """Statuses of jobs, as soon as one of them has ended or after `timeout` seconds."""
         jobs = self._known(ids)
         self.queue.wait_any(jobs, min(timeout, self.settings.max_wait))
         return [job.message() for job in jobs]
 
     def listing(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Statuses of jobs with this label, status or solver, newest first."""
-        most = int(query.get("max_results", MOST_STATUSES))
-        found = []
+        """Statuses of jobs with this label, status and solver, newest first."""
+        max_results = min(int(query.get("max_results", MAX_STATUSES)), MAX_STATUSES)
+        matching = []
         for job in reversed(self.queue.all()):
             message = job.message()
-            solver = query.get("solver", job.identity["name"])
-            wanted = all(message[key] == query[key] for key in ("label", "status") if key in query)
-            if wanted and solver == job.identity["name"]:
-                found.append(message)
-        return found[: min(most, MOST_STATUSES)]
+            values = {key: message[key] for key in ("label", "status")}
+            values["solver"] = message["solver"]["name"]
+            if all(query.get(key, value) == value for key, value in values.items()):
+                matching.append(message)
+        return matching[:max_results]
 
     def problem(self, id_: str, with_answer: bool = True) -> tuple[Job, str]:
         """A job and its status as JSON, with the answer if there is one."""
@@ -122,7 +122,7 @@ class Service:
         return job, text
 
     def cancel(self, ids: list[str]) -> list[dict[str, Any]]:
-        """Cancel what has not started; statuses."""
+        """Cancel those jobs that have not started; the statuses of all."""
         jobs = self.queue.cancel(ids)
         return [_error(404, "Problem not found") if job is None else job.message() for job in jobs]
 
@@ -143,7 +143,7 @@ class Service:
                 raise RejectedJobError(message)
             if device is None:
                 raise RejectedJobError("The working graph has changed since submission")
-            found = run_job(job.request, job.index, device, self.settings)
+            answer, num_qubits, access_time = run_job(job.request, job.index, device, self.settings)
         except RejectedJobError as error:
             return self.queue.finish(job, "FAILED", error_message=str(error))
         except Exception as error:
@@ -151,7 +151,6 @@ class Service:
             return self.queue.finish(
                 job, "FAILED", error_message=f"Emulator error: {type(error).__name__}"
             )
-        answer, num_qubits, access_time = found
         return self.queue.finish(
             job, "COMPLETED", answer=answer, num_qubits=num_qubits, access_time_us=access_time
         )
@@ -167,17 +166,17 @@ def _error(code: int, message: str) -> dict[str, Any]:
     return {"error_code": code, "error_msg": message}
 
 
-def _filtered(definition: dict[str, Any], wanted: str) -> dict[str, Any]:
+def _filtered(definition: dict[str, Any], fields: str) -> dict[str, Any]:
     """SAPI's filter: "all" or "none", then fields to add or take away: "+properties.qubits"."""
-    base, *changes = [part.strip() for part in wanted.split(",") if part.strip()] or ["all"]
-    found = {} if base == "none" else definition | {"properties": dict(definition["properties"])}
+    base, *changes = [part.strip() for part in fields.split(",") if part.strip()] or ["all"]
+    filtered = {} if base == "none" else definition | {"properties": dict(definition["properties"])}
     for change in changes:
         path = change.lstrip("+-").split(".")
-        source, target = definition, found
+        source, target = definition, filtered
         for key in path[:-1]:
             source, target = source.get(key, {}), target.setdefault(key, {})
         if change.startswith("-"):
             target.pop(path[-1], None)
         elif path[-1] in source:
             target[path[-1]] = source[path[-1]]
-    return found
+    return filtered

@@ -20,7 +20,7 @@ OUTCOME_MESSAGES = {
     "failed": "Problem failed: internal error of the quantum processor",
     "rejected": "Problem not accepted because user has insufficient remaining solver access time",
 }
-"""What the service says of them."""
+"""What the service says of these outcomes."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Fault:
         kind: An HTTP status ("429"), the same with "-after" (the request is handled all the same),
             or one of :data:`REQUEST_KINDS`; of :data:`JOB_KINDS` where `where` is "job" (or
             "submit", which means the same there; "answer" takes "no-answer").
-        times: How many requests or jobs it befalls.
-        after: How many it spares first.
-        seconds: How late ("slow"), or how long a job is pending.
+        times: Number of requests or jobs that it applies to.
+        after: Number of requests or jobs that pass before it first applies.
+        seconds: How late a response is ("slow"), or how long a job is pending.
 
     Raises:
         ValueError: There is no such place or kind, or a number is negative.
@@ -109,7 +109,7 @@ class Fault:
 
 
 class FaultQueue:
-    """Faults that wait for their request or job; the first queued that is due befalls it."""
+    """Faults that wait for their request or job; the first queued that is due applies to it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -126,7 +126,7 @@ class FaultQueue:
             self._waiting.clear()
 
     def next(self, where: str) -> Fault | None:
-        """The fault that befalls this request or job, if any; counts it."""
+        """The fault that applies to this request or job, which counts it; None if none does."""
         with self._lock:
             for entry in self._waiting:
                 fault, left = entry

@@ -1,4 +1,4 @@
-"""HTTP of the emulated service, with control over the connection for the faults."""
+"""The emulated service's HTTP, with control over the connection for the faults."""
 
 import gzip
 import hmac
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from qattn.hardware.emulator.api import RequestError, Service
+from qattn.hardware.emulator.api import RequestError, SolverAPI
 from qattn.hardware.emulator.faults import Fault
 from qattn.hardware.emulator.jobs import Job
 
@@ -31,8 +31,8 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, service: Service, token: str, port: int) -> None:
-        self.service = service
+    def __init__(self, api: SolverAPI, token: str, port: int) -> None:
+        self.api = api
         self.token = token
         self.stopping = threading.Event()
         self._connections: set[socket.socket] = set()
@@ -49,7 +49,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of the server's; others go to the log."""
+        """Log at DEBUG only: a client that went away is not an error of the server."""
         log.debug("connection from %s ended", client_address, exc_info=True)
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         token = self.headers.get("X-Auth-Token", "")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
             return self._send(_error(401, "Invalid token or access denied"))
-        fault = self.server.service.faults.next(where)
+        fault = self.server.api.faults.next(where)
         if fault is not None:
             log.debug("fault %s:%s", fault.where, fault.kind)
         if fault is not None and not fault.handled:
@@ -123,33 +123,32 @@ class Handler(BaseHTTPRequestHandler):
         return self._send(response) if fault is None else self._fail(fault, response)
 
     def _respond(self, where: str, path: str, query: dict[str, str], body: bytes) -> Response:
-        service = self.server.service
+        api = self.server.api
         if where == "solvers":
             name = path.removeprefix("solvers/remote").strip("/") or None
             media = "solver-definition-list" if name is None else "solver-definition"
-            return Response(service.solvers(name, query.get("filter", "all")), media)
+            return Response(api.solvers(name, query.get("filter", "all")), media)
         if where == "submit":
-            asked = json.loads(body)
-            many = asked if isinstance(asked, list) else [asked]
-            found = service.submit(many)
-            return Response(json.dumps(found if isinstance(asked, list) else found[0]), "problems")
+            submitted = json.loads(body)
+            if isinstance(submitted, list):
+                return Response(json.dumps(api.submit(submitted)), "problems")
+            return Response(json.dumps(api.submit([submitted])[0]), "problems")
         if where == "poll":
             ids = query["id"].split(",")
-            found = service.poll(ids, float(query.get("timeout", 0)))
-            return Response(json.dumps(found), "problems")
+            statuses = api.poll(ids, float(query.get("timeout", 0)))
+            return Response(json.dumps(statuses), "problems")
         if where == "list":
-            return Response(json.dumps(service.listing(query)), "problems")
+            return Response(json.dumps(api.listing(query)), "problems")
         id_ = path.removeprefix("problems").strip("/")
         if where == "answer":
             if "timeout" in query:
-                service.poll([id_], float(query["timeout"]))
-            job, text = service.problem(id_)
+                api.poll([id_], float(query["timeout"]))
+            job, text = api.problem(id_)
             return Response(text, "problem", job=job)
         if where == "cancel":
-            found = service.cancel([id_] if id_ else json.loads(body))
-            return Response(
-                json.dumps(found[0] if id_ else found), "problem" if id_ else "problems"
-            )
+            if id_:
+                return Response(json.dumps(api.cancel([id_])[0]), "problem")
+            return Response(json.dumps(api.cancel(json.loads(body))), "problems")
         raise RequestError(404, f"No such resource: {path}")
 
     def _fail(self, fault: Fault, response: Response | None) -> None:
@@ -163,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.stopping.wait(fault.seconds)
             return self._send(response)
         if fault.kind == "no-answer" and response.job is not None:
-            text = self.server.service.problem(response.job.id, with_answer=False)[1]
+            text = self.server.api.problem(response.job.id, with_answer=False)[1]
             return self._send(Response(text, "problem"))
         response.job = None  # what follows is no answer
         if fault.kind == "corrupt":
@@ -187,10 +186,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body[: len(response.body) // 2])
             self.close_connection = True
             return
-        # Counted first: a client that has the answer must find it counted.
+        # Count before sending: once a client has the answer, the account must include it.
         job = response.job
         if job is not None and job.answer is not None and b'"answer": ' in response.body:
-            self.server.service.queue.answered(job)
+            self.server.api.queue.answered(job)
         self.wfile.write(response.body)
         self.wfile.flush()
 
@@ -211,7 +210,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _kind_of_request(command: str, path: str, query: dict[str, str]) -> str:
-    """Which of ``faults.REQUESTS`` it is; "unknown" otherwise."""
+    """The kind of a request among ``faults.REQUESTS``, or "unknown"."""
     if command == "GET" and path.startswith("solvers/remote"):
         return "solvers"
     if path != "problems" and not path.startswith("problems/"):

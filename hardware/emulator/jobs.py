@@ -1,26 +1,30 @@
 """The jobs of an emulated processor: queue, states and account."""
 
+import json
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from qattn._atomic import write_atomically
 
 TERMINAL = ("COMPLETED", "FAILED", "CANCELLED")
 """States that do not change any more."""
 
 
 @dataclass(frozen=True)
-class JobRecord:
-    """What the emulator's own account says of an accepted job.
+class AccountEntry:
+    """An accepted job in the emulator's own account.
 
     Attributes:
         id: Problem id.
         label: Label, or None.
         status: PENDING, IN_PROGRESS, COMPLETED, FAILED or CANCELLED.
-        num_reads: Reads that were asked for.
+        num_reads: Number of reads that the job requested.
         num_qubits: Active qubits.
         access_time_us: QPU access time in µs; 0 unless it ran.
         times_answered: How often its answer was sent in full.
@@ -62,9 +66,9 @@ class Job:
         reads = (self.request.get("params") or {}).get("num_reads", 1)
         self.num_reads = reads if isinstance(reads, int) else 0
 
-    def record(self) -> JobRecord:
-        """A snapshot for the account."""
-        return JobRecord(
+    def account_entry(self) -> AccountEntry:
+        """A snapshot of the job for the account."""
+        return AccountEntry(
             self.id,
             self.label,
             self.status,
@@ -76,8 +80,8 @@ class Job:
         )
 
     def message(self) -> dict[str, Any]:
-        """Its status as SAPI tells it, without the answer."""
-        found = {
+        """The job's status as SAPI states it, without the answer."""
+        message = {
             "id": self.id,
             "type": self.type,
             "solver": self.identity,
@@ -86,10 +90,10 @@ class Job:
             "submitted_on": self.submitted_on,
         }
         if self.solved_on is not None:
-            found["solved_on"] = self.solved_on
+            message["solved_on"] = self.solved_on
         if self.error_message is not None:
-            found["error_message"] = self.error_message
-        return found
+            message["error_message"] = self.error_message
+        return message
 
 
 class JobQueue:
@@ -130,9 +134,9 @@ class JobQueue:
         with self._changed:
             while not self.closed:
                 job = min(self._waiting, key=lambda job: (job.ready_at, job.index), default=None)
-                left = None if job is None else job.ready_at - time.monotonic()
-                if job is None or left is None or left > 0:
-                    self._changed.wait(left)
+                delay = None if job is None else job.ready_at - time.monotonic()
+                if job is None or delay is None or delay > 0:
+                    self._changed.wait(delay)
                     continue
                 self._waiting.remove(job)
                 job.status = "IN_PROGRESS"
@@ -176,11 +180,16 @@ class JobQueue:
 
     def wait_any(self, jobs: Iterable[Job], timeout: float) -> None:
         """Return when one of them is in a terminal state, at the latest after `timeout` seconds."""
-        chosen = list(jobs)
+        jobs = list(jobs)
         with self._changed:
             self._changed.wait_for(
-                lambda: self.closed or any(job.status in TERMINAL for job in chosen), timeout
+                lambda: self.closed or any(job.status in TERMINAL for job in jobs), timeout
             )
+
+    @property
+    def account(self) -> list[AccountEntry]:
+        """Entries of all accepted jobs, oldest first."""
+        return [job.account_entry() for job in self.all()]
 
     def all(self) -> list[Job]:
         """Every accepted job, oldest first."""
@@ -192,6 +201,24 @@ class JobQueue:
         with self._changed:
             self.closed = True
             self._changed.notify_all()
+
+
+def account_writer(file: Path, solver: str, queue: JobQueue) -> Callable[[], None]:
+    """A function that writes the account as JSON; a reader never sees half of it, nor a token."""
+    lock = threading.Lock()
+
+    def write() -> None:
+        with lock:
+            jobs = queue.account
+            account = {
+                "solver": solver,
+                "emulated": True,
+                "access_time_us": sum((job.access_time_us for job in jobs), 0.0),
+                "jobs": [asdict(job) for job in jobs],
+            }
+            write_atomically(file, json.dumps(account, indent=1).encode())
+
+    return write
 
 
 def _now() -> str:

@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.hardware.embedding.working_graph import WorkingGraph
-from qattn.hardware.emulator.physics.physical_problem import FloatArray, Program, RejectedJobError
+from qattn.hardware.emulator.physics.physical_problem import (
+    FloatArray,
+    PhysicalProblem,
+    RejectedJobError,
+)
 
 
-def decode_problem(data: Mapping[str, Any], graph: WorkingGraph) -> Program:
-    """The program of a job's ``data``.
+def decode_problem(data: Mapping[str, Any], graph: WorkingGraph) -> PhysicalProblem:
+    """The problem of a job's ``data``.
 
     ``lin`` has a little-endian double for every working qubit, NaN where inactive; ``quad`` one
     for every working coupler between active qubits, in the order of the property ``couplers``.
@@ -28,6 +32,7 @@ def decode_problem(data: Mapping[str, Any], graph: WorkingGraph) -> Program:
         raise RejectedJobError(
             f"Problem has {len(lin)} linear terms, but the solver has {len(graph.qubits)} qubits"
         )
+    # NaN marks a qubit as inactive; a coupler counts if both of its ends are active.
     active = ~np.isnan(lin)
     couplers = np.flatnonzero(active[graph.coupler_ends].all(1))
     if len(quad) > len(couplers):
@@ -35,21 +40,15 @@ def decode_problem(data: Mapping[str, Any], graph: WorkingGraph) -> Program:
             f"Problem has {len(quad)} quadratic terms, but the solver has {len(couplers)} couplers "
             f"between the active qubits"
         )
+    # A client may leave out trailing zeros.
     J = np.zeros(len(couplers))
     J[: len(quad)] = quad
     if not (np.isfinite(lin[active]).all() and np.isfinite(J).all()):
         raise RejectedJobError("Problem has coefficients that are not finite")
     qubits = np.flatnonzero(active)
+    # From positions in the working graph to indices into the active qubits.
     index = np.cumsum(active) - 1
-    return Program(qubits, lin[active], couplers, index[graph.coupler_ends[couplers]], J)
-
-
-def from_qubo(program: Program) -> Program:
-    """The Ising program of a QUBO: x = (1 + s)/2, less the constant."""
-    h = program.h / 2
-    for side in program.ends.T:
-        h = h + np.bincount(side, program.J, program.num_qubits) / 4
-    return Program(program.qubits, h, program.couplers, program.ends, program.J / 4)
+    return PhysicalProblem(qubits, lin[active], couplers, index[graph.coupler_ends[couplers]], J)
 
 
 def encode_answer(
@@ -82,27 +81,17 @@ def encode_answer(
     }
 
 
-def aggregate(
+def histogram(
     spins: NDArray[np.int8], energies: FloatArray
 ) -> tuple[NDArray[np.int8], FloatArray, NDArray[np.int64]]:
-    """A histogram: distinct answers by increasing energy, and how often each was read."""
-    rows = np.ascontiguousarray(np.packbits(spins > 0, axis=1))
-    keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
+    """Distinct answers by increasing energy, their energies, and how often each was read."""
+    # Equal rows have equal bytes: compare each row, packed to bits, as one opaque value.
+    packed = np.ascontiguousarray(np.packbits(spins > 0, axis=1))
+    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, first, counts = np.unique(keys, return_index=True, return_counts=True)
     order = np.argsort(energies[first], kind="stable")
-    chosen = first[order]
-    return spins[chosen], energies[chosen], counts[order]
-
-
-def energies(program: Program, values: NDArray[np.int8]) -> FloatArray:
-    """Σ h x + Σ J x x of each row of values (spins, or bits of a QUBO), shape (rows,)."""
-    from scipy.sparse import csr_array
-
-    n = program.num_qubits
-    u, v = program.ends.T
-    quadratic = csr_array((program.J, (u, v)), shape=(n, n))
-    columns = values.T.astype(np.float64)
-    return np.asarray(program.h @ columns + ((quadratic @ columns) * columns).sum(0))
+    distinct = first[order]
+    return spins[distinct], energies[distinct], counts[order]
 
 
 def _decode_doubles(data: Mapping[str, Any], key: str) -> FloatArray:

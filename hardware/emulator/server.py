@@ -9,27 +9,28 @@ from typing import Any
 import numpy as np
 
 from qattn.hardware.embedding.working_graph import WorkingGraph
-from qattn.hardware.emulator.account import account_writer
-from qattn.hardware.emulator.api import Service
+from qattn.hardware.emulator.api import SolverAPI
 from qattn.hardware.emulator.faults import Fault, FaultQueue
 from qattn.hardware.emulator.http import PREFIX, Server
-from qattn.hardware.emulator.jobs import JobQueue, JobRecord
-from qattn.hardware.emulator.physics.device_noise import Device
+from qattn.hardware.emulator.jobs import AccountEntry, JobQueue, account_writer
+from qattn.hardware.emulator.physics.device import EmulatedDevice
 from qattn.hardware.emulator.settings import EmulatorSettings
 
 
 class EmulatedQPU:
     """A loopback QPU: speaks D-Wave's solver API (SAPI 3) to the unmodified Ocean client.
 
-    For development and tests; nothing that it answers comes from a quantum computer, and its
-    solver's name, tags and properties say "emulated"::
+    For development and tests of any program that uses Ocean, with or without the rest of qattn:
+    Ising problems and QUBOs, raw answers and histograms, auto-scaling, standard and fast anneals.
+    Nothing that it answers comes from a quantum computer, and its solver's name, tags and
+    properties say "emulated"::
 
         with EmulatedQPU(shape=(3, 4), beta_h=3.0, beta_J=4.0) as qpu:
             with DWaveSampler(**qpu.client_options) as sampler:
                 sampler.sample_ising({}, {(0, 2): -1.0}, num_reads=100, auto_scale=False)
 
     Args:
-        settings: Its settings; None takes the defaults.
+        settings: Settings; None means the defaults.
         **changes: Fields of :class:`~qattn.hardware.emulator.settings.EmulatorSettings` that
             differ from `settings`.
 
@@ -45,22 +46,23 @@ class EmulatedQPU:
             graph = graph.with_defects(settings.dead_qubits, settings.dead_couplers, settings.seed)
         self.token = settings.token or f"EMU-{secrets.token_hex(20)}"
         self.settings = replace(settings, token=None)
-        device = Device(graph, settings.solver_name)
-        self._service = Service(self.settings, device, JobQueue(), FaultQueue())
+        device = EmulatedDevice(graph, settings.solver_name)
+        self._api = SolverAPI(self.settings, device, JobQueue(), FaultQueue())
         if settings.spare:
-            self._service.spare = Device(self._worn(graph), f"{device.name}_spare")
+            self._api.spare = EmulatedDevice(
+                with_one_more_dead_qubit(graph, settings.seed), f"{device.name}_spare"
+            )
         if settings.account is not None:
-            write = account_writer(settings.account, self.name, lambda: self.jobs)
-            self._service.queue.on_change = write
+            self._api.queue.on_change = account_writer(settings.account, self.name, self._api.queue)
         self._server: Server | None = None
         self._threads: list[threading.Thread] = []
 
     def start(self) -> "EmulatedQPU":
-        """Begin to serve; :meth:`stop` ends it for good."""
-        if self._server is not None or self._service.queue.closed:
+        """Begin to serve until :meth:`stop`, which is final."""
+        if self._server is not None or self._api.queue.closed:
             raise RuntimeError("The emulated QPU was started already: make a new one.")
-        self._server = Server(self._service, self.token, self.settings.port)
-        for name, target in (("http", self._serve), ("qpu", self._service.run)):
+        self._server = Server(self._api, self.token, self.settings.port)
+        for name, target in (("http", self._serve), ("qpu", self._api.run)):
             thread = threading.Thread(target=target, name=f"emulated-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -70,8 +72,8 @@ class EmulatedQPU:
         """Close every connection and end the threads; the account stays readable."""
         if self._server is None:
             return
-        self._service.queue.close()
-        self._service.queue.on_change()
+        self._api.queue.close()
+        self._api.queue.on_change()
         self._server.close()
         for thread in self._threads:
             thread.join(timeout=10)
@@ -96,7 +98,7 @@ class EmulatedQPU:
     @property
     def name(self) -> str:
         """Name of the solver."""
-        return self._service.device.name
+        return self._api.device.name
 
     @property
     def endpoint(self) -> str:
@@ -113,22 +115,22 @@ class EmulatedQPU:
     @property
     def graph(self) -> WorkingGraph:
         """The working graph."""
-        return self._service.device.graph
+        return self._api.device.graph
 
     @property
     def graph_id(self) -> str:
-        """Its id, as the solver publishes it."""
-        return self._service.device.graph_id
+        """Id of the working graph, as the solver publishes it."""
+        return self._api.device.graph_id
 
     @property
     def properties(self) -> dict[str, Any]:
         """The solver's properties."""
-        return self._service.device.properties
+        return self._api.device.properties
 
     @property
-    def jobs(self) -> list[JobRecord]:
+    def jobs(self) -> list[AccountEntry]:
         """The emulator's own account: every job that it accepted, oldest first."""
-        return [job.record() for job in self._service.queue.all()]
+        return self._api.queue.account
 
     @property
     def access_time_us(self) -> float:
@@ -138,11 +140,11 @@ class EmulatedQPU:
     @property
     def online(self) -> bool:
         """Whether the solver is online; assign to change it."""
-        return self._service.online
+        return self._api.online
 
     @online.setter
     def online(self, value: bool) -> None:
-        self._service.online = value
+        self._api.online = value
 
     def fault(
         self,
@@ -158,29 +160,32 @@ class EmulatedQPU:
         Raises:
             ValueError: There is no such fault.
         """
-        self._service.faults.add(Fault(where, str(kind), times, after, seconds))
+        self._api.faults.add(Fault(where, str(kind), times, after, seconds))
 
     def clear_faults(self) -> None:
         """Forget all faults that have not happened."""
-        self._service.faults.clear()
+        self._api.faults.clear()
 
     def recalibrate(self) -> str:
-        """Let one more qubit die, as happens on a real device; returns the new graph id."""
-        self._service.device = Device(self._worn(self.graph), self.name)
-        return self.graph_id
-
-    def _worn(self, graph: WorkingGraph) -> WorkingGraph:
-        """The graph with one more dead qubit."""
-        rng = np.random.default_rng([self.settings.seed, 3, len(graph.qubits)])
-        dead = rng.choice(graph.qubits)
-        return WorkingGraph(
-            graph.topology,
-            graph.shape,
-            graph.qubits[graph.qubits != dead],
-            graph.couplers[(graph.couplers != dead).all(1)],
-            f"{graph.graph_id}-recalibrated",
+        """Let one more qubit die, as happens on a real device, and return the new graph id."""
+        self._api.device = EmulatedDevice(
+            with_one_more_dead_qubit(self.graph, self.settings.seed), self.name
         )
+        return self.graph_id
 
     def _serve(self) -> None:
         assert self._server is not None
         self._server.serve_forever(poll_interval=0.05)
+
+
+def with_one_more_dead_qubit(graph: WorkingGraph, seed: int) -> WorkingGraph:
+    """The graph without one more of its qubits, which the seed and their number decide."""
+    rng = np.random.default_rng([seed, 3, len(graph.qubits)])
+    dead = rng.choice(graph.qubits)
+    return WorkingGraph(
+        graph.topology,
+        graph.shape,
+        graph.qubits[graph.qubits != dead],
+        graph.couplers[(graph.couplers != dead).all(1)],
+        f"{graph.graph_id}-recalibrated",
+    )

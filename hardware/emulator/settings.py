@@ -1,4 +1,4 @@
-"""What an emulated QPU is asked to be."""
+"""The settings of an emulated QPU: graph, temperatures, noise, and how it is served."""
 
 import math
 from dataclasses import dataclass, field
@@ -31,18 +31,18 @@ class EmulatorSettings:
         h_noise: Standard deviation of the control error on each active qubit, drawn anew for every
             job, in units of h.
         J_noise: The same on each coupler with J ≠ 0, in units of J.
-        flux_offset: Standard deviation of a field that each qubit has for good, in units of h.
+        flux_offset: Standard deviation of the permanent field of each qubit, in units of h.
         readout_flip: Probability that a qubit is read wrongly, for each qubit and read.
         drift: Relative growth of both inverse temperatures over 1,000 jobs.
         timing_spread: Largest relative deviation of programming and readout times from those that
             ``problem_timing_data`` predicts.
-        name: Solver name, which must hold the word "emulated"; None makes one from the topology.
-        token: What clients must send as X-Auth-Token; None draws one at random.
+        name: Solver name, which must hold the word "emulated"; None means one from the topology.
+        token: What clients must send as X-Auth-Token; None means a random one.
         port: TCP port on 127.0.0.1; 0 takes a free one.
         max_wait: Longest time in seconds that a poll is held open.
         spare: Offer a second processor under the name of the first and "_spare", with one dead
             qubit more, which stays online when the first goes offline.
-        account: File for the account of jobs as JSON, rewritten at every change; None for none.
+        account: File for the account of jobs as JSON, rewritten at every change; None means none.
 
     Raises:
         ValueError: A value is out of range.
@@ -78,10 +78,10 @@ class EmulatorSettings:
                 raise ValueError(
                     f"Argument `{name}` must be finite and not negative, but is {value}."
                 )
-        for name, most in (("readout_flip", 0.5), ("timing_spread", 0.5)):
+        for name in ("readout_flip", "timing_spread"):
             value = getattr(self, name)
-            if not 0 <= value <= most:
-                raise ValueError(f"Argument `{name}` must be between 0 and {most}, but is {value}.")
+            if not 0 <= value <= 0.5:
+                raise ValueError(f"Argument `{name}` must be between 0 and 0.5, but is {value}.")
         if self.name is not None and "emulated" not in self.name.lower():
             raise ValueError(
                 f"Argument `name` must hold the word 'emulated', so that no result is taken for "

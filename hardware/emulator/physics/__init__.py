@@ -1,1 +1,1 @@
-"""What an emulated job returns: noise, reads, times."""
+"""What an emulated job returns: device noise, reads and times."""

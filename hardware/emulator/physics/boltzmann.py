@@ -4,7 +4,7 @@ Spins that follow others (:mod:`~qattn.hardware.emulator.physics.spin_graph`) ar
 the connected components that remain are independent. Those of up to :data:`EXACT_SPINS` spins
 are drawn exactly. Larger ones come from Gibbs sweeps at the target temperature after a ramp
 (dwave-samplers): those reads are Boltzmann-distributed only as far as the sweeps mix, which is not
-to be expected at low temperature.
+to be expected at low temperature. a and K are in the exponent's signs: positive K aligns.
 """
 
 import numpy as np
@@ -39,34 +39,37 @@ def boltzmann_reads(
         rng: Source of all randomness.
     """
     graph = SpinGraph.build(a, ends, K).without_followers()
+    # One column for each vertex of the contracted graph; the last, the ground, stays +1.
     spins = np.ones((num_reads, graph.num_spins + 1), np.int8)
     for vertices, fields, couplings in graph.components():
         if vertices.shape[1] <= EXACT_SPINS:
-            spins[:, vertices] = _exact(fields, couplings, num_reads, rng)
+            spins[:, vertices] = _exact_reads(fields, couplings, num_reads, rng)
         else:
-            for one, field, coupling in zip(vertices, fields, couplings, strict=True):
-                spins[:, one] = _gibbs(field, coupling, num_reads, rng)
-    return spins[:, graph.vertex[:-1]] * graph.sign[:-1]
+            for component, field, coupling in zip(vertices, fields, couplings, strict=True):
+                spins[:, component] = _gibbs_reads(field, coupling, num_reads, rng)
+    return graph.expanded(spins)
 
 
-def _exact(
+def _exact_reads(
     fields: FloatArray, couplings: FloatArray, num_reads: int, rng: np.random.Generator
 ) -> NDArray[np.int8]:
     """Reads of components of one size, shape (num_reads, components, m)."""
     count, m = fields.shape
     step = max(1, CHUNK_STATES >> m)
-    found = []
+    reads = []
     for lo in range(0, count, step):
+        # Each component is a group with one query: fields (components, 1, m).
         batch = IsingBatch(
             torch.from_numpy(fields[lo : lo + step]).unsqueeze(1),
             torch.from_numpy(couplings[lo : lo + step]),
         )
         seed = int(rng.integers(1 << 62))
-        found.append(exact.sample(batch, num_reads, seed).spins.squeeze(1))
-    return np.asarray(torch.cat(found).numpy().transpose(1, 0, 2))
+        reads.append(exact.sample(batch, num_reads, seed).spins.squeeze(1))
+    # From (components, reads, m) to reads first.
+    return np.asarray(torch.cat(reads).numpy().transpose(1, 0, 2))
 
 
-def _gibbs(
+def _gibbs_reads(
     field: FloatArray, coupling: FloatArray, num_reads: int, rng: np.random.Generator
 ) -> NDArray[np.int8]:
     """Reads of one component, shape (num_reads, m)."""
@@ -74,10 +77,12 @@ def _gibbs(
     from dwave.samplers import SimulatedAnnealingSampler
 
     row, column = np.nonzero(np.triu(coupling))
+    # dimod's BQM is an energy: the signs change.
     h, J = to_dimod_signs(torch.from_numpy(field), torch.from_numpy(coupling[row, column]))
     bqm = dimod.BQM.from_numpy_vectors(h.numpy(), (row, column, J.numpy()), 0.0, dimod.SPIN)
+    # β rises from near 0 to 1, the model's own, and stays there.
     ramp = np.arange(1, GIBBS_RAMP + 1) / GIBBS_RAMP
-    found = SimulatedAnnealingSampler().sample(
+    sampleset = SimulatedAnnealingSampler().sample(
         bqm,
         num_reads=num_reads,
         beta_schedule_type="custom",
@@ -85,5 +90,6 @@ def _gibbs(
         proposal_acceptance_criteria="Gibbs",
         seed=int(rng.integers(1 << 31)),
     )
-    order = np.argsort(found.variables)
-    return np.asarray(found.record.sample[:, order], dtype=np.int8)
+    # dimod may order variables as they come: back to 0, 1, ..., m - 1.
+    order = np.argsort(sampleset.variables)
+    return np.asarray(sampleset.record.sample[:, order], dtype=np.int8)

@@ -1,4 +1,4 @@
-"""What a job programs: biases and couplings on the qubits that it uses, and how to anneal."""
+"""An Ising problem or QUBO on the qubits of a processor, and the error that rejects one."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,10 @@ class RejectedJobError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
-    r"""An Ising problem E(s) = Σ h s + Σ J s s in D-Wave's signs, as submitted or as programmed.
+class PhysicalProblem:
+    r"""E(x) = Σ h x + Σ J x x in D-Wave's signs (low E is likely), as submitted or as programmed.
+
+    x are spins ±1, or the bits 0 and 1 of a submitted QUBO until :meth:`qubo_as_ising`.
 
     Args:
         qubits: Positions of the active qubits in the working graph, ascending, shape (n,).
@@ -35,3 +37,20 @@ class Program:
     def num_qubits(self) -> int:
         """Number of active qubits."""
         return len(self.qubits)
+
+    def qubo_as_ising(self) -> "PhysicalProblem":
+        """The Ising problem of this QUBO by x = (1 + s)/2, less the constant."""
+        # Q x = Q/2 (1 + s), and Q x x' = Q/4 (1 + s + s' + s s'): each coupler adds to both ends.
+        h = self.h / 2
+        for end in self.ends.T:
+            h = h + np.bincount(end, self.J, self.num_qubits) / 4
+        return PhysicalProblem(self.qubits, h, self.couplers, self.ends, self.J / 4)
+
+    def energies(self, values: NDArray[np.int8]) -> FloatArray:
+        """E of each row of `values` (spins, or bits of a QUBO), shape (rows,)."""
+        from scipy.sparse import csr_array
+
+        u, v = self.ends.T
+        quadratic = csr_array((self.J, (u, v)), shape=(self.num_qubits, self.num_qubits))
+        columns = values.T.astype(np.float64)
+        return np.asarray(self.h @ columns + ((quadratic @ columns) * columns).sum(0))

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Duration:
-    """What a job asks of the clock, in microseconds."""
+    """The parameters of a job that decide how long it runs; times in microseconds."""
 
     num_reads: int
     annealing_time: float
@@ -20,6 +20,7 @@ class Duration:
 
 def readout_time(timing_data: Mapping[str, Any], num_qubits: int) -> float:
     """Predicted readout time of one read in microseconds."""
+    # Interpolate log10(time) over log10(qubits): the model "pwl_log_log".
     q, t = np.split(np.asarray(timing_data["readout_time_model_parameters"]), 2)
     return float(10 ** np.interp(np.log10(max(1, num_qubits)), q, t))
 
@@ -27,7 +28,7 @@ def readout_time(timing_data: Mapping[str, Any], num_qubits: int) -> float:
 def job_timing(
     timing_data: Mapping[str, Any],
     num_qubits: int,
-    asked: Duration,
+    duration: Duration,
     spread: float,
     rng: np.random.Generator,
 ) -> dict[str, float]:
@@ -38,20 +39,20 @@ def job_timing(
     ``Solver.estimate_qpu_access_time`` says.
     """
     factors = [1 + spread * rng.uniform(-1, 1) for _ in range(2)]
-    programming = timing_data["typical_programming_time"] + asked.programming_thermalization
+    programming = timing_data["typical_programming_time"] + duration.programming_thermalization
     programming = round(programming * factors[0], 2)
     readout = round(readout_time(timing_data, num_qubits) * factors[1], 2)
-    pause = asked.readout_thermalization
-    if asked.reduce_intersample_correlation:
-        least, most = timing_data["decorrelation_time_range"]
-        longest = timing_data["decorrelation_max_nominal_anneal_time"]
-        pause = max(pause, asked.annealing_time / longest * (most - least) + least)
+    pause = duration.readout_thermalization
+    if duration.reduce_intersample_correlation:
+        shortest, longest = timing_data["decorrelation_time_range"]
+        share = duration.annealing_time / timing_data["decorrelation_max_nominal_anneal_time"]
+        pause = max(pause, share * (longest - shortest) + shortest)
     delay = timing_data["qpu_delay_time_per_sample"] + pause
-    sampling = round(asked.num_reads * (asked.annealing_time + readout + delay), 2)
+    sampling = round(duration.num_reads * (duration.annealing_time + readout + delay), 2)
     postprocessing = round(float(rng.uniform(1, 5)), 2)
     return {
         "qpu_sampling_time": sampling,
-        "qpu_anneal_time_per_sample": asked.annealing_time,
+        "qpu_anneal_time_per_sample": duration.annealing_time,
         "qpu_readout_time_per_sample": readout,
         "qpu_access_time": round(programming + sampling, 2),
         "qpu_access_overhead_time": round(float(rng.uniform(1000, 20000)), 2),

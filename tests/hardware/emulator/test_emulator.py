@@ -298,7 +298,7 @@ def test_every_request_needs_the_token(qpu):
 
 def test_only_the_loopback_interface_is_served(qpu):
     assert qpu.endpoint.startswith("http://127.0.0.1:")
-    assert qpu._service is not None
+    assert qpu._api is not None
     assert qpu._server.server_address[0] == "127.0.0.1"
 
 
@@ -307,7 +307,7 @@ def test_token_is_in_no_repr_and_no_log(caplog):
         with EmulatedQPU() as one, sampler_of(one) as sampler:
             sampler.sample_ising({sampler.nodelist[0]: 1.0}, {}).resolve()
             token = one.token
-            seen = [repr(one), repr(one.settings), repr(one.jobs), repr(one._service)]
+            seen = [repr(one), repr(one.settings), repr(one.jobs), repr(one._api)]
             with pytest.raises(SolverAuthenticationError), sampler_of(one, token=token + "x"):
                 pass
         own = [r.getMessage() for r in caplog.records if r.name.startswith("qattn")]

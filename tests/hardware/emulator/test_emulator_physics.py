@@ -15,10 +15,10 @@ from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.emulator import EmulatedQPU, EmulatorSettings
 from qattn.hardware.emulator.physics import boltzmann as boltzmann_module
 from qattn.hardware.emulator.physics.boltzmann import boltzmann_reads
-from qattn.hardware.emulator.physics.device_noise import H_PER_PHI0, Device
-from qattn.hardware.emulator.physics.physical_problem import Program
+from qattn.hardware.emulator.physics.device import H_PER_PHI0, EmulatedDevice
+from qattn.hardware.emulator.physics.physical_problem import PhysicalProblem
 from qattn.hardware.emulator.physics.spin_graph import MARGIN, SpinGraph
-from qattn.hardware.emulator.protocol import aggregate, energies, from_qubo
+from qattn.hardware.emulator.protocol import histogram
 from qattn.simulators.diabatic import DiabaticBackend
 
 SIGMAS = 6.5
@@ -141,7 +141,9 @@ def test_many_components_at_once_keep_their_own_moments():
 def test_coupling_groups_are_oceans(rows):
     from dwave.system.coupling_groups import coupling_groups
 
-    device = Device(WorkingGraph.perfect("zephyr", rows).with_defects(0.05, 0.02, 1), "emulated")
+    device = EmulatedDevice(
+        WorkingGraph.perfect("zephyr", rows).with_defects(0.05, 0.02, 1), "emulated"
+    )
     found = {}
     for (u, v), groups in zip(
         device.graph.couplers.tolist(), device.coupling_groups.tolist(), strict=True
@@ -154,22 +156,24 @@ def test_coupling_groups_are_oceans(rows):
 
 
 def test_coupling_groups_of_pegasus_are_qubits():
-    assert Device(WorkingGraph.perfect("pegasus", 2), "emulated").coupling_groups is None
+    assert EmulatedDevice(WorkingGraph.perfect("pegasus", 2), "emulated").coupling_groups is None
 
 
 def test_qubo_conversion_energies_and_histogram():
     ends, couplers = np.array([(0, 1), (1, 2)]), np.array([0, 1])
-    qubo = Program(np.arange(3), np.array([1.0, -2.0, 0.5]), couplers, ends, np.array([0.7, -1.1]))
+    qubo = PhysicalProblem(
+        np.arange(3), np.array([1.0, -2.0, 0.5]), couplers, ends, np.array([0.7, -1.1])
+    )
     Q = {(0, 0): 1.0, (1, 1): -2.0, (2, 2): 0.5, (0, 1): 0.7, (1, 2): -1.1}
     h, J, _ = dimod.qubo_to_ising(Q)
-    ising = from_qubo(qubo)
+    ising = qubo.qubo_as_ising()
     np.testing.assert_allclose(ising.h, [h[i] for i in range(3)])
     np.testing.assert_allclose(ising.J, [J[0, 1], J[1, 2]])
     states = np.array(list(product((0, 1), repeat=3)), dtype=np.int8)
     expected = dimod.BQM.from_qubo(Q).energies((states, range(3)))
-    np.testing.assert_allclose(energies(qubo, states), expected)
+    np.testing.assert_allclose(qubo.energies(states), expected)
     spins = (2 * states - 1)[[1, 1, 0, 7, 1]].astype(np.int8)
-    rows, found, counts = aggregate(spins, energies(ising, spins))
+    rows, found, counts = histogram(spins, ising.energies(spins))
     assert sorted(counts) == [1, 1, 3]
     assert (np.diff(found) >= 0).all()
     np.testing.assert_array_equal(rows[counts == 3][0], spins[0])

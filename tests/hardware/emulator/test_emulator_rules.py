@@ -190,8 +190,8 @@ def test_malformed_problems(qpu):
         return base64.b64encode(np.asarray(values, dtype="<f8").tobytes()).decode()
 
     right = {"format": "qp", "lin": encode(nan), "quad": "", "offset": 0}
-    program = decode_problem(right, graph)
-    assert (program.num_qubits, program.h.tolist(), len(program.J)) == (1, [1.0], 0)
+    problem = decode_problem(right, graph)
+    assert (problem.num_qubits, problem.h.tolist(), len(problem.J)) == (1, [1.0], 0)
     infinite = nan.copy()
     infinite[0] = np.inf
     for changes, message in (

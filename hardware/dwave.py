@@ -2,7 +2,6 @@
 
 import os
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,12 +11,11 @@ from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.request import Request
-from qattn.hardware.calls.runner import RetryPolicy
-from qattn.hardware.calls.session import Session, SessionOptions
+from qattn.hardware.calls.session import Session
+from qattn.hardware.options import DWaveOptions
 from qattn.hardware.service.budget import QPUBudget, parse_duration
 from qattn.hardware.service.credentials import resolve
 from qattn.hardware.service.device import connect
-from qattn.hardware.settings import SettingsChoice
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
@@ -33,7 +31,7 @@ class DWaveBackend(Backend):
     in the biases h, J that are programmed (D-Wave's signs). A batch is programmed as
     :math:`-\beta h/\beta_h` and :math:`-\beta J/\beta_J`, one scale for all its problems, onto
     disjoint clique embeddings; nothing is rescaled by the service. Every submission and every
-    answer is written to a journal before it is used: asked twice for the same reads with the same
+    answer is written to a journal before it is used: called twice for the same reads with the same
     seed, also by another process, the backend takes them from there.
 
     β_h and β_J come from `betas`, from a `calibration` that ``qattn calibrate --sampler dwave``
@@ -41,31 +39,10 @@ class DWaveBackend(Backend):
     (:func:`qattn.simulators.effective_beta.effective_betas`). With `track` they follow the reads
     of each call, slowly.
 
-    Args:
-        calibration: A calibration file of the device, or a folder of them.
-        betas: (β_h, β_J).
-        schedule: File of the device's published schedule, for theory's betas.
-        annealing_time: Duration of an anneal in ns; None takes the calibration's.
-        field_encoding: "ghost" (the default), "ancilla" or "direct"; see
-            :mod:`qattn.field_encoding`.
-        chain_strength: Coupling within chains, device units; None takes the calibration's, or the
-            strongest that the device allows.
-        spin_reversal_transforms: Submissions among which a call's reads are divided, each under
-            another gauge.
-        out_of_range: What happens to a bias that the device cannot hold: "error", or "clip" to
-            cut it and count it in ``info``.
-        qpu_budget: Ceiling on QPU access time, such as "30s"; None takes the credentials', if any.
-        journal: Folder of the journal; None takes the run's folder, or one in the user's data
-            folder.
-        credentials: The credentials.toml to read; see
-            :func:`qattn.hardware.service.credentials.resolve`.
-        endpoint: URL of the solver API.
-        region: Leap's region.
-        solver: Name of the solver, or features as a mapping or JSON text.
-        failover: Go on with another solver of the same features when one goes offline.
-        track: Follow the device's betas through the reads.
-        max_in_flight: Jobs at the service at a time.
-        retry_policy: Retry and time-out limits of requests to the service; None means the defaults.
+    With a calibration, its recommendation stands for every setting that is not given. The journal
+    is a folder in the run's folder unless another is given; without a run, one in the user's data
+    folder. See :func:`qattn.hardware.service.credentials.resolve` for the credentials, and
+    :mod:`qattn.field_encoding` for the field encodings.
 
     Raises:
         ValueError: An argument has another value, or β cannot be known.
@@ -74,52 +51,11 @@ class DWaveBackend(Backend):
     name: ClassVar[str] = "dwave"
     description: ClassVar[str] = "D-Wave QPU with fast anneals; `qattn doctor` checks the set-up"
 
-    def __init__(
-        self,
-        *,
-        calibration: str | Path | None = None,
-        betas: tuple[float, float] | None = None,
-        schedule: str | Path | None = None,
-        annealing_time: float | None = None,
-        field_encoding: str | None = None,
-        chain_strength: float | None = None,
-        spin_reversal_transforms: int = 1,
-        out_of_range: str = "error",
-        qpu_budget: str | float | None = None,
-        journal: str | Path | None = None,
-        credentials: str | Path | None = None,
-        endpoint: str | None = None,
-        region: str | None = None,
-        solver: str | dict[str, Any] | None = None,
-        failover: bool = False,
-        track: bool = True,
-        max_in_flight: int = 4,
-        retry_policy: RetryPolicy | None = None,
-    ) -> None:
-        self._choice = SettingsChoice(
-            calibration=calibration,
-            betas=betas,
-            schedule=schedule,
-            annealing_time=annealing_time,
-            field_encoding=field_encoding,
-            chain_strength=chain_strength,
-            spin_reversal_transforms=spin_reversal_transforms,
-            out_of_range=out_of_range,
-        )
-        if qpu_budget is not None:
-            parse_duration(qpu_budget)
-        self._qpu_budget = qpu_budget
-        self._journal_folder = None if journal is None else Path(journal)
-        self._credentials = partial(
-            resolve,
-            None if credentials is None else Path(credentials),
-            endpoint=endpoint,
-            region=region,
-            solver=solver,
-        )
-        self._options = SessionOptions(
-            failover, track, max_in_flight, retry_policy or RetryPolicy()
-        )
+    Options = DWaveOptions
+    options: DWaveOptions
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._session: Session | None = None
         self._tracked: dict[str, Any] | None = None
 
@@ -140,19 +76,23 @@ class DWaveBackend(Backend):
         """Connect, and keep the journal in this run's folder; see :meth:`Backend.open`."""
         if self._session is not None:
             return
-        credentials = self._credentials()
+        options = self.options
+        credentials = resolve(
+            None if options.credentials is None else Path(options.credentials),
+            endpoint=options.endpoint,
+            region=options.region,
+            solver=options.solver,
+        )
         limit = credentials.qpu_budget
-        if self._qpu_budget is not None:
-            limit = parse_duration(self._qpu_budget)
+        if options.qpu_budget is not None:
+            limit = parse_duration(options.qpu_budget)
         device = connect(credentials)
         journal = None
         try:
-            settled = self._choice.settle(device.name, device.properties)
-            journal = Journal(self._journal_folder or _journal_folder(folder))
+            settings = options.settings_for(device.name, device.properties)
+            journal = Journal(options.journal or _journal_folder(folder))
             budget = QPUBudget(limit, journal.resolved_access_time)
-            self._session = Session(
-                device, self._choice, settled, journal, budget, credentials, self._options
-            )
+            self._session = Session(device, options, settings, journal, budget, credentials)
         except BaseException:
             if journal is not None:
                 journal.close()
@@ -193,7 +133,7 @@ class DWaveBackend(Backend):
         return {} if self._tracked is None else {"tracker": self._tracked}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         self._tracked = state.get("tracker")
         if self._session is not None and self._tracked is not None:
             self._session.tracker.load_state_dict(self._tracked)

@@ -1,10 +1,12 @@
 """Recorded reads as a backend: a journal played again without hardware."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, SamplerStopped, check_num_reads, drawn_seed
+from qattn.backends.options import option
 from qattn.hardware.calls.collect import Embeddings, collected_reads
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.plan import Call
@@ -13,18 +15,15 @@ from qattn.hardware.calls.request import Request
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
+CHOSEN_BY = ("annealing_time", "field_encoding", "chain_strength")
+"""Settings by which calls are chosen where a journal holds several."""
+
 
 class ReplayBackend(Backend):
     """The reads that a QPU gave to the same models, number of reads and seed.
 
     A training or a comparison that is run again with the same seed asks for the same reads, and
-    has the same result to the bit. Where a journal holds several settings, choose among them.
-
-    Args:
-        journal: The journal's folder, or that of the run that has it.
-        annealing_time: The calls with this annealing time, in ns.
-        field_encoding: The calls with this field encoding.
-        chain_strength: The calls with this chain strength.
+    has the same result bit for bit. Where a journal holds several settings, choose among them.
 
     Raises:
         FileNotFoundError: There is no journal.
@@ -34,27 +33,36 @@ class ReplayBackend(Backend):
     name: ClassVar[str] = "replay"
     description: ClassVar[str] = "recorded reads of a D-Wave QPU, from a journal"
 
-    def __init__(
-        self,
-        *,
-        journal: str | Path | None = None,
-        annealing_time: float | None = None,
-        field_encoding: str | None = None,
-        chain_strength: float | None = None,
-    ) -> None:
-        if journal is None:
-            raise ValueError(
-                "Argument `journal` must be given: the folder of a recorded journal (--journal)."
-            )
-        folder = Path(journal)
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Backend.Options):
+        """The journal, and which of its settings to play."""
+
+        journal: str | Path | None = option(
+            None, "Folder of the journal, or of the run that has it; must be given."
+        )
+        annealing_time: float | None = option(
+            None, "Play the calls with this annealing time, in ns."
+        )
+        field_encoding: str | None = option(None, "Play the calls with this field encoding.")
+        chain_strength: float | None = option(None, "Play the calls with this chain strength.")
+
+        def __post_init__(self) -> None:
+            if self.journal is None:
+                raise ValueError(
+                    "Argument `journal` must be given: the folder of a recorded journal "
+                    "(--journal)."
+                )
+
+    options: Options
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        assert self.options.journal is not None
+        folder = Path(self.options.journal)
         inner = folder / "journal"
         self.journal = Journal(inner if inner.is_dir() else folder, read_only=True)
-        wanted = {
-            "annealing_time": annealing_time,
-            "field_encoding": field_encoding,
-            "chain_strength": chain_strength,
-        }
-        self._wanted = {name: value for name, value in wanted.items() if value is not None}
+        chosen = {name: getattr(self.options, name) for name in CHOSEN_BY}
+        self._chosen = {name: value for name, value in chosen.items() if value is not None}
         self._embeddings = Embeddings(self.journal)
         self._seconds = 0.0
 
@@ -83,27 +91,26 @@ class ReplayBackend(Backend):
         return {name: calls[-1].details[name] for name in names} if calls else {}
 
     def _record(self, request: Request) -> CallRecord:
-        found = [
+        calls = [
             call
             for call in self.journal.calls.values()
             if call.digest == request.digest
-            and all(call.settings[name] == value for name, value in self._wanted.items())
+            and all(call.settings[name] == value for name, value in self._chosen.items())
         ]
-        if not found:
+        if not calls:
             raise SamplerStopped(
                 f"The journal {self.journal.folder} has no reads of these models with "
                 f"num_reads = {request.num_reads} and this seed: replay with the settings and the "
                 f"seed of the run that wrote it."
             )
-        if len(found) > 1:
+        if len(calls) > 1:
             raise SamplerStopped(
-                f"The journal {self.journal.folder} has these reads under {len(found)} settings: "
+                f"The journal {self.journal.folder} has these reads under {len(calls)} settings: "
                 f"choose one by annealing_time, field_encoding or chain_strength. They are "
-                f"{'; '.join(_described(call.settings) for call in found)}."
+                f"{'; '.join(_described(call.settings) for call in calls)}."
             )
-        return found[0]
+        return calls[0]
 
 
 def _described(settings: dict[str, Any]) -> str:
-    names = ("annealing_time", "field_encoding", "chain_strength")
-    return ", ".join(f"{name} = {settings[name]}" for name in names)
+    return ", ".join(f"{name} = {settings[name]}" for name in CHOSEN_BY)

@@ -1,4 +1,4 @@
-"""How a QPU is used as a sampler: the settings of an anneal, and where its betas come from."""
+"""Settings of a QPU's anneals, and first-order theory's betas for them."""
 
 import math
 from collections.abc import Mapping
@@ -6,11 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qattn.field_encoding import FieldEncoding
-from qattn.hardware.calibration_file import DeviceCalibration, load_device_calibration
 
 OUT_OF_RANGE = ("error", "clip")
 """What happens to fields and couplings that the device cannot hold."""
@@ -75,93 +71,6 @@ class QPUSettings:
         return asdict(self) | {"betas": list(self.betas)}
 
 
-@dataclass(frozen=True)
-class SettledSettings:
-    """Settings for a device, and where its betas come from.
-
-    Attributes:
-        settings: The settings.
-        covariance: Covariance of the betas, if it is known.
-        calibration: The calibration that gave them, if one did.
-    """
-
-    settings: QPUSettings
-    covariance: NDArray[np.float64] | None = None
-    calibration: DeviceCalibration | None = None
-
-
-class SettingsChoice:
-    """What a user chose, before the device is known; see ``DWaveBackend`` for the arguments.
-
-    Raises:
-        ValueError: An argument has another value, or nothing says what β is.
-    """
-
-    def __init__(
-        self,
-        *,
-        calibration: str | Path | None = None,
-        betas: tuple[float, float] | None = None,
-        schedule: str | Path | None = None,
-        annealing_time: float | None = None,
-        field_encoding: str | None = None,
-        chain_strength: float | None = None,
-        spin_reversal_transforms: int = 1,
-        out_of_range: str = "error",
-    ) -> None:
-        self.calibration, self.betas, self.schedule = calibration, betas, schedule
-        given: dict[str, Any] = {
-            "annealing_time": annealing_time,
-            "field_encoding": field_encoding,
-            "chain_strength": chain_strength,
-            "betas": betas,
-        }
-        self.given = {name: value for name, value in given.items() if value is not None}
-        self.given |= {
-            "spin_reversal_transforms": spin_reversal_transforms,
-            "out_of_range": out_of_range,
-        }
-        QPUSettings(**({"annealing_time": 1.0} | self.given))  # the values, whatever the device
-        if betas is None and calibration is None and schedule is None:
-            raise ValueError(
-                "The device's inverse temperatures are not known: run `qattn calibrate --sampler "
-                "dwave` and pass its file as `calibration` (--calibration), or pass `betas`, or "
-                "the device's published `schedule`."
-            )
-        if calibration is None and annealing_time is None:
-            raise ValueError(
-                "Argument `annealing_time` must be given, in ns, where no `calibration` is."
-            )
-
-    def settle(self, solver: str, properties: Mapping[str, Any]) -> SettledSettings:
-        """The settings for this device.
-
-        Raises:
-            FileNotFoundError: There is no such calibration or schedule.
-            ValueError: They are of another device, or do not hold what was chosen.
-        """
-        strongest = -float(properties.get("extended_j_range", properties["j_range"])[0])
-        values: dict[str, Any] = {"chain_strength": strongest} | self.given
-        covariance, calibration = None, None
-        if self.calibration is not None:
-            calibration = load_device_calibration(self.calibration, solver)
-            names = ("annealing_time", "field_encoding", "chain_strength")
-            point = calibration.point(**{name: self.given.get(name) for name in names})
-            values |= {name: getattr(point, name) for name in names}
-            values.setdefault("betas", (point.beta_h, point.beta_J))
-            covariance = np.array(point.covariance)
-        if self.betas is None and self.calibration is None:
-            values["betas"] = self._theory(values["annealing_time"])
-        settings = QPUSettings(**values)
-        _check_time(settings, solver, properties)
-        return SettledSettings(settings, None if self.betas else covariance, calibration)
-
-    def _theory(self, annealing_time: float) -> tuple[float, float]:
-        encoding = self.given.get("field_encoding", "ghost")
-        assert self.schedule is not None
-        return theory_betas(self.schedule, annealing_time, encoding)
-
-
 def theory_betas(
     schedule: str | Path, annealing_time: float, field_encoding: str
 ) -> tuple[float, float]:
@@ -180,7 +89,12 @@ def theory_betas(
     return encoding.betas(theory, f"Schedule '{schedule}' at {annealing_time:g} ns")
 
 
-def _check_time(settings: QPUSettings, solver: str, properties: Mapping[str, Any]) -> None:
+def check_annealing_time(settings: QPUSettings, solver: str, properties: Mapping[str, Any]) -> None:
+    """Check that a device offers these anneals, and for so long.
+
+    Raises:
+        ValueError: It does not.
+    """
     fast = settings.encoding.fast
     name = "fast_anneal_time_range" if fast else "annealing_time_range"
     if name not in properties:

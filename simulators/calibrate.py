@@ -17,9 +17,9 @@ from qattn.ising import IsingBatch
 from qattn.pseudolikelihood import fit_betas
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.problems_by_size import problems_by_size
-from qattn.simulators.quantum_annealing import SimulatedAnnealer
+from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
 from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.settings import AnnealerSettings
+from qattn.simulators.settings import AnnealSettings
 
 FORMAT = 1
 """Version of the calibration file."""
@@ -72,7 +72,7 @@ class Calibration:
     """
 
     points: tuple[CalibrationPoint, ...]
-    recommended: AnnealerSettings
+    recommended: AnnealSettings
     num_problems: int
     num_spins: int
     uniform_divergence: float
@@ -103,7 +103,7 @@ def calibrate(
     annealing_times: Sequence[float] = (1.0, 2.0, 3.0, 5.0, 10.0),
     field_encodings: Sequence[str] = SIMULATED,
     sheet: str = "fast",
-    backend: type[SimulatedAnnealer] = DiabaticBackend,
+    backend: type[QuantumAnnealingSimulator] = DiabaticBackend,
     **options: Any,
 ) -> Calibration:
     """Judge every combination of schedule, annealing time and field encoding on a set of problems.
@@ -124,9 +124,9 @@ def calibrate(
             neither fields nor couplings.
     """
     points: list[CalibrationPoint] = []
-    chosen: list[AnnealerSettings] = []
+    chosen: list[AnnealSettings] = []
     for schedule, time, encoding in itertools.product(schedules, annealing_times, field_encodings):
-        settings = AnnealerSettings(schedule, time, sheet, encoding)
+        settings = AnnealSettings(schedule, time, sheet, encoding)
         try:
             settings.effective_betas(settings.make_schedule())
         except CannotSample:
@@ -162,10 +162,10 @@ def uniform_divergence(batch: IsingBatch) -> float:
 
 def _judge(
     batch: IsingBatch,
-    settings: AnnealerSettings,
-    backend: type[SimulatedAnnealer],
+    settings: AnnealSettings,
+    backend: type[QuantumAnnealingSimulator],
     options: dict[str, Any],
-) -> tuple[CalibrationPoint, AnnealerSettings]:
+) -> tuple[CalibrationPoint, AnnealSettings]:
     annealer = _annealer(backend, settings, options)
     theory = annealer.beta_h, annealer.beta_J
     present = torch.from_numpy(batch.num_active > 0).to(batch.h.device)
@@ -193,7 +193,7 @@ def _judge(
     return point, better
 
 
-def _fitted_scales(batch: IsingBatch, annealer: SimulatedAnnealer) -> tuple[float, float]:
+def _fitted_scales(batch: IsingBatch, annealer: QuantumAnnealingSimulator) -> tuple[float, float]:
     """(β_h, β_J) of the output in units of the target's; nan for one that nothing fixes."""
     G, Q, n = batch.h.shape
     h, J = (x.detach() for x in batch.scaled())
@@ -210,8 +210,8 @@ def _fitted_scales(batch: IsingBatch, annealer: SimulatedAnnealer) -> tuple[floa
 
 
 def _annealer(
-    backend: type[SimulatedAnnealer], settings: AnnealerSettings, options: dict[str, Any]
-) -> SimulatedAnnealer:
+    backend: type[QuantumAnnealingSimulator], settings: AnnealSettings, options: dict[str, Any]
+) -> QuantumAnnealingSimulator:
     schedule = settings.schedule
     assert not isinstance(schedule, AnnealSchedule)
     return backend(

@@ -1,20 +1,20 @@
 r"""Diabatic annealing of many problems at once, in PyTorch, on CPU or CUDA."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn.backends.options import option
 from qattn.simulators.choose_splitting import LEAST_TOLERANCE, choose_splitting
-from qattn.simulators.quantum_annealing import SimulatedAnnealer
-from qattn.simulators.schedules import AnnealSchedule
+from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
 from qattn.simulators.statevector import chunk_size, evolve
 
 
-class DiabaticBackend(SimulatedAnnealer):
+class DiabaticBackend(QuantumAnnealingSimulator):
     r"""Reads of |ψ(T)|² after the Schrödinger evolution of a batch, thousands of problems at once.
 
     .. math::
@@ -26,14 +26,6 @@ class DiabaticBackend(SimulatedAnnealer):
     batch and complex128 for a float64 one; the cost per problem is 2^n numbers times a number of
     kicks that :func:`~qattn.simulators.choose_splitting.choose_splitting` finds for the tolerance.
 
-    Args:
-        schedule: See :class:`~qattn.simulators.quantum_annealing.SimulatedAnnealer`.
-        annealing_time: Duration in ns.
-        tolerance: Bound on the total variation between the computed and the exact distribution
-            of every problem (the integrator's error; that of first-order theory comes on top).
-        **options: ``sheet``, ``field_encoding``, ``betas``, ``calibration`` and
-            ``warn_divergence``, as there.
-
     Raises:
         ValueError: An argument has another value, or a schedule file is of the wrong form.
     """
@@ -41,27 +33,34 @@ class DiabaticBackend(SimulatedAnnealer):
     name: ClassVar[str] = "diabatic"
     description: ClassVar[str] = "diabatic quantum annealing, batched state vectors, to ~20 spins"
 
-    def __init__(
-        self,
-        schedule: AnnealSchedule | str | Path | None = None,
-        annealing_time: float | None = None,
-        *,
-        tolerance: float = 1e-3,
-        **options: Any,
-    ) -> None:
-        if not 0 < tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must be between 0 and 1, but is {tolerance}.")
-        super().__init__(schedule, annealing_time, **options)
-        self.tolerance = tolerance
+    @dataclass(frozen=True, kw_only=True)
+    class Options(QuantumAnnealingSimulator.Options):
+        """The anneal, how a batch is programmed, and the integrator's error."""
+
+        tolerance: float = option(
+            1e-3,
+            "Bound on the integrator's error of every problem, in total variation; that of "
+            "first-order theory comes on top.",
+        )
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if not 0 < self.tolerance < 1:
+                raise ValueError(
+                    f"Argument `tolerance` must be between 0 and 1, but is {self.tolerance}."
+                )
+
+    options: Options
 
     def _solver(
         self, h: Float[Tensor, "problems n"], J: Float[Tensor, "problems n n"]
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        if self.tolerance < LEAST_TOLERANCE[h.dtype]:
+        tolerance = self.options.tolerance
+        if tolerance < LEAST_TOLERANCE[h.dtype]:
             raise ValueError(
                 f"Argument `tolerance` must be at least {LEAST_TOLERANCE[h.dtype]:g} for a batch "
-                f"of {h.dtype}, but is {self.tolerance:g}: use a float64 batch."
+                f"of {h.dtype}, but is {tolerance:g}: use a float64 batch."
             )
         chunk_size(h.shape[1], h.element_size(), h.device)  # refuse what is too large at once
-        splitting = choose_splitting(h, J, self.schedule, self.tolerance)
+        splitting = choose_splitting(h, J, self.schedule, tolerance)
         return partial(evolve, splitting=splitting)

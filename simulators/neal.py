@@ -1,14 +1,17 @@
 """D-Wave's simulated annealing as a Boltzmann sampler: reads in equilibrium at the target β."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import dimod
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.backends.from_dimod import sample_unions
+from qattn.backends.options import option
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
@@ -27,12 +30,15 @@ class NealBackend(Backend):
     noise of the number of reads. Large batches run on as many threads as PyTorch has
     (``torch.set_num_threads``).
 
-    Args:
-        num_sweeps: Sweeps at the target β. The default reaches the noise floor of 1,000 reads for
-            attention-like problems (fields of standard deviation 1, couplings of 0.3 at 12
-            spins); strong couplings need more.
-        ramp_sweeps: Sweeps before those, at β rising linearly from 0 to the target: shorter
-            burn-in where strong couplings trap a chain.
+    The default number of sweeps reaches the noise floor of 1,000 reads for attention-like problems
+    (fields of standard deviation 1, couplings of 0.3 at 12 spins); strong couplings need more. A
+    ramp shortens the burn-in where strong couplings trap a chain.
+
+    >>> import torch
+    >>> from qattn import IsingBatch
+    >>> batch = IsingBatch(h=torch.full((1, 1, 3), 9.0), J=torch.zeros(1, 3, 3))
+    >>> NealBackend(num_sweeps=5).sample(batch, num_reads=2, seed=0).spins.tolist()
+    [[[[1, 1, 1], [1, 1, 1]]]]
 
     Raises:
         ValueError: `num_sweeps` is not positive, or `ramp_sweeps` is negative.
@@ -42,27 +48,47 @@ class NealBackend(Backend):
     description: ClassVar[str] = "simulated annealing at the target β (dwave-samplers), any size"
     requires: ClassVar[dict[str, str]] = {"dwave.samplers": "dwave-samplers"}
 
-    def __init__(self, *, num_sweeps: int = 20, ramp_sweeps: int = 0) -> None:
-        if num_sweeps < 1:
-            raise ValueError(f"Argument `num_sweeps` must be positive, but is {num_sweeps}.")
-        if ramp_sweeps < 0:
-            raise ValueError(f"Argument `ramp_sweeps` must not be negative, but is {ramp_sweeps}.")
+    @dataclass(frozen=True)
+    class Options(Backend.Options):
+        """How the chains are swept."""
+
+        num_sweeps: int = option(20, "Sweeps of a chain at the target β.")
+        ramp_sweeps: int = option(
+            0, "Sweeps before those, at β rising linearly from 0 to the target."
+        )
+
+        def __post_init__(self) -> None:
+            if self.num_sweeps < 1:
+                raise ValueError(
+                    f"Argument `num_sweeps` must be positive, but is {self.num_sweeps}."
+                )
+            if self.ramp_sweeps < 0:
+                raise ValueError(
+                    f"Argument `ramp_sweeps` must not be negative, but is {self.ramp_sweeps}."
+                )
+
+    options: Options
+
+    @property
+    def beta_schedule(self) -> NDArray[np.float64]:
+        """Each sweep's β in units of the target's."""
+        ramp_sweeps = self.options.ramp_sweeps
         ramp = np.arange(1, ramp_sweeps + 1) / (ramp_sweeps + 1)
-        self.beta_schedule = np.concatenate([ramp, np.ones(num_sweeps)])
+        return np.concatenate([ramp, np.ones(self.options.num_sweeps)])
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads; see :meth:`Backend.sample`."""
         from dwave.samplers import SimulatedAnnealingSampler
 
         check_num_reads(num_reads)
-        sampler = SimulatedAnnealingSampler()
+        sampler, beta_schedule = SimulatedAnnealingSampler(), self.beta_schedule
 
         def anneal(bqm: dimod.BinaryQuadraticModel, seed: int) -> dimod.SampleSet:
             return sampler.sample(
                 bqm,
                 num_reads=num_reads,
                 beta_schedule_type="custom",
-                beta_schedule=self.beta_schedule,
+                beta_schedule=beta_schedule,
                 proposal_acceptance_criteria="Gibbs",
                 seed=seed,
             )

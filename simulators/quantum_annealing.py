@@ -1,9 +1,11 @@
-r"""What the simulated annealers share: programming a batch, drawing its reads, judging them."""
+r"""The base class of simulated quantum annealers: a batch is programmed, annealed and read."""
 
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,18 +13,19 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
+from qattn.backends.options import option
 from qattn.exact.reads import invert_cdf
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
 from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.settings import AnnealerSettings, load_settings
+from qattn.simulators.settings import AnnealSettings, load_settings
 
 BLOCK_BYTES = 1 << 28
 """Bytes of probabilities that are held at once while reads are drawn."""
 
 PROBABILITIES_LIMIT = 8 * 2**30
-"""Bytes of the result of ``probabilities``; assign to ``annealer.PROBABILITIES_LIMIT``."""
+"""Bytes of the result of ``probabilities``; assign to ``quantum_annealing.PROBABILITIES_LIMIT``."""
 
 JUDGED_PROBLEMS = 8
 """Problems of each size whose divergence is computed at every call."""
@@ -32,7 +35,7 @@ class DivergenceWarning(UserWarning):
     """The anneal is outside the regime in which it samples from the target distribution."""
 
 
-class SimulatedAnnealer(Backend):
+class QuantumAnnealingSimulator(Backend):
     r"""A simulated diabatic anneal, used as a sampler of Boltzmann distributions.
 
     A batch is programmed so that, to first order, reads have its distribution: with the effective
@@ -44,47 +47,70 @@ class SimulatedAnnealer(Backend):
       and (h, J)/β_J is programmed; reads are multiplied by it. The only way on a QPU whose fast
       anneal allows no fields.
 
-    Args:
-        schedule: An :class:`AnnealSchedule`, the name of an analytic form, or the file of a
-            published table; None takes "linear".
-        annealing_time: Duration in ns; None keeps the schedule's own.
-        sheet: "fast" or "standard", where the schedule is an xlsx file.
-        field_encoding: "direct" or "ghost"; None takes "direct".
-        betas: (β_h, β_J) by which to divide instead of the schedule's; with "ghost", β_h is that
-            of the couplings to the ghost spin.
-        calibration: A file that ``qattn calibrate`` wrote; its recommendation replaces defaults
-            of the arguments above.
-        warn_divergence: Warn when the mean Kullback-Leibler divergence from the target exceeds
-            this (nats). It is exact, over at most :data:`JUDGED_PROBLEMS` problems per size.
-            ``math.inf`` switches the warning off, not the figure in ``info``.
+    The mean Kullback-Leibler divergence of the reads from the target is exact, over at most
+    :data:`JUDGED_PROBLEMS` problems per size. It is in ``info``, and a warning is given where it
+    exceeds ``warn_divergence`` (``math.inf`` switches the warning off).
 
     Raises:
         ValueError: An argument has another value, or a schedule file is of the wrong form.
         FileNotFoundError: There is no such file.
     """
 
-    def __init__(
-        self,
-        schedule: AnnealSchedule | str | Path | None = None,
-        annealing_time: float | None = None,
-        *,
-        sheet: str | None = None,
-        field_encoding: str | None = None,
-        betas: tuple[float, float] | None = None,
-        calibration: str | Path | None = None,
-        warn_divergence: float = 0.1,
-    ) -> None:
-        settings = AnnealerSettings() if calibration is None else load_settings(calibration)
-        self.settings = settings.replaced(
-            schedule=schedule,
-            annealing_time=annealing_time,
-            sheet=sheet,
-            field_encoding=field_encoding,
-            betas=betas,
+    @dataclass(frozen=True)
+    class Options(Backend.Options):
+        """The anneal, and how a batch is programmed; what is not given is the calibration's."""
+
+        schedule: AnnealSchedule | str | Path | None = option(
+            None,
+            "linear (the default), quadratic or flux_qubit, or the file of a published table "
+            "(xlsx or csv); in Python, also an AnnealSchedule.",
         )
+        annealing_time: float | None = option(
+            None, "Duration of an anneal in ns (default: the schedule's own)."
+        )
+        _: KW_ONLY
+        sheet: str | None = option(None, "fast (the default) or standard, of an xlsx file.")
+        field_encoding: str | None = option(
+            None, "How fields are programmed: direct (the default) or ghost."
+        )
+        betas: tuple[float, float] | None = option(
+            None, "(β_h, β_J) by which to divide instead of the schedule's."
+        )
+        calibration: str | Path | None = option(
+            None, "File that `qattn calibrate` wrote; it recommends the settings above."
+        )
+        warn_divergence: float = option(
+            0.1, "Mean divergence from the target, in nats, above which a warning is given."
+        )
+
+        def __post_init__(self) -> None:
+            self.applied_to(AnnealSettings())
+
+        def anneal_settings(self) -> AnnealSettings:
+            """The settings; reads the calibration.
+
+            Raises:
+                FileNotFoundError: There is no such calibration.
+                ValueError: It is not the calibration of a simulated annealer.
+            """
+            calibration = self.calibration
+            return self.applied_to(
+                AnnealSettings() if calibration is None else load_settings(calibration)
+            )
+
+        def applied_to(self, settings: AnnealSettings) -> AnnealSettings:
+            """The settings with those options that are given."""
+            return settings.replaced(
+                **{name: getattr(self, name) for name in AnnealSettings.__dataclass_fields__}
+            )
+
+    options: Options
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.settings = self.options.anneal_settings()
         self.schedule = self.settings.make_schedule()
         self.beta_h, self.beta_J = self.settings.effective_betas(self.schedule)
-        self.warn_divergence = warn_divergence
 
     @abstractmethod
     def _solver(
@@ -181,11 +207,12 @@ class SimulatedAnnealer(Backend):
             yield block, self.settings.encoding.decode_probabilities(probabilities)
 
     def _warn(self, divergence: float, problems: int) -> None:
-        if divergence > self.warn_divergence:
+        limit = self.options.warn_divergence
+        if divergence > limit:
             warnings.warn(
                 f"Reads of backend {self.name!r} are expected to diverge from the Boltzmann "
                 f"distribution by {divergence:.2g} nats (mean of {problems} problems), more than "
-                f"`warn_divergence` = {self.warn_divergence:g}: these fields and couplings are too "
+                f"`warn_divergence` = {limit:g}: these fields and couplings are too "
                 f"strong for schedule {self.schedule.name!r} at {self.schedule.annealing_time:g} "
                 f"ns with field_encoding={self.settings.field_encoding!r}. `qattn calibrate` "
                 f"compares settings; refine_sweeps brings reads nearer.",

@@ -1,8 +1,8 @@
 r"""Diabatic annealing with QuTiP: one problem at a time, and optionally an open system."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,8 +11,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qattn.simulators.quantum_annealing import SimulatedAnnealer
-from qattn.simulators.schedules import AnnealSchedule
+from qattn.backends.options import option
+from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
 
 MAX_SPINS = 16
 """Largest problem, ghost spin included, of a closed system (2^n amplitudes)."""
@@ -24,7 +24,7 @@ SOLVER_OPTIONS = {"atol": 1e-8, "rtol": 1e-6, "nsteps": 1_000_000}
 """Defaults of QuTiP's solver options here."""
 
 
-class QutipBackend(SimulatedAnnealer):
+class QutipBackend(QuantumAnnealingSimulator):
     r"""Reads of the final state of QuTiP's ``sesolve``, or ``mesolve`` with decoherence.
 
     .. math::
@@ -36,15 +36,6 @@ class QutipBackend(SimulatedAnnealer):
     last two sums only where a rate is positive. σ⁻ takes a spin to s = -1, in the computational
     basis throughout the anneal. Operators are built once per number of spins.
 
-    Args:
-        schedule: See :class:`~qattn.simulators.quantum_annealing.SimulatedAnnealer`.
-        annealing_time: Duration in ns.
-        dephasing_rate: Γ_φ per spin, 1/ns.
-        relaxation_rate: Γ_1 per spin, 1/ns.
-        solver_options: ``options`` of QuTiP's solver, over :data:`SOLVER_OPTIONS`.
-        **options: ``sheet``, ``field_encoding``, ``betas``, ``calibration`` and
-            ``warn_divergence``, as there.
-
     Raises:
         ValueError: An argument has another value, or a schedule file is of the wrong form.
     """
@@ -53,35 +44,40 @@ class QutipBackend(SimulatedAnnealer):
     description: ClassVar[str] = "diabatic quantum annealing with QuTiP, to 16 spins, open systems"
     requires: ClassVar[dict[str, str]] = {"qutip": "qutip>=5"}
 
-    def __init__(
-        self,
-        schedule: AnnealSchedule | str | Path | None = None,
-        annealing_time: float | None = None,
-        *,
-        dephasing_rate: float = 0.0,
-        relaxation_rate: float = 0.0,
-        solver_options: dict[str, Any] | None = None,
-        **options: Any,
-    ) -> None:
-        for argument, rate in (
-            ("dephasing_rate", dephasing_rate),
-            ("relaxation_rate", relaxation_rate),
-        ):
-            if not 0 <= rate < float("inf"):
-                raise ValueError(f"Argument `{argument}` must not be negative, but is {rate}.")
-        super().__init__(schedule, annealing_time, **options)
-        self.rates = (dephasing_rate, relaxation_rate)
-        self.solver_options = SOLVER_OPTIONS | {"progress_bar": ""} | (solver_options or {})
+    @dataclass(frozen=True, kw_only=True)
+    class Options(QuantumAnnealingSimulator.Options):
+        """The anneal, how a batch is programmed, and the open system."""
+
+        dephasing_rate: float = option(0.0, "Γ_φ of each spin in 1/ns.")
+        relaxation_rate: float = option(0.0, "Γ_1 of each spin in 1/ns.")
+        solver_options: dict[str, Any] | None = option(
+            None, "``options`` of QuTiP's solver, over SOLVER_OPTIONS.", python_only=True
+        )
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            for name in ("dephasing_rate", "relaxation_rate"):
+                rate = getattr(self, name)
+                if not 0 <= rate < float("inf"):
+                    raise ValueError(f"Argument `{name}` must not be negative, but is {rate}.")
+
+    options: Options
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """(Γ_φ, Γ_1) in 1/ns."""
+        return self.options.dephasing_rate, self.options.relaxation_rate
 
     def _solver(
         self, h: Float[Tensor, "problems n"], J: Float[Tensor, "problems n n"]
     ) -> Callable[[Tensor, Tensor], Tensor]:
         n, is_open = h.shape[1], any(self.rates)
-        most = MAX_SPINS_OPEN if is_open else MAX_SPINS
-        if n > most:
+        max_spins = MAX_SPINS_OPEN if is_open else MAX_SPINS
+        if n > max_spins:
             raise ValueError(
-                f"Backend 'qutip' holds at most {most} spins{' with decoherence' * is_open}, ghost "
-                f"spin included, but the problem has {n}: use the backend 'diabatic' or 'neal'."
+                f"Backend 'qutip' holds at most {max_spins} spins{' with decoherence' * is_open}, "
+                f"ghost spin included, but the problem has {n}: use the backend 'diabatic' or "
+                f"'neal'."
             )
         return self._anneal
 
@@ -94,10 +90,10 @@ class QutipBackend(SimulatedAnnealer):
         coefficients = np.concatenate(
             [h.cpu().double().numpy(), J.cpu().double().numpy()[:, upper[0], upper[1]]], 1
         )
-        found = np.empty((len(h), 1 << n))
+        probabilities = np.empty((len(h), 1 << n))
         for i, row in enumerate(coefficients):
-            found[i] = self._solve(operators, row @ operators.diagonals)
-        return torch.from_numpy(found).to(h.device, h.dtype)
+            probabilities[i] = self._solve(operators, row @ operators.diagonals)
+        return torch.from_numpy(probabilities).to(h.device, h.dtype)
 
     def _solve(self, operators: "_Operators", energy: NDArray[np.float64]) -> NDArray[np.float64]:
         import qutip
@@ -112,7 +108,8 @@ class QutipBackend(SimulatedAnnealer):
             ]
         )
         span = [0.0, self.schedule.annealing_time]
-        options = self.solver_options | {"store_final_state": True}
+        options = SOLVER_OPTIONS | {"progress_bar": ""} | (self.options.solver_options or {})
+        options |= {"store_final_state": True}
         if not any(self.rates):
             result = qutip.sesolve(hamiltonian, operators.start, span, options=options)
             weights = np.abs(result.final_state.full().ravel()) ** 2

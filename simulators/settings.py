@@ -13,7 +13,7 @@ from qattn.simulators.schedules import AnnealSchedule, get_schedule
 
 
 @dataclass(frozen=True)
-class AnnealerSettings:
+class AnnealSettings:
     """What a simulated annealer needs to know about its anneal.
 
     Args:
@@ -46,7 +46,7 @@ class AnnealerSettings:
         """How fields are programmed."""
         return FieldEncoding(self.field_encoding)
 
-    def replaced(self, **changes: Any) -> "AnnealerSettings":
+    def replaced(self, **changes: Any) -> "AnnealSettings":
         """These settings with every change that is not None."""
         given = {key: value for key, value in changes.items() if value is not None}
         if "schedule" in given and "betas" not in given:
@@ -81,7 +81,7 @@ class AnnealerSettings:
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "AnnealerSettings":
+    def from_dict(cls, values: Mapping[str, Any]) -> "AnnealSettings":
         """The settings of :meth:`to_dict`.
 
         Raises:
@@ -100,7 +100,7 @@ class AnnealerSettings:
         return cls(**given)
 
 
-def load_settings(file: str | Path) -> AnnealerSettings:
+def load_settings(file: str | Path) -> AnnealSettings:
     """The recommended settings of a calibration file (TOML or JSON).
 
     Raises:
@@ -118,4 +118,4 @@ def load_settings(file: str | Path) -> AnnealerSettings:
         raise ValueError(
             f"{path} must be a calibration file with a table 'recommended' (TOML or JSON): {error}"
         ) from None
-    return AnnealerSettings.from_dict(recommended)
+    return AnnealSettings.from_dict(recommended)

@@ -1,13 +1,13 @@
 """A device in use: calls are planned, submitted, collected, and followed by the tracker."""
 
 import logging
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qattn.hardware.calibration_file import DeviceCalibration
 from qattn.hardware.calls.collect import Embeddings, collected_reads
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.plan import Call
@@ -23,10 +23,11 @@ from qattn.hardware.calls.runner import (
 from qattn.hardware.calls.submission import Submission
 from qattn.hardware.calls.tracking import BetaTracker
 from qattn.hardware.embedding.limits import DeviceRanges
+from qattn.hardware.options import AnnealSource, DWaveOptions
 from qattn.hardware.service.budget import QPUBudget
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.device import Device, connect
-from qattn.hardware.settings import QPUSettings, SettingsChoice, SettledSettings
+from qattn.hardware.settings import QPUSettings
 from qattn.ising import IsingBatch
 from qattn.pseudolikelihood import BetaFit, fit_betas
 from qattn.samples import SpinSamples
@@ -41,23 +42,6 @@ TRACKED_SPINS = 1 << 18
 
 LOGGED_DRIFT = 0.02
 """Relative change of a beta since it was last logged, at which it is logged again."""
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """Options of a session that reads do not depend on.
-
-    Attributes:
-        failover: Continue on another solver when one goes offline.
-        track: Follow the betas through the reads.
-        max_in_flight: Jobs at the service at a time.
-        retry_policy: Retry and time-out limits of requests.
-    """
-
-    failover: bool = False
-    track: bool = True
-    max_in_flight: int = 4
-    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
@@ -84,36 +68,34 @@ class Session:
 
     Args:
         device: The solver.
-        choice: The user's settings, to be settled again when another device takes over.
-        settled: The settings for this device.
+        options: What the user chose, also for when another device takes over.
+        settings: The settings for this device, as the options' ``settings_for`` gives them.
         journal: The journal, to which everything is written first.
         budget: Ceiling on QPU access time.
         credentials: For connecting again.
-        options: Options that reads do not depend on.
     """
 
     def __init__(
         self,
         device: Device,
-        choice: SettingsChoice,
-        settled: SettledSettings,
+        options: DWaveOptions,
+        settings: AnnealSource,
         journal: Journal,
         budget: QPUBudget,
         credentials: Credentials,
-        options: SessionOptions,
     ) -> None:
-        self.choice, self.journal, self.budget = choice, journal, budget
-        self._credentials, self._options = credentials, options
+        self.options, self.journal, self.budget = options, journal, budget
+        self._credentials = credentials
         self.runner = JobRunner(
             device,
             journal,
             budget,
             max_in_flight=options.max_in_flight,
-            retry_policy=options.retry_policy,
+            retry_policy=options.retry_policy or RetryPolicy(),
         )
         self._embeddings = Embeddings(journal)
         self._break_rate: float | None = None
-        self._use(device, settled)
+        self._use(device, settings)
 
     def reads(self, request: Request) -> SpinSamples:
         """The reads of a call: from the journal, from jobs in flight, or from new jobs."""
@@ -129,13 +111,13 @@ class Session:
             self._run(call, submission, programmed.sizes)
         samples = collected_reads(call, self._embeddings)
         self._break_rate = samples.info["chain_break_rate"]
-        if self._options.track:
+        if self.options.track:
             self._follow(call, samples)
         return samples
 
     def change(self, settings: QPUSettings) -> None:
         """Sample with other settings from now on."""
-        self._take(SettledSettings(settings))
+        self._take(settings)
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
@@ -187,15 +169,15 @@ class Session:
                 if not self._graph_changed():
                     raise
             except SolverOffline as offline:
-                if not self._options.failover:
+                if not self.options.failover:
                     raise
                 self._fail_over(offline)
             submission = self._submission(call.request)
 
-    def _use(self, device: Device, settled: SettledSettings) -> None:
+    def _use(self, device: Device, settings: AnnealSource) -> None:
         self.device = self.runner.device = device
         self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
-        self._take(settled)
+        self._take(*settings)
         calibrated = ""
         if self.calibration is not None:
             beta_h, beta_J = self.settings.betas
@@ -207,9 +189,14 @@ class Session:
         graph_id = device.graph.graph_id
         log.info("Sampling on %s%s, graph %s%s.", device.name, emulated, graph_id, calibrated)
 
-    def _take(self, settled: SettledSettings) -> None:
-        self.settings, self.calibration = settled.settings, settled.calibration
-        self.tracker = BetaTracker(self.settings.betas, settled.covariance)
+    def _take(
+        self,
+        settings: QPUSettings,
+        covariance: NDArray[np.float64] | None = None,
+        calibration: DeviceCalibration | None = None,
+    ) -> None:
+        self.settings, self.calibration = settings, calibration
+        self.tracker = BetaTracker(settings.betas, covariance)
         self._logged_betas = self.settings.betas
 
     def _provenance(self) -> dict[str, Any]:
@@ -259,12 +246,12 @@ class Session:
         lost = self.device
         device = connect(self._credentials, avoid={lost.name})
         try:
-            settled = self.choice.settle(device.name, device.properties)
-            if settled.settings.field_encoding != self.settings.field_encoding:
+            settings = self.options.settings_for(device.name, device.properties)
+            if settings[0].field_encoding != self.settings.field_encoding:
                 raise ValueError("its calibration recommends another field_encoding")
         except (ValueError, OSError) as error:
             device.close()
             raise SolverOffline(f"{offline} {device.name} cannot take over: {error}") from None
         log.warning("%s is offline: going on with %s.", lost.name, device.name)
-        self._use(device, settled)
+        self._use(device, settings)
         lost.close()

@@ -1,12 +1,15 @@
 """What a backend is: something that draws reads of an Ising batch."""
 
+import inspect
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
+from qattn.backends.options import declared_options, has_dataclass
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
@@ -29,9 +32,29 @@ class Backend(ABC):
     as nearly as the backend gets. Scaling a problem to a device's units is the backend's own
     business. :class:`qattn.testing.BackendConformance` tests a backend against this contract.
 
-    A subclass that a registry builds takes its options as keyword arguments of ``__init__``.
+    A subclass declares its options in a nested frozen dataclass ``Options``, with
+    :func:`qattn.backends.option`; the constructor takes them, and checks of names, command lines
+    and documentation derive from it. A subclass with an ``__init__`` of its own and no ``Options``
+    takes that function's keyword arguments.
+
+    >>> from dataclasses import dataclass
+    >>> from qattn import SpinSamples, exact
+    >>> from qattn.backends import Backend, option
+    >>> class Thinned(Backend):
+    ...     "Every k-th of many exact reads."
+    ...
+    ...     @dataclass(frozen=True)
+    ...     class Options(Backend.Options):
+    ...         every: int = option(2, "Distance between the reads that are kept.")
+    ...
+    ...     def sample(self, batch, *, num_reads, seed=None):
+    ...         samples = exact.sample(batch, num_reads * self.options.every, seed)
+    ...         return SpinSamples(samples.spins[:, :, :: self.options.every])
+    >>> Thinned(every=3).options
+    Thinned.Options(every=3)
 
     Attributes:
+        options: The options with which it was made.
         name: The name under which it is registered.
         description: One line that says what it is.
         requires: Importable modules that it needs and the pip requirement that brings each, for
@@ -42,6 +65,24 @@ class Backend(ABC):
     description: ClassVar[str] = ""
     requires: ClassVar[dict[str, str]] = {}
 
+    @dataclass(frozen=True)
+    class Options:
+        """No options; the base class of all others."""
+
+    options: Options
+    __signature__: ClassVar[inspect.Signature | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give the class the signature of its options and, in its docstring, their help texts."""
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = inspect.signature(cls.Options) if has_dataclass(cls) else None
+        if "Options" in vars(cls) and cls.__doc__:
+            lines = [f"    {o.name}: {o.help}" for o in declared_options(cls).values()]
+            cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__), "", "Args:", *lines, ""])
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.options = self.Options(*args, **options)
+
     @abstractmethod
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads of every query.
@@ -50,7 +91,7 @@ class Backend(ABC):
             batch: The models; their β is part of the target distribution.
             num_reads: Number of reads per query. A backend that aggregates equal reads returns
                 fewer rows, with weights that sum to `num_reads`.
-            seed: Seed of the draw; None takes one from PyTorch's global generator.
+            seed: Seed of the draw; None means one from PyTorch's global generator.
 
         Returns:
             Reads on the device of ``batch.h``, 0 at absent spins.
@@ -81,7 +122,7 @@ class Backend(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         return
 
     def metrics(self) -> dict[str, float]:

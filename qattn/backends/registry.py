@@ -1,6 +1,5 @@
 """Backends by name: those registered in this process and those of installed packages."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +7,14 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from qattn.backends.base import Backend
+from qattn.backends.options import Option, declared_options, nearest, quoted, takes_any_option
 from qattn.backends.refine import RefinedBackend
 
 ENTRY_POINT_GROUP = "qattn.backends"
 """A package adds a backend with an entry point of this group: its name, and a Backend class."""
+
+REFINE_SWEEPS = Option("refine_sweeps", int, 0, "Gibbs sweeps of the target over the reads.")
+"""The option that every backend takes."""
 
 _registered: dict[str, Callable[..., Backend]] = {}
 
@@ -54,6 +57,13 @@ def register_backend(name: str, factory: Callable[..., Backend]) -> None:
 def get_backend(name: str, *, refine_sweeps: int = 0, **options: Any) -> Backend:
     """Build a backend.
 
+    >>> get_backend("neal", num_sweeps=50).options
+    NealBackend.Options(num_sweeps=50, ramp_sweeps=0)
+    >>> get_backend("neal", num_sweep=50)
+    Traceback (most recent call last):
+    ValueError: Backend 'neal' has no option 'num_sweep': did you mean 'num_sweeps'? Its options \
+    are 'num_sweeps', 'ramp_sweeps', 'refine_sweeps'.
+
     Args:
         name: One of ``available_backends()``.
         refine_sweeps: Gibbs sweeps of the target distribution over the backend's reads
@@ -68,13 +78,18 @@ def get_backend(name: str, *, refine_sweeps: int = 0, **options: Any) -> Backend
     missing = _missing(factory)
     if missing is not None:
         raise ImportError(f"Backend {name!r} cannot run here: {missing}.")
-    _check_options(name, factory, options)
+    for option in options:
+        find_option(name, option)
     backend = factory(**options)
     return RefinedBackend(backend, refine_sweeps) if refine_sweeps else backend
 
 
 def available_backends() -> list[BackendInfo]:
-    """All backends by name, those that cannot run here too; loads their modules."""
+    """All backends by name, those that cannot run here too; loads their modules.
+
+    >>> [info.name for info in available_backends()][:2]
+    ['diabatic', 'dwave']
+    """
     return [_info(name) for name in sorted(set(_registered) | set(_installed()))]
 
 
@@ -105,31 +120,45 @@ def load_backend(name: str) -> Callable[..., Backend]:
         factory: Callable[..., Backend] = installed[name].load()
         return factory
     names = sorted(set(_registered) | set(installed))
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        hint = f"did you mean {_quoted(near)}?"
-    else:
-        hint = f"there are {_quoted(names) or 'none (is qattn installed?)'}."
+    hint = nearest(name, names, count=3)
+    hint = hint or f"there are {quoted(names) or 'none (is qattn installed?)'}."
     raise ValueError(f"Argument `name` must be a registered backend, but is {name!r}: {hint}")
+
+
+def options_of(backend: str | Callable[..., Backend]) -> dict[str, Option]:
+    """Options that :func:`get_backend` takes for a backend, by name.
+
+    >>> options_of("neal")["num_sweeps"].default
+    20
+
+    Args:
+        backend: The name of a backend, or a class or function that builds one.
+
+    Raises:
+        ValueError: There is no backend of this name.
+    """
+    factory = load_backend(backend) if isinstance(backend, str) else backend
+    return declared_options(factory) | {REFINE_SWEEPS.name: REFINE_SWEEPS}
+
+
+def find_option(backend: str, name: str) -> Option:
+    """The option `name` of a backend.
+
+    Raises:
+        ValueError: There is no such backend, or it has no such option; the error has the nearest.
+    """
+    options = options_of(backend)
+    if name in options:
+        return options[name]
+    if takes_any_option(load_backend(backend)):
+        return Option(name, Any, None)
+    hint = nearest(name, options)
+    its = f"{hint} Its" if hint else "its"
+    raise ValueError(
+        f"Backend {backend!r} has no option {name!r}: {its} options are {quoted(options)}."
+    )
 
 
 def _missing(factory: Callable[..., Backend]) -> str | None:
     missing = getattr(factory, "missing", None)
     return None if missing is None else missing()
-
-
-def _check_options(name: str, factory: Callable[..., Backend], options: dict[str, Any]) -> None:
-    parameters = inspect.signature(factory).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise ValueError(
-            f"Backend {name!r} has no option {_quoted(unknown)}; "
-            f"its options are {_quoted([*known, 'refine_sweeps'])}."
-        )
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in names)

@@ -1,14 +1,13 @@
 """Samplers by name and options, as they stand on a command line."""
 
-import inspect
-import tomllib
-import typing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qattn.backends import Backend, DimodBackend
-from qattn.backends.registry import get_backend, load_backend
+from qattn.backends.base import Backend
+from qattn.backends.from_dimod import DimodBackend
+from qattn.backends.options import Option
+from qattn.backends.registry import find_option, get_backend, options_of
 
 DEVICE_LABEL = "dwave"
 """Label of reads of a D-Wave QPU, whether fresh or recorded: they are the same reads."""
@@ -44,7 +43,7 @@ class SamplerSpec:
 
     def takes(self, option: str) -> bool:
         """Whether the backend has an option of this name."""
-        return not self.variant and self._parameter(option) is not None
+        return not self.variant and option in options_of(self.name)
 
     def with_options(self, **options: Any) -> "SamplerSpec":
         """The same sampler with other options; None removes one."""
@@ -67,76 +66,73 @@ class SamplerSpec:
                 f"Sampler {self.name!r} has no variant {self.variant!r}; "
                 f"neal:default is the only one. Options are key=value."
             )
-        return get_backend(self.name, **{k: self._typed(k, v) for k, v in self.options.items()})
+        return get_backend(self.name, **self.options)
 
-    def _parameter(self, option: str) -> inspect.Parameter | None:
-        """Where the backend's class, or one that it passes options on to, names an option."""
-        factory: Any = load_backend(self.name)
-        for kind in getattr(factory, "__mro__", [factory]):
-            function = kind.__dict__.get("__init__") if isinstance(kind, type) else kind
-            if function is not None and kind is not object:
-                parameters = inspect.signature(function).parameters
-                if option in parameters:
-                    return parameters[option]
-        return None
 
-    def _typed(self, option: str, value: Any) -> Any:
-        """An integer as the floating-point number that the option is."""
-        parameter = self._parameter(option)
-        if type(value) is int and parameter is not None:
-            types = typing.get_args(parameter.annotation) or (parameter.annotation,)
-            if float in types and int not in types:
-                return float(value)
-        return value
+def parse_sampler(text: str) -> SamplerSpec:
+    """One sampler, such as ``diabatic:annealing_time=3,tolerance=1e-4``.
+
+    >>> parse_sampler("diabatic:annealing_time=3,tolerance=1e-4").options
+    {'annealing_time': 3.0, 'tolerance': 0.0001}
+
+    Raises:
+        ValueError: As for :func:`parse_samplers`, or there is more than one sampler.
+    """
+    specs = _parse(text, "sampler")
+    if len(specs) > 1:
+        raise ValueError(f"Argument `sampler` must name one sampler, but names {len(specs)}.")
+    return specs[0]
 
 
 def parse_samplers(text: str) -> list[SamplerSpec]:
     """Samplers of a list such as ``exact,neal:default,diabatic:annealing_time=3,tolerance=1e-4``.
 
-    A comma begins another sampler unless ``key=value`` follows it, which goes on with the options.
-    Values are numbers, true, false, two numbers as ``betas=10.2/11.2``, or words.
+    A comma begins another sampler unless ``key=value`` follows it, which is another option of the
+    same sampler. Values are of the option's type: numbers, true, false, two numbers as
+    ``betas=10.2/11.2``, or words.
 
     Raises:
-        ValueError: The list is empty, names a sampler twice, or begins with an option.
+        ValueError: The list is empty, names a sampler twice, begins with an option, or has a
+            backend or an option that does not exist, or a value of the wrong type.
     """
-    found: list[SamplerSpec] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        head, colon, rest = part.partition(":")
-        if "=" in head:
-            if not found:
-                raise ValueError(f"Argument `samplers` must begin with a name, but is {text!r}.")
-            found[-1] = found[-1].with_options(**_option(part))
-        elif "=" in rest:
-            found.append(SamplerSpec(head, "", _option(rest)))
-        else:
-            if colon and not rest:
-                raise ValueError(f"Argument `samplers` must not end {part!r} with a colon.")
-            found.append(SamplerSpec(head, rest, {}))
-    if not found:
-        raise ValueError("Argument `samplers` must name a sampler, but is empty.")
-    labels = [spec.label for spec in found]
+    specs = _parse(text, "samplers")
+    labels = [spec.label for spec in specs]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(f"Argument `samplers` must name each sampler once, but {label} twice.")
-    return found
+    return specs
 
 
-def _option(text: str) -> dict[str, Any]:
-    key, _, value = text.partition("=")
-    return {key.strip(): _value(value.strip())}
+def _parse(text: str, argument: str) -> list[SamplerSpec]:
+    specs: list[SamplerSpec] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        head, colon, rest = part.partition(":")
+        if "=" in head:
+            if not specs:
+                raise ValueError(f"Argument `{argument}` must begin with a name, but is {text!r}.")
+            specs[-1] = _with_option(specs[-1], part)
+        elif "=" in rest:
+            specs.append(_with_option(SamplerSpec(head, "", {}), rest))
+        else:
+            if colon and not rest:
+                raise ValueError(f"Argument `{argument}` must not end {part!r} with a colon.")
+            specs.append(SamplerSpec(head, rest, {}))
+    if not specs:
+        raise ValueError(f"Argument `{argument}` must name a sampler, but is empty.")
+    return specs
 
 
-def _value(text: str) -> Any:
-    first, slash, second = text.partition("/")
-    try:
-        if slash:
-            return float(first), float(second)
-        return tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
-        return text
+def _with_option(spec: SamplerSpec, text: str) -> SamplerSpec:
+    """The sampler with an option that is given as ``key=value``."""
+    key, _, value = (part.strip() for part in text.partition("="))
+    # The options of a variant are those of the library's sampler, whose types are not known here.
+    known = Option(key, Any, None) if spec.variant else find_option(spec.name, key)
+    return spec.with_options(**{key: known.from_text(value)})
 
 
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return "/".join(f"{x:g}" for x in value)
+    if isinstance(value, float):
+        return f"{value:.12g}"
     return Path(value).name if isinstance(value, str) else f"{value}"

@@ -77,7 +77,10 @@ def test_unknown_backend_names_the_nearest(registered):
 
 
 def test_unknown_option_names_the_valid_ones(registered):
-    expected = "no option 'sweeps'; its options are 'num_sweeps', 'ramp_sweeps', 'refine_sweeps'"
+    expected = (
+        r"Backend 'neal' has no option 'sweeps': did you mean 'num_sweeps'\? "
+        r"Its options are 'num_sweeps', 'ramp_sweeps', 'refine_sweeps'\.$"
+    )
     with pytest.raises(ValueError, match=expected):
         get_backend("neal", sweeps=3)
 

@@ -14,7 +14,7 @@ from qattn.ising import IsingBatch
 from qattn.simulators.calibrate import calibrate, uniform_divergence
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.qutip_backend import QutipBackend
-from qattn.simulators.settings import AnnealerSettings, load_settings
+from qattn.simulators.settings import AnnealSettings, load_settings
 
 
 def boltzmann(batch, beta_h, beta_J):
@@ -114,7 +114,7 @@ def test_wrong_files_and_settings_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"must have keys among .*but have anneal"):
         DiabaticBackend(calibration=file)
     with pytest.raises(ValueError, match="Argument `field_encoding` must be 'direct' or 'ghost'"):
-        AnnealerSettings(field_encoding="both")
+        AnnealSettings(field_encoding="both")
     with pytest.raises(ValueError, match="must hold a time at which some schedule has positive"):
         calibrate(problems(3), schedules=["cold"], annealing_times=[])
 

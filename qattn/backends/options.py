@@ -1,0 +1,149 @@
+"""Options of backends: each is declared once, in a dataclass, from which all else derives."""
+
+import dataclasses
+import difflib
+import inspect
+import tomllib
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+
+def option(default: Any, help: str, *, python_only: bool = False) -> Any:
+    """A field of a backend's ``Options`` dataclass.
+
+    Args:
+        default: Value of the option where none is given.
+        help: The option in one line, for command lines and documentation.
+        python_only: No text can give the option: its values are objects of Python.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "python_only": python_only})
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a backend, as command lines, files and documentation see it.
+
+    Attributes:
+        name: Its name.
+        type: Type of its values where text gives them: ``str`` in place of a union that has it
+            (a ``Path`` is given as its text), ``Any`` where the type is not known.
+        default: Value of the option where none is given.
+        help: The option in one line, or "".
+        python_only: No text can give the option.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    help: str = ""
+    python_only: bool = False
+
+    def from_text(self, text: str) -> Any:
+        """The value that a text such as ``7``, ``1e-4``, ``true`` or ``10.2/11.2`` stands for.
+
+        Raises:
+            ValueError: The text is not of the option's type, or only Python can give the option.
+        """
+        if self.python_only:
+            raise ValueError(f"Option `{self.name}` can be given in Python only, not as text.")
+        types = _members(self.type)
+        if str in types:
+            return text
+        value = _guessed(text)
+        if type(value) is int and float in types and int not in types:
+            return float(value)
+        if any(kind is Any or type(value) is (typing.get_origin(kind) or kind) for kind in types):
+            return value
+        expected = getattr(self.type, "__name__", str(self.type))
+        raise ValueError(f"Option `{self.name}` must be of type {expected}, but is {text!r}.")
+
+
+def declared_options(factory: Callable[..., Any]) -> dict[str, Option]:
+    """Options of a backend class, from its ``Options``; else parameters of a callable, by name."""
+    if has_dataclass(factory):
+        types = typing.get_type_hints(factory.Options)  # type: ignore[attr-defined]
+        fields = dataclasses.fields(factory.Options)  # type: ignore[attr-defined]
+        return {
+            field.name: Option(
+                field.name,
+                _plain(types[field.name]),
+                field.default,
+                field.metadata.get("help", ""),
+                field.metadata.get("python_only", False),
+            )
+            for field in fields
+        }
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {
+        p.name: Option(p.name, _plain(p.annotation), p.default)
+        for p in _signature(factory).parameters.values()
+        if p.kind in named
+    }
+
+
+def takes_any_option(factory: Callable[..., Any]) -> bool:
+    """Whether a callable takes keyword arguments of every name."""
+    parameters = _signature(factory).parameters.values()
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def has_dataclass(factory: Callable[..., Any]) -> bool:
+    """Whether the constructor of a backend class takes the fields of its ``Options``.
+
+    It does unless a class that is nearer in the order of inheritance has its own ``__init__``.
+    """
+    for kind in getattr(factory, "__mro__", ()):
+        if "Options" in vars(kind):
+            return dataclasses.is_dataclass(vars(kind)["Options"])
+        if "__init__" in vars(kind):
+            return False
+    return False
+
+
+def nearest(name: str, names: Iterable[str], *, count: int = 1) -> str:
+    """``did you mean 'X'?``, or "" where no name is similar."""
+    similar = difflib.get_close_matches(name, list(names), n=count, cutoff=0.5)
+    return f"did you mean {quoted(similar)}?" if similar else ""
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names in quotation marks, separated by commas."""
+    return ", ".join(repr(name) for name in names)
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(factory, eval_str=True)
+    except NameError:  # an annotation that is imported for type checkers only
+        return inspect.signature(factory)
+
+
+def _members(type_: Any) -> tuple[Any, ...]:
+    """Members of a union other than None; a type that is no union by itself."""
+    if typing.get_origin(type_) in (UnionType, typing.Union):
+        return tuple(member for member in typing.get_args(type_) if member is not NoneType)
+    return (type_,)
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation as text can give it; ``Any`` for a missing or unresolved one."""
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return Any
+    if {str, Path} & set(_members(annotation)):
+        return str | None if NoneType in typing.get_args(annotation) else str
+    return annotation
+
+
+def _guessed(text: str) -> Any:
+    """Two numbers around a slash, a value of TOML, or the text itself."""
+    first, slash, second = text.partition("/")
+    try:
+        if slash:
+            return float(first), float(second)
+        return tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        return text

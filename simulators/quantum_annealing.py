@@ -14,9 +14,10 @@ from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.exact.reads import invert_cdf
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
+from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.encoding import Programmed, program, without_ghost_states
 from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.settings import AnnealerSettings, load_settings
+from qattn.simulators.settings import AnnealerSettings
 
 BLOCK_BYTES = 1 << 28
 """Bytes of probabilities that are held at once while reads are drawn."""

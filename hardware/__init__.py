@@ -19,12 +19,7 @@ _API = {
 }
 """The public names, and the modules that are imported at their first use."""
 
-__all__ = [
-    "DeviceCalibration",
-    "DevicePoint",
-    "QPUSettings",
-    "calibrate_device",
-]
+__all__ = list(_API)
 
 
 def __getattr__(name: str) -> Any:

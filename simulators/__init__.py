@@ -15,16 +15,7 @@ _API = {
 }
 """The public names, and the modules that are imported at their first use."""
 
-__all__ = [
-    "AnnealSchedule",
-    "SimulatorCalibration",
-    "SimulatorPoint",
-    "calibrate_simulator",
-    "effective_betas",
-    "get_schedule",
-    "plot_schedule",
-    "uniform_divergence",
-]
+__all__ = list(_API)
 
 
 def __getattr__(name: str) -> Any:

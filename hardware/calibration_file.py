@@ -1,16 +1,15 @@
 """What is known of a device's inverse temperatures, and the files that hold it."""
 
-import json
 import math
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qattn.calibration_file import KINDS, Calibration, read_calibration
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class DevicePoint:
         beta_h: Fitted β_h.
         beta_J: Fitted β_J.
         covariance: Their covariance matrix.
-        p_value: Of the hypothesis that one β serves both.
+        p_value: p-value of the hypothesis that one β serves both.
         misfit: Root mean square deviation of ⟨s⟩ and ⟨s s⟩ from the Boltzmann distribution at the
             fitted betas, over what independent reads would show: 1 for a perfect sampler.
         chain_break_rate: Mean rate of broken chains.
@@ -44,9 +43,15 @@ class DevicePoint:
     num_problems: int
     theory: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        if np.shape(self.covariance) != (2, 2):
+            raise ValueError(
+                f"Argument `covariance` must have shape (2, 2), but is {self.covariance}."
+            )
+
     @property
     def standard_errors(self) -> tuple[float, float]:
-        """Of β_h and β_J."""
+        """The standard errors of β_h and β_J."""
         return math.sqrt(self.covariance[0][0]), math.sqrt(self.covariance[1][1])
 
     def interval(self, level: float = 0.95) -> NDArray[np.float64]:
@@ -59,19 +64,21 @@ class DevicePoint:
 
 
 @dataclass(frozen=True)
-class DeviceCalibration:
-    """What ``qattn calibrate --sampler dwave`` found about a device.
+class DeviceCalibration(Calibration[DevicePoint]):
+    """The result of :func:`qattn.hardware.calibrate.calibrate_device`.
 
     Attributes:
         solver: Name of the solver.
-        graph_id: Its working graph.
-        emulated: Whether it was an emulator.
-        created: When, ISO 8601 in UTC.
-        points: The settings that were tried.
-        recommended: Index of the best one.
-        problems: What it was calibrated on, in words.
-        kind: Tells its files from those of simulated annealers.
+        graph_id: Identifier of its working graph.
+        emulated: Whether the solver was an emulator.
+        created: Time of the calibration, ISO 8601 in UTC.
+        points: The settings that were measured.
+        recommended: Index of the point of the least misfit.
+        problems: The problems that it was calibrated on, in words.
     """
+
+    kind: ClassVar[str] = "qpu"
+    point_type: ClassVar[type] = DevicePoint
 
     solver: str
     graph_id: str
@@ -80,15 +87,9 @@ class DeviceCalibration:
     points: tuple[DevicePoint, ...]
     recommended: int
     problems: str = ""
-    kind: str = "qpu"
-
-    @property
-    def best(self) -> DevicePoint:
-        """The recommended setting."""
-        return self.points[self.recommended]
 
     def age(self, now: datetime | None = None) -> float:
-        """Hours since it was made."""
+        """The hours since the calibration was made."""
         now = now or datetime.now(UTC)
         return (now - datetime.fromisoformat(self.created)).total_seconds() / 3600
 
@@ -98,41 +99,29 @@ class DeviceCalibration:
         field_encoding: str | None = None,
         chain_strength: float | None = None,
     ) -> DevicePoint:
-        """The recommended of the points with these settings.
+        """The point with these settings: the recommended one, else that of the least misfit.
 
         Raises:
-            ValueError: There is none.
+            ValueError: No point has these settings.
         """
-        wanted = {
+        settings = {
             "annealing_time": annealing_time,
             "field_encoding": field_encoding,
             "chain_strength": chain_strength,
         }
-        wanted = {name: value for name, value in wanted.items() if value is not None}
-        fitting = [
+        required = {name: value for name, value in settings.items() if value is not None}
+        matching = [
             point
             for point in (self.best, *self.points)
-            if all(getattr(point, name) == value for name, value in wanted.items())
+            if all(getattr(point, name) == value for name, value in required.items())
         ]
-        if not fitting:
+        if not matching:
             raise ValueError(
                 f"The calibration of {self.solver} has no point with "
-                f"{', '.join(f'{name} = {value}' for name, value in wanted.items())}: calibrate "
+                f"{', '.join(f'{name} = {value}' for name, value in required.items())}: calibrate "
                 f"there, or drop the option."
             )
-        return fitting[0] if fitting[0] is self.best else min(fitting, key=lambda p: p.misfit)
-
-    def save(self, file: str | Path) -> None:
-        """Write a file that the backend takes as ``calibration``: JSON if so named, else TOML."""
-        import tomli_w
-
-        values = asdict(self)
-        for point in values["points"]:
-            if point["theory"] is None:
-                del point["theory"]
-        path = Path(file)
-        text = json.dumps(values, indent=2) if path.suffix == ".json" else tomli_w.dumps(values)
-        path.write_text(text, encoding="utf-8")
+        return matching[0] if matching[0] is self.best else min(matching, key=lambda p: p.misfit)
 
 
 def load_device_calibration(file: str | Path, solver: str) -> DeviceCalibration:
@@ -140,64 +129,34 @@ def load_device_calibration(file: str | Path, solver: str) -> DeviceCalibration:
 
     Raises:
         FileNotFoundError: There is no such file, or none of this solver in the folder.
-        ValueError: The file is not a calibration of a device, or of another one.
+        ValueError: The file is not a calibration of a QPU, or of another one.
     """
     path = Path(file)
+    command = KINDS[DeviceCalibration.kind].command
     if path.is_dir():
-        found = [_read(each) for each in sorted(path.iterdir()) if _is_device_file(each)]
-        found = [each for each in found if each.solver == solver]
-        if not found:
+        calibrations = [
+            DeviceCalibration.load(entry) for entry in sorted(path.iterdir()) if _is_of_a_qpu(entry)
+        ]
+        of_solver = [calibration for calibration in calibrations if calibration.solver == solver]
+        if not of_solver:
             raise FileNotFoundError(
-                f"The folder {path} has no calibration of {solver}: run "
-                f"`qattn calibrate --sampler dwave` on it."
+                f"The folder {path} has no calibration of {solver}: run `{command}` on it."
             )
-        return max(found, key=lambda each: each.created)
-    if not path.is_file():
-        raise FileNotFoundError(f"Argument `calibration` must be an existing file, but is {path}.")
-    calibration = _read(path)
+        return max(of_solver, key=lambda calibration: calibration.created)
+    calibration = DeviceCalibration.load(path)
     if calibration.solver != solver:
         raise ValueError(
             f"{path} is a calibration of {calibration.solver}, but the solver is {solver}: run "
-            f"`qattn calibrate --sampler dwave` on it."
+            f"`{command}` on it."
         )
     return calibration
 
 
-def _values(path: Path) -> Mapping[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    return dict(values)
-
-
-def _is_device_file(path: Path) -> bool:
+def _is_of_a_qpu(path: Path) -> bool:
+    """Whether an entry of a folder is a calibration that this version reads."""
     try:
-        return path.suffix in (".toml", ".json") and _values(path).get("kind") == "qpu"
+        return path.suffix in (".toml", ".json") and bool(
+            read_calibration(path, DeviceCalibration.kind)
+        )
     except (ValueError, OSError):
         return False
-
-
-def _read(path: Path) -> DeviceCalibration:
-    try:
-        values = dict(_values(path))
-        if values.get("kind") != "qpu":
-            raise ValueError("it is not one of a QPU")
-        points = tuple(
-            DevicePoint(
-                **point
-                | {
-                    "covariance": _matrix(point["covariance"]),
-                    "theory": tuple(point["theory"]) if point.get("theory") else None,
-                }
-            )
-            for point in values.pop("points")
-        )
-        return DeviceCalibration(points=points, **values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} must be a calibration that `qattn calibrate --sampler dwave` wrote: {error}"
-        ) from None
-
-
-def _matrix(rows: Any) -> tuple[tuple[float, float], tuple[float, float]]:
-    (a, b), (c, d) = rows
-    return (float(a), float(b)), (float(c), float(d))

@@ -17,9 +17,10 @@ from qattn.backends.options import option
 from qattn.exact.reads import invert_cdf
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
+from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
 from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.settings import AnnealSettings, load_settings
+from qattn.simulators.settings import AnnealSettings
 
 BLOCK_BYTES = 1 << 28
 """Bytes of probabilities that are held at once while reads are drawn."""

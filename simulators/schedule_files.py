@@ -14,11 +14,10 @@ SHEETS = {"fast": "Fast-Annealing Schedule", "standard": "Standard-Annealing Sch
 
 
 def read_schedule(file: Path, sheet: str) -> tuple[NDArray[np.float64], ...]:
-    """Columns s, A (GHz) and B (GHz) of a published table.
+    """The columns s, A (GHz) and B (GHz) of a published table.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ImportError: The file is an xlsx and openpyxl is not installed.
         ValueError: The file has another form.
     """
     if sheet not in SHEETS:
@@ -35,13 +34,8 @@ def read_schedule(file: Path, sheet: str) -> tuple[NDArray[np.float64], ...]:
 
 
 def _xlsx_rows(file: Path, sheet: str) -> Iterable[Sequence[Any]]:
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise ImportError(
-            "Reading an xlsx schedule needs openpyxl: pip install openpyxl "
-            "(or save the sheet as csv)."
-        ) from error
+    import openpyxl
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about styles, which do not matter here
         try:
@@ -61,16 +55,18 @@ def _xlsx_rows(file: Path, sheet: str) -> Iterable[Sequence[Any]]:
 
 def _columns(rows: Iterable[Sequence[Any]], file: Path) -> tuple[NDArray[np.float64], ...]:
     table = iter(rows)
+    # Which columns hold s, A and B: titles such as "A(s) (GHz)", in any order, among others.
     header = [str(cell or "").strip().lower() for cell in next(table, ())]
     index = []
     for name in ("s", "a(s)", "b(s)"):
-        found = [i for i, cell in enumerate(header) if cell.split(" ")[0] == name]
-        if len(found) != 1:
+        matching = [i for i, cell in enumerate(header) if cell.split(" ")[0] == name]
+        if len(matching) != 1:
             raise ValueError(
                 f"{file} must have a header with the columns 's', 'A(s) (GHz)' and 'B(s) (GHz)', "
                 f"but its first row is {', '.join(header)[:120]!r}."
             )
-        index.append(found[0])
+        index.append(matching[0])
+    # The numbers, a row each; spreadsheets and CSVs may end in empty rows.
     values = []
     for number, row in enumerate(table, start=2):
         cells = [row[i] if i < len(row) else None for i in index]

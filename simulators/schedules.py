@@ -61,7 +61,7 @@ class AnnealSchedule:
     def linear(
         cls, annealing_time: float = 3.0, *, A0: float = 1.0, B0: float = 1.0
     ) -> "AnnealSchedule":
-        r"""A = A0 (1 - s), B = B0 s, in GHz."""
+        r"""The schedule A = A0 (1 - s), B = B0 s, in GHz."""
         return cls(
             np.array([0.0, 1.0]),
             np.array([A0, 0.0]),
@@ -74,7 +74,7 @@ class AnnealSchedule:
     def quadratic(
         cls, annealing_time: float = 3.0, *, A0: float = 1.0, B0: float = 1.0
     ) -> "AnnealSchedule":
-        r"""A = A0 (1 - s)², B = B0 s (GHz): the transverse field goes out softly."""
+        r"""The schedule A = A0 (1 - s)², B = B0 s, in GHz: the transverse field ends softly."""
         s = np.linspace(0, 1, 1001)
         return cls(s, A0 * (1 - s) ** 2, B0 * s, annealing_time, name="quadratic")
 
@@ -82,10 +82,10 @@ class AnnealSchedule:
     def flux_qubit(
         cls, annealing_time: float = 5.0, *, A0: float = 10.0, B0: float = 14.0, decay: float = 10.0
     ) -> "AnnealSchedule":
-        r"""A = A0 (e^{-ks} - e^{-k})/(1 - e^{-k}), B = B0 s (GHz), k = `decay`.
+        r"""The schedule A = A0 (e^{-ks} - e^{-k})/(1 - e^{-k}), B = B0 s, in GHz, k = `decay`.
 
         The shape of a superconducting QPU's schedule, for use where no published table is at
-        hand; it is no QPU's calibration.
+        hand; it is not the calibration of any real QPU.
         """
         s = np.linspace(0, 1, 1001)
         A = A0 * (np.exp(-decay * s) - math.exp(-decay)) / -math.expm1(-decay)
@@ -100,20 +100,20 @@ class AnnealSchedule:
         sheet: str = "fast",
         path: Sequence[tuple[float, float]] | None = None,
     ) -> "AnnealSchedule":
-        """D-Wave's published table: the xlsx of a QPU (``sheet`` "fast" or "standard"), or a CSV.
+        """A schedule from D-Wave's published table: an xlsx file or a CSV.
 
-        The columns are ``s``, ``A(s) (GHz)`` and ``B(s) (GHz)``; others are ignored.
+        An xlsx file has a ``sheet`` for "fast" anneals and one for "standard" ones. The columns are
+        ``s``, ``A(s) (GHz)`` and ``B(s) (GHz)``; others are ignored.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ImportError: An xlsx is to be read and openpyxl is not installed.
             ValueError: The file is not of this form.
         """
         s, A, B = read_schedule(Path(file), sheet)
         return cls(s, A, B, annealing_time, path, name=f"{Path(file).stem}:{sheet}")
 
     def with_annealing_time(self, annealing_time: float) -> "AnnealSchedule":
-        """The same A(s) and B(s), with s(t) stretched to another duration (ns)."""
+        """The schedule of the same A(s) and B(s) with s(t) stretched to another duration (ns)."""
         path = self.path
         if path is not None:
             stretch = annealing_time / self.annealing_time
@@ -124,6 +124,8 @@ class AnnealSchedule:
     def times(self) -> FloatArray:
         """Times in ns between which A and B are linear, from 0 to the annealing time."""
         t, s = np.array(self.path or [(0.0, 0.0), (self.annealing_time, 1.0)]).T
+        # The path's own points, and within each of its pieces the times at which s(t) passes a
+        # tabulated value (none where it pauses).
         pieces = [t]
         for t0, t1, s0, s1 in zip(t[:-1], t[1:], s[:-1], s[1:], strict=True):
             inside = self.s[(self.s > min(s0, s1)) & (self.s < max(s0, s1))]
@@ -131,27 +133,29 @@ class AnnealSchedule:
         return np.unique(np.concatenate(pieces))
 
     def at(self, times: float | FloatArray) -> tuple[FloatArray, FloatArray]:
-        """A and B in GHz at these times (ns)."""
+        """The energies A and B in GHz at these times (ns)."""
         t, s = np.array(self.path or [(0.0, 0.0), (self.annealing_time, 1.0)]).T
         fraction = np.interp(times, t, s)
         A, B = (np.asarray(np.interp(fraction, self.s, values)) for values in (self.A, self.B))
         return A, B
 
     def areas(self, times: float | FloatArray) -> tuple[FloatArray, FloatArray]:
-        """∫A dt and ∫B dt from 0 to these times (ns), in GHz·ns."""
+        """The integrals ∫A dt and ∫B dt from 0 to these times (ns), in GHz·ns."""
         knots = self.times
         times = np.asarray(times, dtype=np.float64)
+        # The cell between two knots in which each time lies, and how far it is from its start.
         cell = np.clip(np.searchsorted(knots, times, side="right") - 1, 0, len(knots) - 2)
         step = times - knots[cell]
-        found = []
-        for at_knots, here in zip(self.at(knots), self.at(times), strict=True):
+        areas = []
+        for at_knots, at_times in zip(self.at(knots), self.at(times), strict=True):
+            # A trapezoid is exact between knots: whole cells before, and a part of the last one.
             whole = np.cumsum((at_knots[1:] + at_knots[:-1]) / 2 * np.diff(knots))
             before = np.concatenate([[0.0], whole])
-            found.append(np.asarray(before[cell] + (at_knots[cell] + here) / 2 * step))
-        return found[0], found[1]
+            areas.append(np.asarray(before[cell] + (at_knots[cell] + at_times) / 2 * step))
+        return areas[0], areas[1]
 
     def phase(self, times: float | FloatArray) -> FloatArray:
-        r"""φ(t) = 2π ∫_t^T A dt', in radians."""
+        r"""The phase φ(t) = 2π ∫_t^T A dt' in radians: the turn of a spin about x until readout."""
         whole = self.areas(self.annealing_time)[0]
         return np.asarray(2 * np.pi * (whole - self.areas(times)[0]))
 
@@ -170,7 +174,7 @@ def get_schedule(
     *,
     sheet: str = "fast",
 ) -> AnnealSchedule:
-    """A schedule from itself, from the name of an analytic form, or from a published table's file.
+    """The schedule of a name, of a published table's file, or of an :class:`AnnealSchedule`.
 
     Args:
         schedule: An :class:`AnnealSchedule`, a key of :data:`NAMED`, or the path of a file.
@@ -180,6 +184,11 @@ def get_schedule(
     Raises:
         ValueError: There is no such name, or the file is of the wrong form.
         FileNotFoundError: There is no such file.
+
+    >>> schedule = get_schedule("linear", annealing_time=4.0)
+    >>> A, B = schedule.at(1.0)
+    >>> float(A), float(B)
+    (0.75, 0.25)
     """
     if isinstance(schedule, AnnealSchedule):
         if annealing_time is None or annealing_time == schedule.annealing_time:

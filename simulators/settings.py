@@ -1,7 +1,5 @@
-"""The settings of a simulated annealer, and the files that hold them."""
+"""The settings of a simulated annealer."""
 
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -98,24 +96,3 @@ class AnnealSettings:
             beta_h, beta_J = given["betas"]
             given["betas"] = (float(beta_h), float(beta_J))
         return cls(**given)
-
-
-def load_settings(file: str | Path) -> AnnealSettings:
-    """The recommended settings of a calibration file (TOML or JSON).
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not a calibration.
-    """
-    path = Path(file)
-    if not path.is_file():
-        raise FileNotFoundError(f"Argument `calibration` must be an existing file, but is {path}.")
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        recommended = values["recommended"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} must be a calibration file with a table 'recommended' (TOML or JSON): {error}"
-        ) from None
-    return AnnealSettings.from_dict(recommended)

@@ -6,12 +6,12 @@ r"""Splitting an anneal into kicks by the problem and turns of the spins about x
     \qquad \kappa_k = \pi \int_{\text{cell } k} B\, dt,
 
 where the kick of cell k acts at its middle t_k. Between kicks the turn is exact however fast the
-transverse field varies, and every kick has the exact integral of B over its cell, so nothing is
-lost at zero order in E, and at first order only what a quadrature of B e^{imφ} loses. What has to
+transverse field varies, and every kick has the exact integral of B over its cell, so there is no
+error at zero order in E, and at first order only that of a quadrature of B e^{imφ}. What has to
 be small is the turn per cell while B acts; the cells are even in a variable u with
 du ∝ (A²B + AB² + ε)^{1/3} dt, which balances the two leading errors of a second-order splitting
-(the commutators [X, [X, E]] A²B and [E, [X, E]] AB²) and spends next to nothing on the end of an
-anneal, where A = 0 and nothing moves any more.
+(the commutators [X, [X, E]] A²B and [E, [X, E]] AB²) and takes few cells at the end of an anneal,
+where A = 0 and nothing moves any more. E has D-Wave's signs, as programmed.
 
 The error of a probability is a power series in the squared size of a cell, so two splittings with
 N and 2N kicks give one of fourth order, P = (4 P_2N - P_N)/3.
@@ -64,12 +64,12 @@ class Splitting:
 
     @property
     def num_kicks(self) -> int:
-        """Number of kicks of all runs, to which the cost is proportional."""
+        """The number of kicks of all runs, to which the cost is proportional."""
         return sum(len(kicks) for kicks, _ in self.parts)
 
 
 def split(schedule: AnnealSchedule, num_kicks: int, order: int = 2) -> Splitting:
-    """A splitting of a schedule.
+    """The splitting of a schedule into a number of kicks.
 
     Args:
         schedule: The schedule.
@@ -91,18 +91,22 @@ def split(schedule: AnnealSchedule, num_kicks: int, order: int = 2) -> Splitting
 
 def _kicks(schedule: AnnealSchedule, num_kicks: int, order: int) -> Kicks:
     clock = _clock(schedule, MESH_FLOOR[order])
+    # Edges of the cells and, half a cell on in u, the times of their kicks.
     edges = clock(np.arange(num_kicks + 1) / num_kicks)
     times = clock((np.arange(num_kicks) + 0.5) / num_kicks)
+    # ∫A up to each kick and to the end: a turn lasts from its kick to the next one.
     turned = schedule.areas(np.append(times, schedule.annealing_time))[0]
     return Kicks(np.pi * np.diff(schedule.areas(edges)[1]), np.pi * np.diff(turned))
 
 
 def _clock(schedule: AnnealSchedule, floor: float) -> PchipInterpolator:
-    """Time t in ns as a function of u in [0, 1]; cells are even in u."""
+    """The time t in ns as a function of u in [0, 1]; cells are even in u."""
+    # du/dt on a mesh; the floor keeps it positive, so that u(t) can be inverted.
     t = np.linspace(0, schedule.annealing_time, MESH_POINTS)
     A, B = schedule.at(t)
     commutators = A * A * B + A * B * B
     largest = commutators.max()
     density = np.cbrt(commutators + floor * largest) if largest > 0 else np.ones_like(t)
+    # u(t) by the trapezoidal rule, inverted by a monotone interpolation of t at u.
     u = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return PchipInterpolator(u / u[-1], t)

@@ -41,7 +41,7 @@ def on_an_emulated_qpu(
 
 
 def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:
-    from qattn.hardware.calibrate import Point, calibrate_device
+    from qattn.hardware.calibrate import calibrate_device
     from qattn.hardware.dwave import DWaveBackend
     from qattn.problems import synthetic
 
@@ -61,10 +61,12 @@ def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:
     )
     try:
         session = backend.session
-        point = Point(annealing_time, encoding, session.settings.chain_strength)
         problems = synthetic(100, 8, seed=seed)
         described = "100 problems of 8 spins, fields 1, couplings 0.3"
-        calibrate_device(session, problems, [point], seed=seed, described=described).save(file)
+        calibration = calibrate_device(
+            session, problems, [session.settings], seed=seed, described=described
+        )
+        calibration.save(file)
     finally:
         backend.close()
     return file

@@ -1,18 +1,12 @@
 """``qattn calibrate``: at what settings, and at what β, does an annealer sample best."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from qattn.simulators.calibrate import Calibration
-
-console = Console()
+    from qattn.ising import IsingBatch
 
 ANNEALERS = ("diabatic", "qutip")
 
@@ -68,11 +62,9 @@ def calibrate(
     fitted with uncertainties. Prints a table, and writes a file that `qattn train --calibration`
     takes, and a plot beside it.
     """
-    from qattn.backends.registry import load_backend
-    from qattn.field_encoding import SIMULATED
-    from qattn.problems import synthetic
-    from qattn.problems.run import from_run
-    from qattn.simulators.calibrate import calibrate as judge
+    from qattn.calibration_file import check_writable
+    from qattn.cli.calibrate_qpu import qpu_outcome
+    from qattn.cli.calibrate_simulator import simulator_outcome
 
     if sampler not in (*ANNEALERS, "dwave"):
         raise ValueError(
@@ -80,100 +72,48 @@ def calibrate(
         )
     if out.exists():
         raise FileExistsError(f"The file {out} exists: choose another --out.")
-    if run is None:
-        batch = synthetic(problems, spins, field_sd=field_sd, coupling_sd=coupling_sd, seed=seed)
-    else:
-        batch = from_run(run, problems, seed=seed)
+    # Before anything is computed or paid: what is found must not be lost.
+    check_writable(out)
+    batch, described = _problems(run, problems, spins, field_sd, coupling_sd, seed)
     if sampler == "dwave":
-        from qattn.cli.calibrate_qpu import calibrate_qpu
-
-        calibrate_qpu(
+        outcome = qpu_outcome(
             batch,
-            described=f"{problems} problems"
-            + (f" of the run {run}" if run else f" of {spins} spins, fields {field_sd:g}, ")
-            + ("" if run else f"couplings {coupling_sd:g}, seed {seed}"),
+            described=described,
             schedules=schedule,
             annealing_times=annealing_time,
             field_encodings=field_encoding,
             chain_strengths=chain_strength,
             num_reads=num_reads,
             seed=seed,
-            service={
-                "solver": solver,
-                "endpoint": endpoint,
-                "region": region,
-                "credentials": credentials,
-                "qpu_budget": qpu_budget,
-            },
-            journal=journal,
-            out=out,
+            journal=journal or out.with_name(f"{out.stem}-journal"),
+            solver=solver,
+            endpoint=endpoint,
+            region=region,
+            credentials=credentials,
+            qpu_budget=qpu_budget,
         )
-        return
-    found = judge(
-        batch,
-        schedules=schedule or ("linear",),
-        annealing_times=annealing_time or (1.0, 2.0, 3.0, 5.0, 10.0),
-        field_encodings=field_encoding or SIMULATED,
-        sheet=sheet,
-        backend=load_backend(sampler),  # type: ignore[arg-type]
-    )
-    found.save(out)
-    picture = out.with_suffix(".png")
-    divergence_plot(found).savefig(picture, dpi=120)
-    console.print(divergence_table(found))
-    best = found.recommended.to_dict()
-    settings = ", ".join(f"{key} = {value}" for key, value in best.items())
-    console.print(f"recommended: {settings}", highlight=False, soft_wrap=True)
-    console.print(f"{out}\n{picture}", highlight=False, soft_wrap=True)
-
-
-def divergence_table(found: "Calibration") -> Table:
-    """One row per setting: theory's and the fitted betas, and the divergence with each."""
-    table = Table(
-        title=f"{found.num_problems} problems of up to {found.num_spins} spins; uniform reads "
-        f"would diverge by {found.uniform_divergence:.3g} nats"
-    )
-    for name in ("schedule", "ns", "fields", "β_h, β_J", "fitted", "divergence", "with fitted"):
-        table.add_column(name)
-    for point in found.points:
-        table.add_row(
-            Path(point.schedule).name,
-            f"{point.annealing_time:g}",
-            point.field_encoding,
-            f"{point.theory_beta_h:.3g}, {point.theory_beta_J:.3g}",
-            f"{point.fitted_beta_h:.3g}, {point.fitted_beta_J:.3g}",
-            f"{point.divergence:.2g}",
-            f"{point.fitted_divergence:.2g}",
+    else:
+        outcome = simulator_outcome(
+            batch,
+            sampler,
+            schedules=schedule,
+            annealing_times=annealing_time,
+            field_encodings=field_encoding,
+            sheet=sheet,
         )
-    return table
+    outcome.write_and_print(out)
 
 
-def divergence_plot(found: "Calibration") -> "Figure":
-    """Divergence against annealing time; solid with theory's betas, dashed with the fitted."""
-    from matplotlib.figure import Figure
+def _problems(
+    run: Path | None, problems: int, spins: int, field_sd: float, coupling_sd: float, seed: int
+) -> "tuple[IsingBatch, str]":
+    """The problems to calibrate on, and what they are in words."""
+    if run is not None:
+        from qattn.problems.run import from_run
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes: Any = figure.subplots()
-    settings = dict.fromkeys((p.schedule, p.field_encoding) for p in found.points)
-    for schedule, encoding in settings:
-        points = sorted(
-            (p for p in found.points if (p.schedule, p.field_encoding) == (schedule, encoding)),
-            key=lambda p: p.annealing_time,
-        )
-        times = [p.annealing_time for p in points]
-        label = f"{Path(schedule).stem}, {encoding}"
-        (line,) = axes.plot(times, [p.divergence for p in points], marker="o", label=label)
-        fitted = [p.fitted_divergence for p in points]
-        axes.plot(times, fitted, color=line.get_color(), marker=".", linestyle="--")
-    axes.axhline(found.uniform_divergence, color="black", linestyle=":", label="uniform reads")
-    axes.set_xscale("log")
-    every_time = sorted({p.annealing_time for p in found.points})
-    axes.set_xticks(every_time, [f"{time:g}" for time in every_time])
-    axes.minorticks_off()
-    axes.set_yscale("log")
-    axes.set_xlabel("annealing time (ns)")
-    axes.set_ylabel("divergence from the target (nats)")
-    axes.set_title("solid: theory's β_h, β_J; dashed: fitted", fontsize=10)
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    return figure
+        return from_run(run, problems, seed=seed), f"{problems} problems of the run {run}"
+    from qattn.problems import synthetic
+
+    batch = synthetic(problems, spins, field_sd=field_sd, coupling_sd=coupling_sd, seed=seed)
+    spread = f"fields {field_sd:g}, couplings {coupling_sd:g}"
+    return batch, f"{problems} problems of {spins} spins, {spread}, seed {seed}"

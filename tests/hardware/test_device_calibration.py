@@ -7,20 +7,21 @@ import torch
 from _support.qpu_backends import backend_of
 
 from qattn import problems
-from qattn.hardware.calibrate import Point, calibrate_device, misfit
+from qattn.hardware.calibrate import calibrate_device, misfit
 from qattn.hardware.calibration_file import (
     DeviceCalibration,
     DevicePoint,
     load_device_calibration,
 )
 from qattn.hardware.emulator import EmulatedQPU
+from qattn.hardware.settings import QPUSettings
 from qattn.ising import IsingBatch
 
 pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
 BETA_H, BETA_J = 7.0, 9.0
 BATCH = problems.synthetic(40, 4, field_sd=0.6, coupling_sd=0.4, seed=3)
-DIRECT = Point(20_000.0, "direct", 2.0)
+DIRECT = QPUSettings(20_000.0, "direct", 2.0)
 
 
 def opened(qpu, folder, **options):
@@ -73,7 +74,7 @@ def test_one_temperature_is_not_refuted(tmp_path):
     """The control: with equal betas the p-value is not small, and the ghost spin makes them so."""
     with EmulatedQPU(shape=(3, 4), beta_h=BETA_J, beta_J=BETA_J) as qpu:
         backend = opened(qpu, tmp_path)
-        found = calibrated(backend.session, 1, [DIRECT, Point(5.0, "ghost", 2.0)])
+        found = calibrated(backend.session, 1, [DIRECT, QPUSettings(5.0, "ghost", 2.0)])
         backend.close()
     assert all(point.p_value > 1e-3 for point in found.points)
     for point in found.points:
@@ -84,7 +85,7 @@ def test_misfit_tells_a_boltzmann_distribution_from_another(tmp_path):
     """Misread qubits and weak chains are no temperature; the misfit of both is above 1."""
     with EmulatedQPU(shape=(3, 4), readout_flip=0.05) as qpu:
         backend = backend_of(qpu, tmp_path)
-        points = [Point(5.0, "ghost", 2.0), Point(5.0, "ghost", 0.1)]
+        points = [QPUSettings(5.0, "ghost", 2.0), QPUSettings(5.0, "ghost", 0.1)]
         found = calibrated(backend.session, 1, points, num_reads=1000)
         backend.close()
     strong, weak = found.points
@@ -101,7 +102,7 @@ def test_theory_stands_beside_the_fit(tmp_path):
     standard errors are 3 to 7%.
     """
     batch = problems.synthetic(40, 3, field_sd=0.4, coupling_sd=0.28, seed=1)
-    points = [Point(5.0, encoding, 1.0) for encoding in ("ghost", "ancilla")]
+    points = [QPUSettings(5.0, encoding, 1.0) for encoding in ("ghost", "ancilla")]
     with EmulatedQPU(shape=(3, 4), schedule="linear") as qpu:
         backend = backend_of(qpu, tmp_path)
         found = calibrate_device(backend.session, batch, points, num_reads=2000, schedule="linear")
@@ -188,7 +189,7 @@ def test_problems_must_fix_both_betas(tmp_path):
             IsingBatch(torch.ones(1, 1, 3), torch.zeros(1, 3, 3)),
         ):
             with pytest.raises(ValueError, match="batch"):
-                calibrate_device(backend.session, batch, [Point(5.0, "ghost", 2.0)])
+                calibrate_device(backend.session, batch, [QPUSettings(5.0, "ghost", 2.0)])
         with pytest.raises(ValueError, match="points"):
             calibrate_device(backend.session, BATCH, [])
         backend.close()

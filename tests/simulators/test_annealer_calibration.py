@@ -11,10 +11,11 @@ from _support.annealing import advantage2, problems
 from qattn import exact
 from qattn.exact.layout import states
 from qattn.ising import IsingBatch
-from qattn.simulators.calibrate import calibrate, uniform_divergence
+from qattn.simulators.calibrate import calibrate_simulator, uniform_divergence
+from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.qutip_backend import QutipBackend
-from qattn.simulators.settings import AnnealSettings, load_settings
+from qattn.simulators.settings import AnnealSettings
 
 
 def boltzmann(batch, beta_h, beta_J):
@@ -30,13 +31,13 @@ def test_fitted_betas_approach_theory_as_the_problem_weakens(encoding):
     errors = []
     for scale in (0.4, 0.1):
         batch = problems(5, fields=scale, couplings=scale / 2)
-        found = calibrate(
+        found = calibrate_simulator(
             batch, annealing_times=[3.0], field_encodings=[encoding], tolerance=1e-5
         ).points[0]
         errors.append(
             max(
-                abs(found.fitted_beta_h / found.theory_beta_h - 1),
-                abs(found.fitted_beta_J / found.theory_beta_J - 1),
+                abs(found.beta_h / found.theory[0] - 1),
+                abs(found.beta_J / found.theory[1] - 1),
             )
         )
     assert errors[1] < errors[0] / 3
@@ -45,16 +46,18 @@ def test_fitted_betas_approach_theory_as_the_problem_weakens(encoding):
 
 def test_a_wrong_beta_is_found_and_put_right():
     batch = problems(5, fields=0.3, couplings=0.15)
-    right = calibrate(batch, annealing_times=[3.0], field_encodings=["direct"], tolerance=1e-5)
+    right = calibrate_simulator(
+        batch, annealing_times=[3.0], field_encodings=["direct"], tolerance=1e-5
+    )
     point = right.points[0]
-    wrong = DiabaticBackend(betas=(point.theory_beta_h * 1.2, point.theory_beta_J * 0.8))
+    wrong = DiabaticBackend(betas=(point.theory[0] * 1.2, point.theory[1] * 0.8))
     divergence = float(wrong.divergence(batch).mean())
     assert divergence > 5 * min(point.divergence, point.fitted_divergence)
 
 
 def test_recommendation_has_the_least_divergence_and_backends_take_its_file(tmp_path):
     batch = problems(4, groups=2, queries=3, lengths=torch.tensor([4, 0, 2]), beta=0.9)
-    found = calibrate(
+    found = calibrate_simulator(
         batch,
         schedules=["linear", "quadratic"],
         annealing_times=[1.0, 3.0],
@@ -67,7 +70,7 @@ def test_recommendation_has_the_least_divergence_and_backends_take_its_file(tmp_
     for name in ("calibration.toml", "calibration.json"):
         file = tmp_path / name
         found.save(file)
-        assert load_settings(file) == found.recommended
+        assert load_settings(file) == found.best.settings
         backend = DiabaticBackend(calibration=file, tolerance=1e-2)
         present = torch.from_numpy(batch.num_active > 0)
         assert float(backend.divergence(batch)[present].mean()) == pytest.approx(least, rel=1e-9)
@@ -81,11 +84,13 @@ def test_both_backends_calibrate_alike():
     batch = problems(3, groups=1)
     times, encodings = [2.0], ["ghost"]
     points = [
-        calibrate(batch, annealing_times=times, field_encodings=encodings, backend=backend).points
+        calibrate_simulator(
+            batch, annealing_times=times, field_encodings=encodings, backend=backend
+        ).points
         for backend in (DiabaticBackend, QutipBackend)
     ]
     assert points[0][0].divergence == pytest.approx(points[1][0].divergence, rel=0.02)
-    assert points[0][0].fitted_beta_J == pytest.approx(points[1][0].fitted_beta_J, rel=0.005)
+    assert points[0][0].beta_J == pytest.approx(points[1][0].beta_J, rel=0.005)
 
 
 def test_uniform_divergence_is_that_of_enumeration():
@@ -98,9 +103,9 @@ def test_uniform_divergence_is_that_of_enumeration():
 @pytest.mark.slow
 def test_published_schedule_calibrates():
     batch = problems(7, fields=0.5, couplings=0.25, queries=8)
-    found = calibrate(batch, schedules=[advantage2()], annealing_times=[5.0, 10.0])
+    found = calibrate_simulator(batch, schedules=[advantage2()], annealing_times=[5.0, 10.0])
     assert found.uniform_divergence > 5 * min(p.divergence for p in found.points)
-    assert replace(found.recommended, betas=None).sheet == "fast"
+    assert replace(found.best.settings, betas=None).sheet == "fast"
 
 
 def test_wrong_files_and_settings_are_named(tmp_path):
@@ -108,7 +113,7 @@ def test_wrong_files_and_settings_are_named(tmp_path):
         DiabaticBackend(calibration=tmp_path / "none.toml")
     file = tmp_path / "calibration.json"
     file.write_text("[]")
-    with pytest.raises(ValueError, match="must be a calibration file with a table 'recommended'"):
+    with pytest.raises(ValueError, match="must be a calibration of a simulated annealer, but"):
         DiabaticBackend(calibration=file)
     file.write_text(json.dumps({"recommended": {"anneal": 3}}))
     with pytest.raises(ValueError, match=r"must have keys among .*but have anneal"):
@@ -116,12 +121,12 @@ def test_wrong_files_and_settings_are_named(tmp_path):
     with pytest.raises(ValueError, match="Argument `field_encoding` must be 'direct' or 'ghost'"):
         AnnealSettings(field_encoding="both")
     with pytest.raises(ValueError, match="must hold a time at which some schedule has positive"):
-        calibrate(problems(3), schedules=["cold"], annealing_times=[])
+        calibrate_simulator(problems(3), schedules=["cold"], annealing_times=[])
 
 
 def test_what_problems_do_not_fix_stays_as_theory_has_it():
     batch = problems(4, fields=0.0, couplings=0.2)
-    point = calibrate(batch, annealing_times=[3.0], field_encodings=["direct"]).points[0]
-    assert point.fitted_beta_h == point.theory_beta_h
-    assert point.fitted_beta_J != point.theory_beta_J
+    point = calibrate_simulator(batch, annealing_times=[3.0], field_encodings=["direct"]).points[0]
+    assert point.beta_h == point.theory[0]
+    assert point.beta_J != point.theory[1]
     assert point.fitted_divergence < point.divergence

@@ -12,8 +12,8 @@ from qattn import BoltzmannAttention, boltzmann_attention, boltzmann_weights, ex
 from qattn.backends import ExactBackend
 from qattn.problems import synthetic
 from qattn.problems.run import from_run
+from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.diabatic import DiabaticBackend
-from qattn.simulators.settings import load_settings
 from qattn.training import Learner, TrainConfig, train
 
 TINY = {**SMALL, "context": 4, "num_reads": 20}

@@ -11,7 +11,6 @@ from typing import Any
 import tomli_w
 import torch
 
-from qattn.exact.layout import states
 from qattn.ising import IsingBatch
 from qattn.pseudolikelihood import fit_betas
 from qattn.simulators.diabatic import DiabaticBackend
@@ -19,6 +18,7 @@ from qattn.simulators.encoding import program
 from qattn.simulators.quantum_annealing import SimulatedAnnealer
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealerSettings
+from qattn.states import states
 
 FORMAT = 1
 """Version of the calibration file."""

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
-from qattn.exact.reads import invert_cdf
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 from qattn.simulators.encoding import Programmed, program, without_ghost_states
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealerSettings, load_settings
+from qattn.states import invert_cdf
 
 BLOCK_BYTES = 1 << 28
 """Bytes of probabilities that are held at once while reads are drawn."""
@@ -136,7 +136,7 @@ class SimulatedAnnealer(Backend):
     def probabilities(self, batch: IsingBatch) -> Float[Tensor, "groups queries states"]:
         """Exact distribution of the reads of every query over its 2^n states.
 
-        State i has spin j up where bit j of i is set (:func:`qattn.exact.layout.states`); states
+        State i has spin j up where bit j of i is set (:func:`qattn.states.states`); states
         in which an absent spin is up have probability 0.
 
         Raises:

@@ -16,10 +16,11 @@ from qattn._clock import sampling_clock
 from qattn.exact import autograd, enumeration, reads
 from qattn.exact.autograd import solve
 from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout, cut, states
+from qattn.exact.layout import Layout, cut
 from qattn.exact.memory import check_memory, required_bytes
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
+from qattn.states import states
 
 __all__ = [
     "log_partition",

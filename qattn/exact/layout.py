@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from qattn.states import states
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +99,6 @@ def _cost(num_spins: int, num_queries: int, num_groups: int) -> float:
     """Rough nanoseconds of a forward and backward pass on one core, fitted to measurements."""
     table, vector = 2.0**num_spins, 2.0 ** (num_spins // 2)
     return 1e6 + num_groups * (5 * table + num_queries * (0.25 * table + 10 * vector))
-
-
-@lru_cache(maxsize=64)
-def states(num_spins: int, dtype: torch.dtype, device: torch.device) -> Num[Tensor, "states n"]:
-    """All 2^n states in {-1, +1}; spin j of state i is bit j of i (set: +1)."""
-    index = torch.arange(1 << num_spins, device=device)
-    bits = (index[:, None] >> torch.arange(num_spins, device=device)) & 1
-    return (2 * bits - 1).to(dtype)
 
 
 class Masks(NamedTuple):

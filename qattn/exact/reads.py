@@ -13,7 +13,8 @@ from torch import Tensor
 from qattn.exact import enumeration
 from qattn.exact.autograd import Solution
 from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout, states
+from qattn.exact.layout import Layout
+from qattn.states import invert_cdf, states
 
 CHUNK_ELEMENTS = 1 << 24
 """Elements of the largest temporary tensor."""
@@ -89,16 +90,3 @@ def _draw_in_log_space(one: enumeration.Rows, uniforms: Float[Tensor, " r"]) -> 
         index = torch.searchsorted(within, target[here] - before, right=True)
         out[here] = s[index.clamp_max(len(s) - 1)].to(torch.int8)
     return out
-
-
-def invert_cdf(
-    weights: Float[Tensor, "*batch states"], uniforms: Float[Tensor, "*batch reads"]
-) -> Int[Tensor, "*batch reads"]:
-    """Index i with probability weights_i / Σ weights; never one of weight zero."""
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
-    total = cumulative[..., -1:]
-    # Rounding in target can reach the total: stay below the last state of positive weight.
-    below = torch.nextafter(total, torch.zeros_like(total))
-    target = torch.minimum(uniforms.double() * total, below)
-    index = torch.searchsorted(cumulative, target, right=True)
-    return index.clamp_max(weights.shape[-1] - 1)  # no weights at all: redrawn in log space

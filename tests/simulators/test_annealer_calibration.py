@@ -9,12 +9,12 @@ import torch
 from _support.annealing import advantage2, problems
 
 from qattn import exact
-from qattn.exact.layout import states
 from qattn.ising import IsingBatch
 from qattn.simulators.calibrate import calibrate, uniform_divergence
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.qutip_backend import QutipBackend
 from qattn.simulators.settings import AnnealerSettings, load_settings
+from qattn.states import states
 
 
 def boltzmann(batch, beta_h, beta_J):

@@ -14,6 +14,9 @@ values that are not linear in the pattern: :func:`hard_patterns`, :func:`expecta
 :func:`surrogate`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -69,9 +72,21 @@ def mean_spins(
         ValueError: There is no such estimator, the backend is missing, or `num_reads` is below 2
             (every sampling estimator needs a variance).
     """
+    mean, _ = mean_spins_and_info(batch, backend, num_reads, estimator, seed)
+    return mean
+
+
+def mean_spins_and_info(
+    batch: IsingBatch,
+    backend: Backend | None,
+    num_reads: int,
+    estimator: str,
+    seed: int | None = None,
+) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
+    """The estimate of :func:`mean_spins`, and the `info` of its reads: empty if there are none."""
     _check_name(estimator)
     if estimator == "exact":
-        return exact.mean_spins(batch)
+        return exact.mean_spins(batch), {}
     if backend is None:
         raise ValueError(
             f"Argument `backend` must be a Backend for the estimator {estimator!r}, but is None."
@@ -82,7 +97,7 @@ def mean_spins(
             f"a variance, but is {num_reads}."
         )
     samples = draw(batch, backend, num_reads=num_reads, seed=seed)
-    return mean_spins_from(samples, batch, estimator=estimator)
+    return mean_spins_from(samples, batch, estimator=estimator), samples.info
 
 
 def mean_spins_from(

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn._clock import sampling_clock
-from qattn.exact import autograd, enumeration, reads
-from qattn.exact.autograd import solve
+from qattn.exact import enumeration, reads
+from qattn.exact.autograd import log_partition_of_layout, mean_of_layout, solve
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, cut
 from qattn.exact.memory import check_memory, required_bytes
@@ -46,7 +46,7 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
         ValueError: h or J holds NaN or infinity.
     """
     h, J, lay = _prepared(batch)
-    return _restored(autograd.log_partition(h, J, lay), lay)
+    return _restored(log_partition_of_layout(h, J, lay), lay)
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -60,7 +60,7 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
         ValueError: h or J holds NaN or infinity.
     """
     h, J, lay = _prepared(batch)
-    return _restored(autograd.mean_spins(h, J, lay), lay)[..., : batch.num_spins]
+    return _restored(mean_of_layout(h, J, lay), lay)[..., : batch.num_spins]
 
 
 @torch.no_grad()

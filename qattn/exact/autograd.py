@@ -32,19 +32,19 @@ class Solution(NamedTuple):
     factors: list[Factors]
 
 
-def log_partition(
+def log_partition_of_layout(
     h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
 ) -> Float[Tensor, "g q"]:
-    """log Z in the order of `lay`; differentiable in h and the (symmetric) J."""
+    """Log Z with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
     log_Z: Tensor
     _, log_Z, *_ = _Moments.apply(h, J, lay, 1, True)  # type: ignore[no-untyped-call]
     return log_Z
 
 
-def mean_spins(
+def mean_of_layout(
     h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
 ) -> Float[Tensor, "g q n"]:
-    """⟨s⟩ in the order of `lay`; differentiable in h and the (symmetric) J."""
+    """⟨s⟩ with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
     mean: Tensor
     mean, *_ = _Moments.apply(h, J, lay, 1, False)  # type: ignore[no-untyped-call]
     return mean

@@ -43,7 +43,7 @@ DEFAULT_ESTIMATOR = "callen"
 
 
 def available_estimators() -> tuple[str, ...]:
-    """The names that :func:`mean_spins` takes."""
+    """Names of the estimators of :func:`mean_spins`."""
     return (*sorted([*ESTIMATORS, "score"]), "exact")
 
 
@@ -66,7 +66,7 @@ def mean_spins(
         backend: Where the reads come from; not needed for the estimator ``exact``.
         num_reads: Number of reads per query.
         estimator: One of :func:`available_estimators`.
-        seed: Seed of the reads; None takes one from PyTorch's global generator.
+        seed: Seed of the reads; None means one from PyTorch's global generator.
 
     Raises:
         ValueError: There is no such estimator, the backend is missing, or `num_reads` is below 2
@@ -103,7 +103,7 @@ def mean_spins_and_info(
 def mean_spins_from(
     samples: SpinSamples, batch: IsingBatch, *, estimator: str = DEFAULT_ESTIMATOR
 ) -> Float[Tensor, "groups queries spins"]:
-    """The estimate of :func:`mean_spins` from reads that are there already.
+    """The estimate of :func:`mean_spins` from given reads.
 
     Args:
         samples: Reads of `batch`. Weights are numbers of occurrences: a row of weight 2 counts as

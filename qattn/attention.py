@@ -1,7 +1,9 @@
 r"""Boltzmann attention as a function: the counterpart of ``F.scaled_dot_product_attention``."""
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -115,7 +117,7 @@ def boltzmann_weights(
         bias = torch.as_tensor(field_bias, dtype=fields.dtype, device=fields.device)
         fields = fields + bias.reshape(-1, 1, 1) / 2
     batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
-    mean = mean_spins(batch, backend, num_reads, estimator)
+    mean, _ = mean_from_backend(batch, backend, num_reads, estimator)
     return weights_from_mean(mean, query.shape[0], is_causal=is_causal, normalize=normalize)
 
 
@@ -129,22 +131,23 @@ def ising_batch(
 ) -> IsingBatch:
     """The Ising models of all queries: a group is a head, its queries are ordered by position."""
     B, H, Q, n = fields.shape
-    # Spins first and queries last: the order in which the exact engine computes, so no copy there.
+    # Spin axis first, query axis last: the order in which the exact engine computes, so no copy
+    # there.
     h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
     lengths = _causal_lengths(Q, B) if is_causal else None
     return IsingBatch(h, couplings, lengths, beta, validate=validate)
 
 
-def mean_spins(
+def mean_from_backend(
     batch: IsingBatch, backend: str | Backend, num_reads: int, estimator: str | None
-) -> Float[Tensor, "groups queries spins"]:
-    """⟨s⟩ from a backend, with gradients."""
+) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
+    """⟨s⟩ with its gradients, exact or from reads, and the `info` of the reads."""
     if backend == "exact" and estimator is None:
-        return exact.mean_spins(batch)
+        return exact.mean_spins(batch), {}
     if isinstance(backend, str):
         backend = get_backend(backend)
     estimator = estimators.DEFAULT_ESTIMATOR if estimator is None else estimator
-    return estimators.mean_spins(batch, backend, num_reads=num_reads, estimator=estimator)
+    return estimators.mean_spins_and_info(batch, backend, num_reads, estimator)
 
 
 def weights_from_mean(
@@ -157,8 +160,9 @@ def weights_from_mean(
     """Attention weights w = (1 + ⟨s⟩)/2 from the mean spins of an :func:`ising_batch`."""
     H, _, n = mean.shape
     mean = mean.mT.reshape(H, n, -1, batch_size).permute(3, 0, 2, 1)
-    one = _causal_mask(n, mean.dtype, mean.device) if is_causal else 1.0
-    weights = (mean + one) / 2
+    # A position that a query cannot see has ⟨s⟩ = 0 and must get w = 0, hence no 1 either.
+    present = _causal_mask(n, mean.dtype, mean.device) if is_causal else 1.0
+    weights = (mean + present) / 2
     return normalized(weights) if normalize else weights
 
 

@@ -2,15 +2,16 @@ r"""Multi-head attention layers with one interface: Boltzmann attention and its 
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qattn.attention import ising_batch, mean_spins, normalized, weights_from_mean
-from qattn.backends import Backend
+from qattn.attention import ising_batch, mean_from_backend, normalized, weights_from_mean
+from qattn.backends import Backend, get_backend
 from qattn.ising import IsingBatch
 
 INITIAL_COUPLING_STD = 0.02
@@ -161,17 +162,30 @@ class BoltzmannAttention(SigmoidAttention):
         relative: J_jk depends on the distance |j - k| only: context - 1 numbers per head instead
             of context·(context - 1)/2.
         beta: Inverse temperature of the Ising models.
-        sampler: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
+        backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
         num_reads: Reads per query of a sampling backend.
         estimator: How reads become ⟨s⟩ and its gradients, one of
             :func:`qattn.estimators.available_estimators`; None means the exact gradient for
-            "exact" and "callen" for other samplers.
+            "exact" and "callen" for other backends.
+        sampler: Refused: the command line's word for `backend`.
 
-    The attributes ``sampler``, ``num_reads`` and ``estimator`` may be set between calls, to
-    evaluate with another sampler than the one that trains.
+    Raises:
+        ValueError: A size is out of range, or there is no such backend.
+        ImportError: A package that the backend needs is missing.
+        TypeError: `sampler` is given.
+
+    The attributes ``backend``, ``num_reads`` and ``estimator`` may be set between calls, to
+    evaluate with another backend than the one that trains.
+
+    Attributes:
+        last_info: What the backend reported about the reads of the last pass
+            (:attr:`qattn.SpinSamples.info`); empty if it drew none.
     """
 
     coupling_basis: Tensor
+    last_info: Mapping[str, Any]
+    _backend: str | Backend | None
+    _backend_name: str
 
     def __init__(
         self,
@@ -184,10 +198,15 @@ class BoltzmannAttention(SigmoidAttention):
         normalize: bool = False,
         relative: bool = False,
         beta: float = 1.0,
-        sampler: str | Backend = "exact",
+        backend: str | Backend = "exact",
         num_reads: int = 100,
         estimator: str | None = None,
+        sampler: None = None,
     ) -> None:
+        if sampler is not None:
+            raise TypeError(
+                f"Argument `sampler` of a layer is called `backend`: pass backend={sampler!r}."
+            )
         super().__init__(
             embed_dim,
             num_heads,
@@ -197,12 +216,40 @@ class BoltzmannAttention(SigmoidAttention):
             normalize=normalize,
         )
         self.beta = beta
-        self.sampler, self.num_reads, self.estimator = sampler, num_reads, estimator
+        self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
+        self.last_info = {}
         basis = coupling_basis(context, relative)
         self.register_buffer("coupling_basis", basis, persistent=False)
         self.coupling_values = nn.Parameter(
             INITIAL_COUPLING_STD * torch.randn(num_heads, basis.shape[0])
         )
+
+    @property
+    def backend(self) -> str | Backend:
+        """Where ⟨s⟩ comes from: a backend, made once if it was set by name, or "exact"."""
+        if self._backend is None:
+            self._backend = get_backend(self._backend_name)
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: str | Backend) -> None:
+        self._backend_name = ""
+        if isinstance(backend, str) and backend != "exact":
+            self._backend_name, backend = backend, get_backend(backend)
+        self._backend = backend
+
+    def _refused_sampler(self, _: object) -> None:
+        raise AttributeError("Attribute `sampler` of a layer is called `backend`: set that.")
+
+    sampler = property(fset=_refused_sampler)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for copies and pickles: of a backend that was set by name, the name alone.
+
+        The copy makes its own when it is first used.
+        """
+        state = self.__dict__ | {"last_info": {}}
+        return state | {"_backend": None} if self._backend_name else state
 
     @property
     def couplings(self) -> Float[Tensor, "heads context context"]:
@@ -226,7 +273,9 @@ class BoltzmannAttention(SigmoidAttention):
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         batch = self._ising_batch(query, key)
-        mean = mean_spins(batch, self.sampler, self.num_reads, self.estimator)
+        mean, self.last_info = mean_from_backend(
+            batch, self.backend, self.num_reads, self.estimator
+        )
         return weights_from_mean(
             mean,
             batch.num_queries // query.shape[2],

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from qattn.exact.layout import states
 from qattn.field_encoding import SIMULATED, CannotSample, FieldEncoding
 from qattn.ising import IsingBatch
 from qattn.pseudolikelihood import fit_betas
@@ -18,6 +17,7 @@ from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealSettings
+from qattn.states import states
 
 
 def calibrate_simulator(

@@ -14,13 +14,13 @@ from torch import Tensor
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.backends.options import option
-from qattn.exact.reads import invert_cdf
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealSettings
+from qattn.states import invert_cdf
 
 BLOCK_BYTES = 1 << 28
 """Bytes of probabilities that are held at once while reads are drawn."""
@@ -163,7 +163,7 @@ class QuantumAnnealingSimulator(Backend):
     def probabilities(self, batch: IsingBatch) -> Float[Tensor, "groups queries states"]:
         """Exact distribution of the reads of every query over its 2^n states.
 
-        State i has spin j up where bit j of i is set (:func:`qattn.exact.layout.states`); states
+        State i has spin j up where bit j of i is set (:func:`qattn.states.states`); states
         in which an absent spin is up have probability 0.
 
         Raises:

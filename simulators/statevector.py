@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn.exact.layout import states
 from qattn.simulators.splitting import Kicks, Splitting
+from qattn.states import states
 
 FACTOR_SPINS = 4
 """Spins turned by one matrix product: the fastest of 4 and n/2 as measured on one CPU core."""

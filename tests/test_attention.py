@@ -1,6 +1,9 @@
 """The attention function and the layers: special cases, equivalences, bad input."""
 
+import copy
 import math
+import pickle
+import re
 
 import pytest
 import torch
@@ -8,15 +11,20 @@ from _support.brute_force import expectations, random_couplings
 from torch.nn import functional as F
 
 from qattn import (
+    Backend,
     BoltzmannAttention,
     CouplingsAttention,
     IsingBatch,
     SigmoidAttention,
     SoftmaxAttention,
+    SpinSamples,
     Transformer,
     boltzmann_attention,
     boltzmann_weights,
+    exact,
+    register_backend,
 )
+from qattn.backends import registry
 from qattn.layers import ATTENTION
 
 
@@ -201,3 +209,96 @@ def test_transformer_is_causal_and_learns_from_every_parameter(arm):
     F.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
     assert all(p.grad is not None for p in model.parameters())
     assert len(model.attention_weights(tokens)) == 2
+
+
+class Reporter(Backend):
+    """Exact reads, numbered in their info."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def sample(self, batch, *, num_reads, seed=None):
+        self.calls += 1
+        samples = exact.sample(batch, num_reads, seed)
+        return SpinSamples(samples.spins, samples.weights, {"call": self.calls})
+
+
+@pytest.fixture
+def reporters(monkeypatch):
+    """The backends made under the name "reporter", in order."""
+    made = []
+
+    def factory():
+        made.append(Reporter())
+        return made[-1]
+
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    register_backend("reporter", factory)
+    return made
+
+
+def test_backend_of_a_layer_is_made_once_and_its_info_kept(reporters):
+    layer = BoltzmannAttention(8, 2, 6, backend="reporter", num_reads=4)
+    assert layer.last_info == {}
+    for call in (1, 2, 3):
+        layer(torch.randn(2, 6, 8))
+        assert layer.last_info == {"call": call}
+    assert [r.calls for r in reporters] == [3]
+    assert layer.backend is reporters[0]
+    layer.backend = "exact"
+    layer(torch.randn(2, 6, 8))
+    assert (layer.backend, layer.last_info) == ("exact", {})
+    assert [r.calls for r in reporters] == [3]
+
+
+def test_info_of_reads_survives_vmap():
+    layer, backend = BoltzmannAttention(8, 2, 6, num_reads=4), Reporter()
+    layer.backend = backend
+    out = torch.func.vmap(layer, randomness="different")(torch.randn(3, 2, 6, 8))
+    assert out.shape == (3, 2, 6, 8)
+    assert layer.last_info == {"call": 1}
+
+
+@pytest.mark.slow  # compilation takes half a minute
+@pytest.mark.filterwarnings("default")  # of torch, about calls that it does not compile
+@pytest.mark.usefixtures("as_users_call")
+def test_info_of_reads_survives_compilation():
+    layer = BoltzmannAttention(8, 2, 6, backend=Reporter(), num_reads=4)
+    compiled = torch.compile(layer, backend="eager")
+    for call in (1, 2):
+        compiled(torch.randn(2, 6, 8)).sum().backward()
+        assert layer.last_info == {"call": call}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copy_of_a_layer_makes_its_own_backend(reporters, copied):
+    layer = BoltzmannAttention(8, 2, 6, backend="reporter", num_reads=4)
+    x = torch.randn(2, 6, 8)
+    layer(x)
+    other = copied(layer)
+    assert len(reporters) == 1  # so that it loads where the backend cannot be made
+    assert other.last_info == {}
+    other(x)
+    assert [r.calls for r in reporters] == [1, 1]
+    assert set(layer.state_dict()) == set(BoltzmannAttention(8, 2, 6).state_dict())
+    given = BoltzmannAttention(8, 2, 6, backend=Reporter())
+    assert isinstance(copied(given).backend, Reporter)
+    assert copied(BoltzmannAttention(8, 2, 6)).backend == "exact"
+
+
+def test_unknown_backend_is_refused_when_it_is_set():
+    layer = BoltzmannAttention(8, 2, 6)
+    with pytest.raises(ValueError, match="did you mean 'neal'"):
+        layer.backend = "nael"
+    assert layer.backend == "exact"
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_sampler_of_a_layer_is_called_backend():
+    line = "Argument `sampler` of a layer is called `backend`: pass backend='neal'."
+    with pytest.raises(TypeError, match=re.escape(line)):
+        BoltzmannAttention(8, 2, 6, sampler="neal")
+    with pytest.raises(TypeError, match=re.escape(line)):
+        Transformer(5, 6, sampler="neal")
+    with pytest.raises(AttributeError, match="`backend`: set that"):
+        BoltzmannAttention(8, 2, 6).sampler = "neal"

@@ -17,7 +17,7 @@ from qattn.estimators import (
     mean_spins_from,
     surrogate,
 )
-from qattn.exact.layout import states
+from qattn.states import states
 
 SAMPLING = ("callen", "moment", "score")
 SIGMAS = 5.0

@@ -37,7 +37,7 @@ def compare_training(
 ) -> None:
     """Train with each sampler, print the table and write the report."""
     from qattn.compare.trainings import compare_trainings
-    from qattn.compare.trainings_report import table, write_training_report
+    from qattn.compare.trainings_report import training_table, write_training_report
     from qattn.training import TrainConfig, read_settings
 
     settings = SETTINGS if config is None else read_settings(config)
@@ -48,6 +48,6 @@ def compare_training(
     command = shlex.join(["qattn", *sys.argv[1:]])
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     paths = write_training_report(curves, out, command=command, created=created)
-    console.print(table(curves))
+    console.print(training_table(curves))
     for path in (paths[0], paths[-1]):
         console.print(str(path), highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Problems on a bench: with their reference, and the noise floors that were made for them."""
+"""Problems with their reference and the noise floors computed for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import torch
 from qattn.compare.results import CompareSettings
 from qattn.ising import IsingBatch
 from qattn.quality import Floor, Quality, Reference, judge, noise_floor
-from qattn.quality.split import reads_apart, total_weights
+from qattn.quality.split import split_by_problem, total_weights
 from qattn.samples import SpinSamples
 
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, NotImplementedError)
-"""What a sampler may raise without ending the comparison of the others."""
+"""Exceptions of a sampler that do not end the comparison of the others."""
 
 Progress = Callable[[str], None]
 
@@ -23,9 +23,9 @@ class Bench:
 
     Attributes:
         batch: The problems.
-        reference: What reads are held against.
+        reference: What reads are compared with.
         settings: How samplers are compared.
-        progress: Is told what is being done.
+        progress: Called with a line before each part of the work.
     """
 
     batch: IsingBatch
@@ -37,7 +37,7 @@ class Bench:
         self._floors: dict[bytes, Floor] = {}
 
     def floor(self, counts: torch.Tensor) -> Floor:
-        """The floor of so many reads of each problem."""
+        """The noise floor for these numbers of reads of each problem; computed once for each."""
         key = counts.numpy().tobytes()
         if key not in self._floors:
             self._floors[key] = noise_floor(
@@ -56,7 +56,7 @@ class Bench:
             samples,
             self.batch,
             reference=self.reference,
-            floor=self.floor(total_weights(reads_apart(samples, self.batch))),
+            floor=self.floor(total_weights(split_by_problem(samples, self.batch))),
             estimator=self.settings.estimator,
         )
 

@@ -1,4 +1,4 @@
-"""Pictures of a comparison on one set of problems."""
+"""Pictures of all samplers on one set of problems, and how samplers are told apart in pictures."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -7,9 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qattn.compare.panels import moments, temperatures
 from qattn.compare.results import SamplerResult, SetResult
-from qattn.compare.style import legend_above, style
 from qattn.quality import METRICS
 from qattn.quality.split import total_weights
 
@@ -18,26 +16,44 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
+"""Okabe and Ito's palette, told apart by colour-blind eyes; markers and dashes differ too."""
+
+MARKERS = "osD^vPX*<"
+"""One more than colours, so that their pairs repeat late."""
+
 FAR_LEFT = 0.3
 """Ratios below this, which only figures that may be negative reach, are drawn here."""
 
 
-def plots(found: SetResult) -> dict[str, "Figure"]:
-    """The pictures by name; those without data are left out."""
-    judged = [result for result in found.results if result.quality is not None]
-    if not judged:
-        return {}
-    figures = {
-        "summary": summary(judged),
-        "moments": moments(found, judged),
-        "energies": energies(found, judged),
-        "temperatures": temperatures(judged),
-    }
-    return figures
+def style(index: int) -> dict[str, Any]:
+    """Colour and marker of the sampler at this place."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def summary(judged: list[SamplerResult]) -> "Figure":
-    """Ratio to the floor of every figure and sampler; the band is where exact reads lie."""
+def wrapped(label: str) -> str:
+    """A long label on several lines, for the title of a panel."""
+    lines, line = [], ""
+    for piece in label.replace(":", ":\n", 1).replace(" + ", "\n+ ").splitlines():
+        for part in piece.split(","):
+            if line and len(line) + len(part) > 24:
+                lines.append(line)
+                line = ""
+            line += ("," if line else "") + part
+        lines.append(line)
+        line = ""
+    return "\n".join(lines)
+
+
+def legend_above(figure: "Figure", axes: Any, entries: int) -> None:
+    """The legend of these axes above the whole figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, labels)) > 24 else min(entries, 4)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
+
+
+def summary_figure(judged: list[SamplerResult]) -> "Figure":
+    """Ratio of every figure and sampler to the floor; bands show the spread of exact reads."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -77,11 +93,11 @@ def summary(judged: list[SamplerResult]) -> "Figure":
     return figure
 
 
-def energies(found: SetResult, judged: list[SamplerResult]) -> "Figure":
-    """Histograms of the energy in each problem's own units, and how far they are from exact."""
+def energies_figure(set_result: SetResult, judged: list[SamplerResult]) -> "Figure":
+    """Histograms of the energy in each problem's own units, and their difference from exact."""
     from matplotlib.figure import Figure
 
-    distributions = found.reference.energies
+    distributions = set_result.reference.energies
     edges = np.linspace(-2.5, 4.0, 40)
     middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     unit = len(distributions) * width
@@ -91,11 +107,11 @@ def energies(found: SetResult, judged: list[SamplerResult]) -> "Figure":
         exact += np.histogram(scaled, edges, weights=d.probabilities)[0] / unit
     figure = Figure(figsize=(8.5, 6.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    what = "exact" if found.reference.is_exact else "long run"
-    above.fill_between(middle, exact, step="mid", color="0.82", zorder=0, label=what)
+    of_reference = "exact" if set_result.reference.is_exact else "long run"
+    above.fill_between(middle, exact, step="mid", color="0.82", zorder=0, label=of_reference)
     furthest = []
     for index, result in enumerate(judged):
-        density, error = _energy_density(found, result, edges)
+        density, error = _energy_density(set_result, result, edges)
         look = style(index)
         above.step(middle, density, where="mid", color=look["color"], linewidth=1.2)
         shift = (index - (len(judged) - 1) / 2) * width / (1.5 * len(judged))
@@ -114,7 +130,7 @@ def energies(found: SetResult, judged: list[SamplerResult]) -> "Figure":
     limit = max(3 * float(np.median(furthest)), 1e-3)
     below.set_ylim(-limit, limit)  # one bad sampler must not hide the others
     above.set_ylabel("density")
-    below.set_ylabel(f"density - {what}")
+    below.set_ylabel(f"density - {of_reference}")
     below.set_xlabel("(βE - mean) / standard deviation, exact values of each problem")
     for axes in (above, below):
         axes.grid(alpha=0.3)
@@ -123,16 +139,16 @@ def energies(found: SetResult, judged: list[SamplerResult]) -> "Figure":
 
 
 def _energy_density(
-    found: SetResult, result: SamplerResult, edges: FloatArray
+    set_result: SetResult, result: SamplerResult, edges: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Density of the reads' energies, all problems alike, and its standard error."""
     samples = result.samples
     assert samples is not None
-    E = found.reference.batch.energies(samples.spins)[:, 0].numpy()
+    E = set_result.reference.batch.energies(samples.spins)[:, 0].numpy()
     weights = samples.normalized_weights(torch.float64)[:, 0].numpy()
     reads = total_weights(samples).numpy()
     density, variance = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
-    for p, d in enumerate(found.reference.energies):
+    for p, d in enumerate(set_result.reference.energies):
         scaled = (E[p] - d.mean) / (d.sd or 1.0)
         share = np.histogram(scaled, edges, weights=weights[p])[0]
         density += share

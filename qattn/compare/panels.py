@@ -6,28 +6,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from qattn.compare.figures import style, wrapped
 from qattn.compare.results import SamplerResult, SetResult
-from qattn.compare.style import style, wrapped
 from qattn.quality.split import total_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 4
-"""Most panels in a row."""
+"""Maximum number of panels in a row."""
 
 POINTS = 300
-"""Most points with error bars in one scatter plot; they are taken at even distances."""
+"""Maximum number of points with error bars in a scatter plot, at even distances in the data."""
 
 
-def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
+def moments_figure(set_result: SetResult, judged: list[SamplerResult]) -> "Figure":
     """Magnetisations and correlations of the reads against those of the reference."""
     figure, grid = _panels(judged, 2.9, 2.9)
-    active = found.reference.batch.active.expand_as(found.reference.batch.h)[:, 0]
+    active = set_result.reference.batch.active.expand_as(set_result.reference.batch.h)[:, 0]
     pairs = (active.unsqueeze(1) & active.unsqueeze(2)).tril(-1)
-    what = "exact" if found.reference.is_exact else "long run"
+    of_reference = "exact" if set_result.reference.is_exact else "long run"
     for row, (chosen, expected, label) in enumerate(
-        ((active, found.reference.mean, "⟨s⟩"), (pairs, found.reference.pairs, "⟨ss⟩"))
+        ((active, set_result.reference.mean, "⟨s⟩"), (pairs, set_result.reference.pairs, "⟨ss⟩"))
     ):
         for column, result in enumerate(judged):
             axes, samples = grid[column][row], result.samples
@@ -40,12 +40,12 @@ def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
             number = total_weights(samples).reshape(-1, *[1] * (chosen.ndim - 1))
             errors = ((1 - values**2).clamp_min(0) / number).sqrt()
             x, y, error = (v[chosen].numpy() for v in (expected, values, errors))
-            some = np.linspace(0, len(x) - 1, min(POINTS, len(x))).round().astype(int)
+            drawn = np.linspace(0, len(x) - 1, min(POINTS, len(x))).round().astype(int)
             axes.plot([-1, 1], [-1, 1], color="0.4", linewidth=0.8, zorder=0)
             axes.errorbar(
-                x[some],
-                y[some],
-                error[some],
+                x[drawn],
+                y[drawn],
+                error[drawn],
                 linestyle="none",
                 markersize=2.5,
                 elinewidth=0.6,
@@ -58,15 +58,15 @@ def moments(found: SetResult, judged: list[SamplerResult]) -> "Figure":
                 axes.set_title(wrapped(result.label), fontsize=9)
             if column % COLUMNS == 0:
                 axes.set_ylabel(f"{label} of reads")
-            axes.set_xlabel(f"{label}, {what}")
-            if len(some) < len(x):
+            axes.set_xlabel(f"{label}, {of_reference}")
+            if len(drawn) < len(x):
                 axes.text(
-                    0.04, 0.93, f"{len(some)} of {len(x)}", transform=axes.transAxes, fontsize=7
+                    0.04, 0.93, f"{len(drawn)} of {len(x)}", transform=axes.transAxes, fontsize=7
                 )
     return figure
 
 
-def temperatures(judged: list[SamplerResult]) -> "Figure":
+def temperatures_figure(judged: list[SamplerResult]) -> "Figure":
     """Fitted β_h and β_J of each problem with standard errors, and of all with 95% intervals."""
     figure, grid = _panels(judged, 2.9, 2.3)
     for row, name in enumerate(("β_h", "β_J")):
@@ -125,8 +125,8 @@ def _panels(judged: list[SamplerResult], width: float, height: float) -> tuple["
     for place in range(len(judged), blocks * columns):
         for row in (0, 1):
             grid[2 * (place // columns) + row][place % columns].set_visible(False)
-    found = [
+    panels = [
         [grid[2 * (place // columns) + row][place % columns] for row in (0, 1)]
         for place in range(len(judged))
     ]
-    return figure, found
+    return figure, panels

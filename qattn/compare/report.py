@@ -1,23 +1,35 @@
 """The folder of a comparison: report.json, pictures, and one HTML file that holds all of it."""
 
+import base64
 import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qattn.compare.figures import plots
-from qattn.compare.pages import data_uri, page, versions
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from qattn._version import __version__
+from qattn.compare.figures import energies_figure, summary_figure
+from qattn.compare.panels import moments_figure, temperatures_figure
 from qattn.compare.results import Comparison, SetResult, plain_info
 from qattn.compare.sweep_figures import sweep_plots
-from qattn.compare.table import COLUMNS, figure_rows, rows
+from qattn.compare.table import COLUMNS, figure_rows, table_rows
 from qattn.quality import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PACKAGES = ("torch", "numpy", "scipy", "dimod", "dwave-samplers", "dwave-system", "qutip")
+"""Packages whose versions a page states."""
 
 DPI = 130
 
 CAPTIONS = {
-    "summary": "Every figure over its noise floor (what as many independent exact reads give on "
-    "the same problems); grey bands: one and two standard deviations of exact reads. Points left "
-    "of a band are not better than exact: a sampler that is too cold scatters over fewer states, "
-    "and the estimate of a KL near zero is as often below as above.",
+    "summary": "Every figure over its noise floor (the value of the same number of independent exact "
+    "reads of the same problems); grey bands: one and two standard deviations of exact reads. Points "
+    "left of a band are not better than exact: a sampler that is too cold scatters over fewer "
+    "states, and the estimate of a KL near zero is as often below as above.",
     "moments": "Magnetisations ⟨s⟩ and correlations ⟨ss⟩ of the reads against the reference, with "
     "the standard errors of independent reads.",
     "energies": "Energies of all problems, each in its own exact standard deviations from its own "
@@ -29,8 +41,8 @@ CAPTIONS = {
     "against_annealing_time": "Quality against annealing time, each time with the betas of its "
     "own theory or calibration; dashed: noise floor; bars: its spread, and 95% intervals of the "
     "temperatures.",
-    "against_num_reads": "Quality against the number of reads; dashed: noise floor of as many "
-    "exact reads. A sampler's bias shows where its curve leaves the floor.",
+    "against_num_reads": "Quality against the number of reads; dashed: noise floor of the same "
+    "number of exact reads. A sampler's bias shows where its curve leaves the floor.",
     "against_strength": "Quality against the strength of the problems (factor of their β); "
     "dashed: noise floor.",
 }
@@ -44,10 +56,10 @@ def write_report(
     The part ``comparison`` of the JSON depends on problems, reads and seeds alone.
 
     Args:
-        comparison: What was found.
-        folder: Where to; made if need be.
-        command: What was called, for the report.
-        created: When, for the report.
+        comparison: The results.
+        folder: The folder of the report; made if it is missing.
+        command: The command line that was called, for the report.
+        created: Its date and time, for the report.
     """
     folder.mkdir(parents=True, exist_ok=True)
     context = {
@@ -61,16 +73,16 @@ def write_report(
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     paths[0].write_text(text + "\n", encoding="utf-8")
     sections = []
-    for number, one in enumerate(comparison.sets):
+    for number, set_result in enumerate(comparison.sets):
         prefix = "" if len(comparison.sets) == 1 else f"{number + 1}_"
-        order = [result.label for result in one.results]
+        order = [result.label for result in set_result.results]
         pictures = []
-        for name, figure in (plots(one) | sweep_plots(one, order)).items():
+        for name, figure in (plots(set_result) | sweep_plots(set_result, order)).items():
             path = folder / f"{prefix}{name}.png"
             figure.savefig(path, dpi=DPI)
             paths.append(path)
             pictures.append({"name": name, "caption": CAPTIONS[name], "data": data_uri(path)})
-        sections.append(section(one) | {"pictures": pictures})
+        sections.append(section(set_result) | {"pictures": pictures})
     html = page(
         "report.html.j2",
         sections=sections,
@@ -86,8 +98,21 @@ def write_report(
     return paths
 
 
-def section(one: SetResult) -> dict[str, Any]:
-    """What the template shows of a set of problems, without pictures."""
+def plots(set_result: SetResult) -> dict[str, "Figure"]:
+    """The pictures of a set of problems by name; none if no sampler could be judged."""
+    judged = [result for result in set_result.results if result.quality is not None]
+    if not judged:
+        return {}
+    return {
+        "summary": summary_figure(judged),
+        "moments": moments_figure(set_result, judged),
+        "energies": energies_figure(set_result, judged),
+        "temperatures": temperatures_figure(judged),
+    }
+
+
+def section(set_result: SetResult) -> dict[str, Any]:
+    """Values that the template shows of a set of problems, without pictures."""
     devices = [
         {
             "label": result.label,
@@ -97,18 +122,46 @@ def section(one: SetResult) -> dict[str, Any]:
             "error": result.error,
             "seconds": result.seconds,
         }
-        for result in one.results
+        for result in set_result.results
     ]
-    judged = [r.quality for r in one.results if r.quality is not None]
+    judged = [r.quality for r in set_result.results if r.quality is not None]
     return {
-        "name": one.name,
-        "problems": one.reference.num_problems,
-        "spins": one.reference.batch.num_spins,
-        "reads": float(one.floor.num_reads.mean()),
-        "is_exact": one.reference.is_exact,
+        "name": set_result.name,
+        "problems": set_result.reference.num_problems,
+        "spins": set_result.reference.batch.num_spins,
+        "reads": float(set_result.floor.num_reads.mean()),
+        "is_exact": set_result.reference.is_exact,
         "resolved": all(quality.states_resolved for quality in judged),
-        "rows": rows(one),
+        "rows": table_rows(set_result),
         "devices": devices,
         "emulated": any(device["emulated"] for device in devices),
-        "figures": figure_rows(one),
+        "figures": figure_rows(set_result),
     }
+
+
+def page(template: str, **values: Any) -> str:
+    """The page of a template of this package, with `versions` among its values."""
+    environment = Environment(
+        loader=PackageLoader("qattn.compare"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render({"versions": versions()} | values)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, qattn and the installed packages of :data:`PACKAGES`."""
+    known = {"qattn": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            known[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return known
+
+
+def data_uri(picture: Path) -> str:
+    """A PNG as the source of an image."""
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""What a comparison found."""
+"""Settings and results of a comparison."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class CompareSettings:
     Attributes:
         num_reads: Reads of each problem.
         seed: Seed of all reads, those of the floor too.
-        refine_sweeps: Also judge each sampler's reads after so many Gibbs sweeps; 0 for not.
+        refine_sweeps: Gibbs sweeps after which each sampler's reads are judged again; 0 means not.
         annealing_times: Times in ns at which samplers that have one are compared.
         reads_sweep: Numbers of reads at which all are compared.
         strengths: Factors of β at which all are compared.
@@ -40,7 +40,7 @@ class SamplerResult:
 
     Attributes:
         label: Its name.
-        samples: Its reads of the problems apart; None if it failed.
+        samples: Its reads, split by problem; None if it failed.
         quality: How good they are; None if it failed.
         error: Why it failed.
         seconds: Time of the call of ``sample``; None for reads that were refined from others.
@@ -58,7 +58,7 @@ class SamplerResult:
 
     @property
     def qpu_seconds(self) -> float | None:
-        """QPU access time of the reads, where the sampler reports one."""
+        """QPU access time of the reads, where the sampler reports set_result."""
         value = self.info.get("qpu_access_seconds")
         return None if value is None else float(value)
 
@@ -88,8 +88,8 @@ class SetResult:
 
     Attributes:
         name: The set's name.
-        reference: What reads are held against.
-        floor: What as many independent exact reads give.
+        reference: What reads are compared with.
+        floor: Figures of the same number of independent exact reads.
         results: One per sampler.
         sweeps: By what is varied: "annealing_time", "num_reads", "strength".
     """
@@ -106,21 +106,24 @@ class Comparison:
     """A comparison of samplers.
 
     Attributes:
-        settings: How.
-        sets: What was found on each set of problems.
+        settings: How samplers were compared.
+        sets: Results on each set of problems.
     """
 
     settings: CompareSettings
     sets: list[SetResult]
 
     def to_dict(self) -> dict[str, Any]:
-        """What depends on problems, reads and seeds alone: equal reads give equal digits."""
-        return {"settings": vars(self.settings), "sets": [_set(one) for one in self.sets]}
+        """The part that depends on problems, reads and seeds alone: equal reads, equal digits."""
+        return {
+            "settings": vars(self.settings),
+            "sets": [_set(set_result) for set_result in self.sets],
+        }
 
     def context(self) -> dict[str, Any]:
-        """What else was known: time, devices, the settings that samplers reported."""
+        """The rest: times, devices, the settings that samplers reported."""
         return {
-            one.name: {
+            set_result.name: {
                 result.label: {
                     "seconds": result.seconds,
                     "qpu_access_seconds": result.qpu_seconds,
@@ -129,9 +132,9 @@ class Comparison:
                     "info": plain_info(result.info),
                     "warnings": list(result.warnings),
                 }
-                for result in one.results
+                for result in set_result.results
             }
-            for one in self.sets
+            for set_result in self.sets
         }
 
 
@@ -150,17 +153,17 @@ def plain_info(info: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _set(one: SetResult) -> dict[str, Any]:
+def _set(set_result: SetResult) -> dict[str, Any]:
     return {
-        "problems": one.name,
-        "num_problems": one.reference.num_problems,
-        "num_spins": one.reference.batch.num_spins,
-        "is_exact": one.reference.is_exact,
+        "problems": set_result.name,
+        "num_problems": set_result.reference.num_problems,
+        "num_spins": set_result.reference.batch.num_spins,
+        "is_exact": set_result.reference.is_exact,
         "samplers": {
             result.label: {"error": result.error}
             if result.quality is None
             else result.quality.to_dict()
-            for result in one.results
+            for result in set_result.results
         },
         "sweeps": {
             name: {
@@ -171,11 +174,11 @@ def _set(one: SetResult) -> dict[str, Any]:
                 ]
                 for label, points in sweep.items()
             }
-            for name, sweep in one.sweeps.items()
+            for name, sweep in set_result.sweeps.items()
         },
     }
 
 
 def _brief(quality: Quality) -> dict[str, Any]:
-    found = quality.to_dict()
-    return {key: found[key] for key in ("scores", "betas", "states_resolved")}
+    values = quality.to_dict()
+    return {key: values[key] for key in ("scores", "betas", "states_resolved")}

@@ -1,4 +1,4 @@
-"""Running a comparison: every sampler on every set of problems, asked with the same seed."""
+"""Running a comparison: every sampler on every set of problems, with the same seed."""
 
 import time
 import warnings
@@ -16,7 +16,7 @@ from qattn.compare.results import CompareSettings, Comparison, SamplerResult, Se
 from qattn.compare.sweeps import annealing_times, reads_and_strengths
 from qattn.ising import IsingBatch
 from qattn.quality import reference_of
-from qattn.quality.split import reads_apart
+from qattn.quality.split import split_by_problem
 
 
 def compare(
@@ -29,15 +29,15 @@ def compare(
 ) -> Comparison:
     """Judge samplers on sets of problems.
 
-    All samplers are asked with the same seed, so that recorded reads are found again. One that
+    All samplers are called with the same seed, so that recorded reads are found again. One that
     fails is noted with its reason; the others go on.
 
     Args:
-        samplers: What to compare.
+        samplers: The samplers to compare.
         problems: Sets of problems by name.
-        settings: How.
+        settings: Numbers of reads, sweeps and seeds.
         folder: Where backends may keep records (a QPU's journal).
-        progress: Is told what is being done.
+        progress: Called with a line before each part of the work.
 
     Raises:
         ValueError: There is no such sampler or option, or no problems.
@@ -47,21 +47,21 @@ def compare(
         raise ValueError("Argument `problems` must hold a set of problems, but is empty.")
     backends = {spec.label: spec.build() for spec in samplers}
     benches, sets = [], []
-    with ExitStack() as ending:
+    with ExitStack() as stack:
         failed: dict[str, str] = {}
         for label, backend in backends.items():
             try:
                 backend.open(folder)
             except FAILURES as error:
                 failed[label] = reason(error)
-            ending.callback(backend.close)
+            stack.callback(backend.close)
         for name, batch in problems.items():
 
-            def told(text: str, name: str = name) -> None:
+            def report_progress(text: str, name: str = name) -> None:
                 progress(f"{name}: {text}")
 
-            reference = reference_of(batch, seed=settings.seed, progress=told)
-            bench = Bench(batch, reference, settings, told)
+            reference = reference_of(batch, seed=settings.seed, progress=report_progress)
+            bench = Bench(batch, reference, settings, report_progress)
             results: list[SamplerResult] = []
             for spec in samplers:
                 if spec.label in failed:
@@ -74,15 +74,17 @@ def compare(
             sweeps = reads_and_strengths(dict(working), known, bench)
             sets.append(SetResult(name, reference, bench.floor(counts), results, sweeps))
             benches.append(bench)
-    if settings.annealing_times:  # now that nothing else holds a device's journal
+    if settings.annealing_times:  # after the stack has closed: a device's journal is free again
         timed = [s for s in samplers if s.label not in failed and s.takes("annealing_time")]
-        for one, bench in zip(sets, benches, strict=True):
-            one.sweeps["annealing_time"] = annealing_times(timed, one.results, bench, folder)
+        for set_result, bench in zip(sets, benches, strict=True):
+            set_result.sweeps["annealing_time"] = annealing_times(
+                timed, set_result.results, bench, folder
+            )
     return Comparison(settings, sets)
 
 
 def _sampled(label: str, backend: Backend, bench: Bench) -> list[SamplerResult]:
-    """The sampler's reads judged, and the same reads after Gibbs sweeps if asked for."""
+    """The sampler's reads judged, and the same reads after Gibbs sweeps if these are requested."""
     settings, batch = bench.settings, bench.batch
     bench.progress(f"{label}: {settings.num_reads} reads")
     with warnings.catch_warnings(record=True) as caught:
@@ -95,8 +97,8 @@ def _sampled(label: str, backend: Backend, bench: Bench) -> list[SamplerResult]:
         except FAILURES as error:
             return [SamplerResult(label, None, None, reason(error))]
     notes = tuple(dict.fromkeys(" ".join(str(w.message).split()) for w in caught))
-    apart = reads_apart(samples, batch)
-    found = [SamplerResult(label, apart, quality, "", seconds, samples.info, notes)]
+    reads = split_by_problem(samples, batch)
+    results = [SamplerResult(label, reads, quality, "", seconds, samples.info, notes)]
     if settings.refine_sweeps and label != "exact":
         bench.progress(f"{label}: {settings.refine_sweeps} Gibbs sweeps")
         start = time.perf_counter()
@@ -105,6 +107,6 @@ def _sampled(label: str, backend: Backend, bench: Bench) -> list[SamplerResult]:
         refined = refine(samples, batch, settings.refine_sweeps, seed)
         seconds += time.perf_counter() - start
         label = f"{label} + {settings.refine_sweeps} sweeps"
-        apart, quality = reads_apart(refined, batch), bench.judge(refined)
-        found.append(SamplerResult(label, apart, quality, "", seconds, samples.info, notes))
-    return found
+        reads, quality = split_by_problem(refined, batch), bench.judge(refined)
+        results.append(SamplerResult(label, reads, quality, "", seconds, samples.info, notes))
+    return results

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qattn.compare.figures import legend_above, style
 from qattn.compare.results import SetResult, Sweep
-from qattn.compare.style import legend_above, style
 from qattn.quality import METRICS
 
 if TYPE_CHECKING:
@@ -23,19 +23,19 @@ AXES = {
     "num_reads": "reads of each problem",
     "strength": "strength (factor of β)",
 }
-"""What is varied, in words."""
+"""Labels of the axis of what is varied."""
 
 
-def sweep_plots(found: SetResult, order: list[str]) -> dict[str, "Figure"]:
+def sweep_plots(set_result: SetResult, order: list[str]) -> dict[str, "Figure"]:
     """One picture for each sweep that has a point.
 
     Args:
-        found: The comparison on a set of problems.
+        set_result: The comparison on a set of problems.
         order: Labels of the samplers, whose places give them colours.
     """
     return {
         f"against_{name}": sweep_plot(name, sweep, order)
-        for name, sweep in found.sweeps.items()
+        for name, sweep in set_result.sweeps.items()
         if any(point.quality is not None for points in sweep.values() for point in points)
     }
 
@@ -43,7 +43,7 @@ def sweep_plots(found: SetResult, order: list[str]) -> dict[str, "Figure"]:
 def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
     """Figures and temperatures against what is varied; dashed grey is the floor."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import NullLocator
 
     judged = [point for points in sweep.values() for point in points if point.quality is not None]
     shown = [m for m in SHOWN if any(m in p.quality.scores for p in judged if p.quality)]
@@ -69,19 +69,13 @@ def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
             )
         if metric in shown:
             _draw_floor(axes, sweep, metric)
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _logarithmic(axes)
             axes.set_ylabel(METRICS[metric].label)
         else:
             axes.axhline(1, color="black", linewidth=0.8)
             axes.set_ylabel(f"fitted {'β_h' if metric == 'beta_h' else 'β_J'} / target")
             if axes.get_ylim()[1] > FAR_OFF:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-                axes.yaxis.set_major_formatter("{x:g}")
-                axes.yaxis.set_minor_formatter(NullFormatter())
+                _logarithmic(axes)
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -91,6 +85,16 @@ def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
         axes.set_visible(False)
     legend_above(figure, grid[0][0], len(sweep) + 1)
     return figure
+
+
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic y axis with ticks at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _values(quality: Any, metric: str) -> tuple[float, float, float] | None:

@@ -15,7 +15,7 @@ from qattn.quality import Quality, reference_of
 def reads_and_strengths(
     backends: Mapping[str, Backend], known: Mapping[str, Quality], bench: Bench
 ) -> dict[str, Sweep]:
-    """Against reads and strength; what is known from the comparison itself is not drawn again."""
+    """Sweeps of reads and strength; points known from the comparison itself are not drawn again."""
     settings, sweeps = bench.settings, {}
     reads = settings.num_reads
     if settings.reads_sweep:
@@ -51,7 +51,7 @@ def annealing_times(
     bench: Bench,
     folder: Path | None,
 ) -> Sweep:
-    """Each at other annealing times, with the betas that go with them."""
+    """Each sampler at other annealing times, with the betas that go with them."""
     known = {r.label: r.quality for r in results if r.quality is not None}
     sweep: Sweep = {}
     for spec in samplers:

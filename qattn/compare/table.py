@@ -27,33 +27,33 @@ COLUMNS = (
     "s / eff. read",
     "QPU s / eff. read",
 )
-"""Headings of :func:`rows`."""
+"""Headings of :func:`table_rows`."""
 
 
-def rows(found: SetResult) -> list[list[str]]:
+def table_rows(set_result: SetResult) -> list[list[str]]:
     """One row of texts per sampler, after that of the floor."""
-    exact = next((r.quality for r in found.results if r.quality is not None), None)
+    exact = next((r.quality for r in set_result.results if r.quality is not None), None)
     first = [["independent exact reads", *_floor(exact)]] if exact is not None else []
-    return first + [_row(result) for result in found.results]
+    return first + [_row(result) for result in set_result.results]
 
 
 SHORT = {0: "", 1: "⟨s⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 9: "β_J"}
 """Columns of the terminal's table, which has to fit: places in :data:`COLUMNS`, and headings."""
 
 
-def table(found: SetResult) -> Table:
+def table(set_result: SetResult) -> Table:
     """The main figures, for the terminal; the rest is in the report."""
-    batch = found.reference.batch
-    kind = "exact" if found.reference.is_exact else "a long run of neal, NOT exact"
+    batch = set_result.reference.batch
+    kind = "exact" if set_result.reference.is_exact else "a long run of neal, NOT exact"
     result = Table(
-        title=f"{found.name}: {found.reference.num_problems} problems of up to "
-        f"{batch.num_spins} spins, {float(found.floor.num_reads.mean()):g} reads each; "
+        title=f"{set_result.name}: {set_result.reference.num_problems} problems of up to "
+        f"{batch.num_spins} spins, {float(set_result.floor.num_reads.mean()):g} reads each; "
         f"reference: {kind}",
-        caption="⟨s⟩, energy, dL/dJ: error over that of as many exact reads",
+        caption="⟨s⟩, energy, dL/dJ: error over that of the same number of exact reads",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    texts = rows(found)
+    texts = table_rows(set_result)
     keep = [i for i in SHORT if any(row[i] for row in texts)]
     for i in keep:
         justify: JustifyMethod = "left" if i == 0 else "right"
@@ -69,9 +69,9 @@ def _short(row: list[str], column: int) -> str:
     return text.partition(" ±")[0] if COLUMNS[column] in ("β_h", "β_J") else text
 
 
-def figure_rows(found: SetResult) -> list[list[str]]:
+def figure_rows(set_result: SetResult) -> list[list[str]]:
     """Every figure of every sampler, and the floor: a heading and a row each."""
-    judged = [(r.label, r.quality.scores) for r in found.results if r.quality is not None]
+    judged = [(r.label, r.quality.scores) for r in set_result.results if r.quality is not None]
     table = [["figure", *[label for label, _ in judged], "floor"]]
     for name, metric in METRICS.items():
         scores = [score[name] for _, score in judged if name in score]

@@ -1,7 +1,7 @@
 r"""Does the sampler matter? Short trainings from the same seeds, one for each sampler.
 
 Every training is evaluated exactly, whatever drew its reads, so that the curves differ by what
-was learned alone. Along the way the gradient that a step followed is held against the exact one on
+was learned alone. Along the way the gradient that a step followed is compared with the exact one on
 the same batch at the same weights,
 
 .. math:: \frac{|g_\text{reads} - g_\text{exact}|}{|g_\text{exact}|}.
@@ -65,8 +65,8 @@ def compare_trainings(
 ) -> list[TrainingCurve]:
     """Train with each sampler from the seeds base.seed, base.seed + 1 and so on.
 
-    A finished training is a line of ``curves.jsonl`` in the folder at once. A sampler that cannot
-    go on ends its training, with the reason, and not the others.
+    Each training becomes a line of ``curves.jsonl`` in the folder as soon as it ends. A sampler
+    that cannot go on ends its training, with the reason, and not the others.
 
     Args:
         specs: The samplers; their options must be settings of a training.
@@ -118,10 +118,10 @@ def _trained(label: str, config: TrainConfig, run: Path) -> TrainingCurve:
     curve = TrainingCurve(label, config.seed, metric)
 
     def evaluate(step: int, error: float) -> None:
-        (found,) = learner.evaluate()
+        (metrics,) = learner.evaluate()
         curve.steps.append(step)
-        curve.values.append(found[metric])
-        curve.losses.append(found["validation_loss"])
+        curve.values.append(metrics[metric])
+        curve.losses.append(metrics["validation_loss"])
         curve.gradient_errors.append(error)
 
     try:

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from rich.table import Table
 from scipy import stats
 
-from qattn.compare.pages import data_uri, page, versions
-from qattn.compare.style import style
+from qattn.compare.figures import style
+from qattn.compare.report import DPI, data_uri, page, versions
 from qattn.compare.trainings import TrainingCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-DPI = 130
 
 COLUMNS = (
     "sampler",
@@ -30,15 +28,15 @@ COLUMNS = (
     "sampling",
     "QPU s",
 )
-"""Headings of :func:`rows`."""
+"""Headings of :func:`training_rows`."""
 
 
 def by_sampler(curves: list[TrainingCurve]) -> dict[str, list[TrainingCurve]]:
     """The curves of each sampler, in order; those of seeds that ended early at the end."""
-    found: dict[str, list[TrainingCurve]] = {}
+    by_label: dict[str, list[TrainingCurve]] = {}
     for curve in curves:
-        found.setdefault(curve.sampler, []).append(curve)
-    return found
+        by_label.setdefault(curve.sampler, []).append(curve)
+    return by_label
 
 
 def band(values: list[list[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -47,54 +45,54 @@ def band(values: list[list[float]]) -> tuple[NDArray[np.float64], NDArray[np.flo
     nan where there is one seed only. Curves that ended early take part as far as they go.
     """
     longest = max(len(row) for row in values)
-    table = np.array([row + [math.nan] * (longest - len(row)) for row in values])
-    count = np.isfinite(table).sum(0)
-    total = np.where(count > 0, np.nansum(table, 0), math.nan)
+    padded = np.array([row + [math.nan] * (longest - len(row)) for row in values])
+    count = np.isfinite(padded).sum(0)
+    total = np.where(count > 0, np.nansum(padded, 0), math.nan)
     mean = total / np.maximum(count, 1)
     spread = np.full(longest, math.nan)
     several = count > 1
     if several.any():
-        sd = np.nanstd(table[:, several], 0, ddof=1)
+        sd = np.nanstd(padded[:, several], 0, ddof=1)
         spread[several] = stats.t.ppf(0.975, count[several] - 1) * sd / np.sqrt(count[several])
     return mean, spread
 
 
-def rows(curves: list[TrainingCurve]) -> list[list[str]]:
-    """One row of texts per sampler."""
-    found = []
-    for label, some in by_sampler(curves).items():
-        steps = max(1, max(curve.steps[-1] for curve in some if curve.steps))
-        seconds = sum(curve.seconds for curve in some) / (len(some) * steps)
-        share = sum(c.sampling_seconds for c in some) / max(1e-12, sum(c.seconds for c in some))
-        qpu = [curve.qpu_seconds for curve in some]
-        emulated = " (EMULATED)" if any(curve.emulated for curve in some) else ""
-        errors = [curve.gradient_errors for curve in some]
-        found.append(
+def training_rows(curves: list[TrainingCurve]) -> list[list[str]]:
+    """One row of texts per sampler, under :data:`COLUMNS`."""
+    rows = []
+    for label, group in by_sampler(curves).items():
+        steps = max(1, max(curve.steps[-1] for curve in group if curve.steps))
+        seconds = sum(curve.seconds for curve in group) / (len(group) * steps)
+        share = sum(c.sampling_seconds for c in group) / max(1e-12, sum(c.seconds for c in group))
+        qpu = [curve.qpu_seconds for curve in group]
+        emulated = " (EMULATED)" if any(curve.emulated for curve in group) else ""
+        errors = [curve.gradient_errors for curve in group]
+        rows.append(
             [
                 label + emulated,
-                str(len(some)),
-                _last(*band([curve.values for curve in some])),
-                _last(*band([curve.losses for curve in some])),
+                str(len(group)),
+                _last(*band([curve.values for curve in group])),
+                _last(*band([curve.losses for curve in group])),
                 _last(*band(errors)),
                 f"{seconds:.3g}",
                 f"{share:.0%}",
                 "" if math.isnan(qpu[0]) else f"{sum(qpu):.3g}",
             ]
         )
-    return found
+    return rows
 
 
-def table(curves: list[TrainingCurve]) -> Table:
-    """The rows for the terminal."""
-    found = Table(title="Trainings from the same seeds, evaluated exactly; ± 95% over seeds")
+def training_table(curves: list[TrainingCurve]) -> Table:
+    """The rows as a table for the terminal."""
+    table = Table(title="Trainings from the same seeds, evaluated exactly; ± 95% over seeds")
     for name in COLUMNS:
-        found.add_column(name)
-    for row in rows(curves):
-        found.add_row(*row)
-    return found
+        table.add_column(name)
+    for row in training_rows(curves):
+        table.add_row(*row)
+    return table
 
 
-def figures(curves: list[TrainingCurve]) -> dict[str, "Figure"]:
+def training_figures(curves: list[TrainingCurve]) -> dict[str, "Figure"]:
     """Learning curves, and errors of the gradient, with bands over seeds."""
     metric = curves[0].metric
     return {
@@ -117,7 +115,7 @@ def write_training_report(
     text = json.dumps(data | {"command": command, "created": created}, indent=2)
     paths[0].write_text(text + "\n", encoding="utf-8")
     pictures = []
-    for name, figure in figures(curves).items():
+    for name, figure in training_figures(curves).items():
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=DPI)
         paths.append(path)
@@ -125,7 +123,7 @@ def write_training_report(
     html = page(
         "training.html.j2",
         columns=COLUMNS,
-        rows=rows(curves),
+        rows=training_rows(curves),
         pictures=pictures,
         emulated=any(curve.emulated for curve in curves),
         stopped=[curve for curve in curves if curve.stopped],
@@ -145,11 +143,11 @@ def _panels(
     figure = Figure(figsize=(1.2 + 4.6 * len(panels), 4.2), layout="constrained")
     every = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (name, heading) in zip(every, panels, strict=True):
-        for index, (label, some) in enumerate(by_sampler(curves).items()):
-            mean, spread = band([getattr(curve, name) for curve in some])
-            steps = max((curve.steps for curve in some), key=len)
+        for index, (label, group) in enumerate(by_sampler(curves).items()):
+            mean, spread = band([getattr(curve, name) for curve in group])
+            steps = max((curve.steps for curve in group), key=len)
             look: dict[str, Any] = style(index)
-            emulated = " (EMULATED)" if any(curve.emulated for curve in some) else ""
+            emulated = " (EMULATED)" if any(curve.emulated for curve in group) else ""
             axes.plot(steps, mean, label=label + emulated, markersize=4, **look)
             axes.fill_between(steps, mean - spread, mean + spread, color=look["color"], alpha=0.2)
         if logarithmic:
@@ -157,7 +155,7 @@ def _panels(
         axes.set_xlabel("training step")
         axes.set_ylabel(heading)
         axes.grid(alpha=0.3)
-    seeds = max(len(some) for some in by_sampler(curves).values())
+    seeds = max(len(group) for group in by_sampler(curves).values())
     every[0].legend(fontsize=8)
     if seeds > 1:
         figure.suptitle(f"bands: 95% interval of the mean of {seeds} seeds", fontsize=9)

@@ -14,6 +14,9 @@ values that are not linear in the pattern: :func:`hard_patterns`, :func:`expecta
 :func:`surrogate`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,7 +43,7 @@ DEFAULT_ESTIMATOR = "callen"
 
 
 def available_estimators() -> tuple[str, ...]:
-    """The names that :func:`mean_spins` takes."""
+    """Names of the estimators of :func:`mean_spins`."""
     return (*sorted([*ESTIMATORS, "score"]), "exact")
 
 
@@ -63,15 +66,27 @@ def mean_spins(
         backend: Where the reads come from; not needed for the estimator ``exact``.
         num_reads: Number of reads per query.
         estimator: One of :func:`available_estimators`.
-        seed: Seed of the reads; None takes one from PyTorch's global generator.
+        seed: Seed of the reads; None means one from PyTorch's global generator.
 
     Raises:
         ValueError: There is no such estimator, the backend is missing, or `num_reads` is below 2
             (every sampling estimator needs a variance).
     """
+    mean, _ = mean_spins_and_info(batch, backend, num_reads, estimator, seed)
+    return mean
+
+
+def mean_spins_and_info(
+    batch: IsingBatch,
+    backend: Backend | None,
+    num_reads: int,
+    estimator: str,
+    seed: int | None = None,
+) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
+    """The estimate of :func:`mean_spins`, and the `info` of its reads: empty if there are none."""
     _check_name(estimator)
     if estimator == "exact":
-        return exact.mean_spins(batch)
+        return exact.mean_spins(batch), {}
     if backend is None:
         raise ValueError(
             f"Argument `backend` must be a Backend for the estimator {estimator!r}, but is None."
@@ -82,13 +97,13 @@ def mean_spins(
             f"a variance, but is {num_reads}."
         )
     samples = draw(batch, backend, num_reads=num_reads, seed=seed)
-    return mean_spins_from(samples, batch, estimator=estimator)
+    return mean_spins_from(samples, batch, estimator=estimator), samples.info
 
 
 def mean_spins_from(
     samples: SpinSamples, batch: IsingBatch, *, estimator: str = DEFAULT_ESTIMATOR
 ) -> Float[Tensor, "groups queries spins"]:
-    """The estimate of :func:`mean_spins` from reads that are there already.
+    """The estimate of :func:`mean_spins` from given reads.
 
     Args:
         samples: Reads of `batch`. Weights are numbers of occurrences: a row of weight 2 counts as

@@ -13,7 +13,7 @@ from qattn.estimators.reads import Reads, chunks
 
 
 class Estimator(NamedTuple):
-    """Estimates of ⟨s⟩ and of its derivatives, from reads at β = 1."""
+    """Estimates of ⟨s⟩ and of its derivatives, from reads of models with β in their h and J."""
 
     mean: Callable[[Reads], Tensor]
     gradients: Callable[[Reads, Tensor], tuple[Tensor, Tensor]]
@@ -33,7 +33,7 @@ def estimate(
     active: Bool[Tensor, "g q n"],
     name: str,
 ) -> Float[Tensor, "g q n"]:
-    """⟨s⟩ from reads at β = 1 by the estimator `name`, differentiable in h and J."""
+    """⟨s⟩ from reads of models at β = 1 by the estimator `name`, differentiable in h and J."""
     mean: Tensor
     (mean,) = _Estimate.apply(h, J, spins, weights, active, name)  # type: ignore[no-untyped-call]
     return mean
@@ -86,6 +86,8 @@ class _EstimateBackward(torch.autograd.Function):
                 first, second = ESTIMATORS[name].gradients(reads, grad[:, q].mT)
                 grad_h[:, q] = first.mT
                 grad_J += second
+        # Estimators give the derivative in the coupling of a pair, in both of its entries: half is
+        # the derivative in each.
         grad_J.diagonal(dim1=-2, dim2=-1).zero_()
         return grad_h, grad_J / 2
 

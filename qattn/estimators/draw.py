@@ -1,6 +1,6 @@
 """Reads of a batch as an operation that torch.func.vmap understands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ def draw(
     Under ``torch.func.vmap`` the members become more groups of one call to the backend, with
     independent reads.
 
+    Returns:
+        The reads, with the backend's `info`.
+
     Raises:
         ValueError: `num_reads` is not positive.
     """
@@ -27,8 +30,22 @@ def draw(
     lengths = batch.lengths
     if lengths is not None:
         lengths = lengths.expand(batch.num_groups, -1)
-    drawn = _Draw.apply(h, J, lengths, backend, num_reads, seed)  # type: ignore[no-untyped-call]
-    return SpinSamples(*drawn)
+    call = _Call(backend)
+    spins, *weights = _Draw.apply(  # type: ignore[no-untyped-call]
+        h, J, lengths, call, num_reads, seed
+    )
+    return SpinSamples(spins, weights[0] if weights else None, call.info)
+
+
+class _Call:
+    """A call of a backend, and what it reported: an autograd function returns tensors only.
+
+    Not a dictionary: vmap copies those that it is given.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.info: Mapping[str, Any] = {}
 
 
 class _Draw(torch.autograd.Function):
@@ -37,12 +54,13 @@ class _Draw(torch.autograd.Function):
         h: Tensor,
         J: Tensor,
         lengths: Tensor | None,
-        backend: Backend,
+        call: _Call,
         num_reads: int,
         seed: int | None,
     ) -> tuple[Tensor, ...]:
         batch = IsingBatch(h.detach(), J.detach(), lengths, validate=False)
-        samples = backend.sample(batch, num_reads=num_reads, seed=seed)
+        samples = call.backend.sample(batch, num_reads=num_reads, seed=seed)
+        call.info = samples.info
         if samples.weights is None:
             return (samples.spins,)
         return samples.spins, samples.weights

@@ -27,6 +27,8 @@ def gradients(
     """Derivatives in h and in each pair's J (symmetric) from that in ⟨s⟩."""
     s = reads.spins
     f = (grad.unsqueeze(-1) * s).sum(1, keepdim=True)
+    # Deviations of f from its mean, over N - 1, times the number of reads that a row stands for;
+    # s need not be centred too.
     deviation = (f - reads.average(f).unsqueeze(-1)) / (reads.count - 1).unsqueeze(-1)
     if reads.weights is not None:
         deviation = deviation * reads.weights

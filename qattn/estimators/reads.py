@@ -1,4 +1,4 @@
-"""Reads of some queries as the estimators see them: floats, with the spins leading."""
+"""Reads of a slice of the queries as the estimators use them: floats, spin axis first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 18
-"""Spins times reads that are worked on at a time: calls amortised, arrays within the cache."""
+"""Spins times reads that are processed at a time: few calls, and arrays that fit the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Reads:
         h: Fields at β = 1.
         J: Couplings at β = 1.
         spins: Values in {-1, +1}, 0 at absent spins.
-        weights: How many reads each row stands for; None for one each.
+        weights: How many reads each row stands for; None means one each.
         active: Where a query has a spin.
     """
 
@@ -56,6 +56,6 @@ def chunks(
     step = max(1, CHUNK_ELEMENTS // max(1, G * R * n))
     for start in range(0, Q, step):
         q = slice(start, start + step)
-        some = spins[:, q].permute(0, 3, 1, 2).to(h.dtype).contiguous()
+        values = spins[:, q].permute(0, 3, 1, 2).to(h.dtype).contiguous()
         w = None if weights is None else weights[:, None, q].to(h.dtype)
-        yield q, Reads(h[:, q].mT, J, some, w, active[:, q].mT)
+        yield q, Reads(h[:, q].mT, J, values, w, active[:, q].mT)

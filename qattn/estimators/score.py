@@ -55,8 +55,11 @@ def expectation(values: Tensor, batch: IsingBatch, samples: SpinSamples) -> Tens
             f"but has shape {tuple(values.shape)}."
         )
     weights, log_p, count = _log_weights(batch, samples)
+    # The values as vectors, of one component if they are numbers.
     flat = values.flatten(3) if values.ndim > 3 else values.unsqueeze(-1)
     mean = (weights @ flat).squeeze(2)
+    # X_r - X̄, which gets no gradient, times ∇ log p: the score term has value 0, because log_p
+    # has, and the gradient of the covariance.
     deviation = (flat - mean.unsqueeze(2)).detach()
     score = ((weights * log_p * (count / (count - 1))) @ deviation).squeeze(2)
     return (mean + score).reshape(*values.shape[:2], *values.shape[3:])
@@ -94,6 +97,7 @@ def surrogate(losses: Tensor, batch: IsingBatch, samples: SpinSamples) -> Tensor
             f"but has shape {tuple(losses.shape)}."
         ) from None
     _, log_p, count = _log_weights(batch, samples)
+    # Divided by N - 1, the deviation from the mean is that from the mean of the other reads, / N.
     baselined = (losses - losses.mean(-1, keepdim=True)) / (count - 1).squeeze(-1)
     return (baselined * log_p.squeeze(2)).sum()
 
@@ -113,7 +117,7 @@ def check_variance(samples: SpinSamples) -> None:
 
 
 def _log_weights(batch: IsingBatch, samples: SpinSamples) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights that sum to one and -βE less its value, both (g, q, 1, reads), and read counts."""
+    """Weights that sum to one, -βE(s) less its value, both (g, q, 1, reads), and read counts."""
     check_variance(samples)
     h, J = batch.scaled()
     energies = IsingBatch(h, J, batch.lengths, validate=False).energies(samples.spins)

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn._clock import sampling_clock
-from qattn.exact import autograd, enumeration, reads
-from qattn.exact.autograd import solve
+from qattn.exact import enumeration, reads
+from qattn.exact.autograd import log_partition_of_layout, mean_of_layout, solve
 from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout, cut, states
+from qattn.exact.layout import Layout, cut
 from qattn.exact.memory import check_memory, required_bytes
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
+from qattn.states import states
 
 __all__ = [
     "log_partition",
@@ -45,7 +46,7 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
         ValueError: h or J holds NaN or infinity.
     """
     h, J, lay = _prepared(batch)
-    return _restored(autograd.log_partition(h, J, lay), lay)
+    return _restored(log_partition_of_layout(h, J, lay), lay)
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -59,7 +60,7 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
         ValueError: h or J holds NaN or infinity.
     """
     h, J, lay = _prepared(batch)
-    return _restored(autograd.mean_spins(h, J, lay), lay)[..., : batch.num_spins]
+    return _restored(mean_of_layout(h, J, lay), lay)[..., : batch.num_spins]
 
 
 @torch.no_grad()
@@ -75,15 +76,16 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
     """
     h, J, lay = _prepared(batch)
     with sampling_clock.running(h.device):
-        found = solve(h, J, lay)
-        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=found.mean.dtype, device=h.device)
-        for block, factors in zip(lay.blocks, found.factors, strict=True):
+        solution = solve(h, J, lay)
+        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=solution.mean.dtype, device=h.device)
+        for block, factors in zip(lay.blocks, solution.factors, strict=True):
             q, m = slice(block.start, block.end), block.num_spins
             pairs[:, q, :m, :m] = _factorised_pairs(factors, m)
-        for some in enumeration.rows(h, J, lay, 1, found.inverse_Z == 0):
-            log_Z = enumeration.log_partition(some)
-            zero, one = torch.zeros_like(some.h), torch.ones_like(log_Z)
-            pairs[some.group, some.query] = enumeration.weighted_moments(some, log_Z, zero, one)[1]
+        for models in enumeration.separate_models(h, J, lay, 1, solution.inverse_Z == 0):
+            log_Z = enumeration.log_partition(models)
+            zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
+            _, second = enumeration.weighted_moments(models, log_Z, zero, one)
+            pairs[models.group, models.query] = second
     n = batch.num_spins
     pairs = _restored(pairs.to(h.dtype), lay)[..., :n, :n]
     return pairs * (batch.active.unsqueeze(-1) & batch.active.unsqueeze(-2))
@@ -156,6 +158,7 @@ def _prepared(batch: IsingBatch) -> tuple[Tensor, Tensor, Layout]:
 
 
 def _restored(x: Tensor, lay: Layout) -> Tensor:
+    """Values of the queries in the order of the batch."""
     return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
 
 
@@ -164,10 +167,12 @@ def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n 
     uv, Kuv, inverse_Z, K = factors
     half = num_spins // 2
     S = states(half, uv.dtype, uv.device)
+    # Pairs within a half from the marginal weights of its states.
     within = torch.einsum("ghsq,sj,sk->ghqjk", uv * Kuv, S, S)
     pairs = uv.new_empty(uv.shape[0], uv.shape[3], num_spins, num_spins)
     pairs[..., :half, :half] = within[:, 0]
     pairs[..., half:, half:] = within[:, 1]
+    # Pairs across: Σ_ab u_a a_j K_ab v_b b_k, one spin j of the first half at a time.
     for j, spin in enumerate(S.mT):
         product = uv[:, 1] * (K.mT @ (uv[:, 0] * spin.unsqueeze(-1)))
         pairs[..., j, half:] = product.mT @ S

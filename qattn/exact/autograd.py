@@ -24,7 +24,7 @@ summed without cancellation).
 
 
 class Solution(NamedTuple):
-    """log Z (if wanted) and ⟨s⟩ in the order of a batch's layout, and the factors of each block."""
+    """Log Z (if requested) and ⟨s⟩ in the order of a batch's layout, and each block's factors."""
 
     log_Z: Float[Tensor, "groups queries"] | None
     mean: Float[Tensor, "groups queries spins"]
@@ -32,19 +32,19 @@ class Solution(NamedTuple):
     factors: list[Factors]
 
 
-def log_partition(
+def log_partition_of_layout(
     h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
 ) -> Float[Tensor, "g q"]:
-    """log Z in the order of `lay`; differentiable in h and the (symmetric) J."""
+    """Log Z with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
     log_Z: Tensor
     _, log_Z, *_ = _Moments.apply(h, J, lay, 1, True)  # type: ignore[no-untyped-call]
     return log_Z
 
 
-def mean_spins(
+def mean_of_layout(
     h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
 ) -> Float[Tensor, "g q n"]:
-    """⟨s⟩ in the order of `lay`; differentiable in h and the (symmetric) J."""
+    """⟨s⟩ with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
     mean: Tensor
     mean, *_ = _Moments.apply(h, J, lay, 1, False)  # type: ignore[no-untyped-call]
     return mean
@@ -65,23 +65,23 @@ def solve(
     """
     weak = torch.linalg.vector_norm(J, 1, (1, 2)).amax() <= 2 * FLOAT32_COUPLING_LIMIT
     if h.dtype == torch.float32 and bool(weak):
-        found = _solve_blocks(h, J, lay, copies, wants_log_Z)
-        if bool((found.inverse_Z > 0).all()):
-            return found
-    found = _solve_blocks(h.double(), J.double(), lay, copies, wants_log_Z)
-    uncertain = found.inverse_Z == 0
+        solution = _solve_blocks(h, J, lay, copies, wants_log_Z)
+        if bool((solution.inverse_Z > 0).all()):
+            return solution
+    solution = _solve_blocks(h.double(), J.double(), lay, copies, wants_log_Z)
+    uncertain = solution.inverse_Z == 0
     if bool(uncertain.any()):
         for name, value in (("h", h), ("J", J)):
             if not bool(value.isfinite().all()):
                 raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
-        for some in enumeration.rows(h, J, lay, copies, uncertain):
-            log_Z = enumeration.log_partition(some)
-            zero, one = torch.zeros_like(some.h), torch.ones_like(log_Z)
-            mean, _ = enumeration.weighted_moments(some, log_Z, zero, one)
-            if found.log_Z is not None:
-                found.log_Z[some.group, some.query] = log_Z
-            found.mean[some.group, some.query] = mean
-    return found
+        for models in enumeration.separate_models(h, J, lay, copies, uncertain):
+            log_Z = enumeration.log_partition(models)
+            zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
+            mean, _ = enumeration.weighted_moments(models, log_Z, zero, one)
+            if solution.log_Z is not None:
+                solution.log_Z[models.group, models.query] = log_Z
+            solution.mean[models.group, models.query] = mean
+    return solution
 
 
 def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int, wants_log_Z: bool) -> Solution:
@@ -92,14 +92,16 @@ def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int, wants_log_Z: b
         q, m = slice(block.start, block.end), block.num_spins
         tab = tables(m, h.dtype, h.device)
         mask = masks(block, copies, h.dtype, h.device)
-        found, left = factorised.forward(h[:, q, :m].mT, J[:, :m, :m], tab, mask, wants_log_Z)
-        mean[:, :m, q] = found.mean
+        moments, block_factors = factorised.forward(
+            h[:, q, :m].mT, J[:, :m, :m], tab, mask, wants_log_Z
+        )
+        mean[:, :m, q] = moments.mean
         if m < n:
             mean[:, m:, q] = 0.0
-        if found.log_Z is not None:
-            log_Z.append(found.log_Z)
-        factors.append(left)
-    inverse_Z = torch.cat([left.inverse_Z for left in factors], 1)
+        if moments.log_Z is not None:
+            log_Z.append(moments.log_Z)
+        factors.append(block_factors)
+    inverse_Z = torch.cat([f.inverse_Z for f in factors], 1)
     return Solution(torch.cat(log_Z, 1) if log_Z else None, mean.mT, inverse_Z, factors)
 
 
@@ -109,9 +111,9 @@ class _Moments(torch.autograd.Function):
         h: Tensor, J: Tensor, lay: Layout, copies: int, wants_log_Z: bool
     ) -> tuple[Tensor, ...]:
         with sampling_clock.running(h.device), _full_precision(h.device):
-            found = solve(h, J, lay, copies, wants_log_Z)
-        log_Z = () if found.log_Z is None else (found.log_Z.to(h.dtype),)
-        return found.mean.to(h.dtype), *log_Z, *(x for left in found.factors for x in left)
+            solution = solve(h, J, lay, copies, wants_log_Z)
+        log_Z = () if solution.log_Z is None else (solution.log_Z.to(h.dtype),)
+        return solution.mean.to(h.dtype), *log_Z, *(x for f in solution.factors for x in f)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -129,7 +131,8 @@ class _Moments(torch.autograd.Function):
         grad_mean = torch.zeros_like(mean) if grads[0] is None else grads[0]
         grad_log_Z = grads[1] if ctx.wants_log_Z else None
         args = (ctx.lay, ctx.copies, grad_log_Z, grad_mean, h, J, mean, *factors)
-        # Only transforms and second derivatives need this to be an operation of its own.
+        # Under vmap, or for second derivatives (which raise), torch must see the backward pass as
+        # an operation with rules of its own; otherwise a plain call spares its overhead.
         through_torch = torch.is_grad_enabled()
         run = _MomentsBackward.apply if through_torch else _MomentsBackward.forward
         grad_h, grad_J = run(*args)
@@ -149,7 +152,7 @@ class _Moments(torch.autograd.Function):
         return over_groups(_Moments, size, in_dims, (h, J, lay, copies * size, wants_log_Z))
 
 
-# Or else torch inspects the signature anew at each call, for longer than a small batch takes.
+# Without this, torch inspects the signature at each call, for longer than a small batch takes.
 _Moments.forward.__signature__ = inspect.signature(_Moments.forward)  # type: ignore[attr-defined]
 
 
@@ -172,17 +175,18 @@ class _MomentsBackward(torch.autograd.Function):
         ]
         with sampling_clock.running(h.device), _full_precision(h.device):
             grad_h, grad_J = _backward_blocks(lay, copies, grad_log_Z, grad_mean, mean, factors)
-            uncertain = torch.cat([left.inverse_Z for left in factors], 1) == 0
-            for some in enumeration.rows(h, J, lay, copies, uncertain):
-                g = grad_mean[some.group, some.query] * some.active
-                c = -(g * mean[some.group, some.query]).sum(-1)
+            uncertain = torch.cat([f.inverse_Z for f in factors], 1) == 0
+            for models in enumeration.separate_models(h, J, lay, copies, uncertain):
+                # f(s) = g·(s - ⟨s⟩) + dL/dlog Z, as in the factorised backward pass.
+                g = grad_mean[models.group, models.query] * models.active
+                c = -(g * mean[models.group, models.query]).sum(-1)
                 if grad_log_Z is not None:
-                    c = c + grad_log_Z[some.group, some.query]
-                log_Z = enumeration.log_partition(some)
-                first, second = enumeration.weighted_moments(some, log_Z, g.double(), c.double())
-                grad_h[some.group, some.query] = first
+                    c = c + grad_log_Z[models.group, models.query]
+                log_Z = enumeration.log_partition(models)
+                first, second = enumeration.weighted_moments(models, log_Z, g.double(), c.double())
+                grad_h[models.group, models.query] = first
                 off_diagonal = tables(lay.num_spins, second.dtype, second.device).off_diagonal
-                grad_J.index_add_(0, some.group, second * off_diagonal / 2)
+                grad_J.index_add_(0, models.group, second * off_diagonal / 2)
         return grad_h.to(h.dtype), grad_J.to(J.dtype)
 
     @staticmethod
@@ -216,13 +220,13 @@ def _backward_blocks(
     G, Q, n = mean.shape
     grad_h = torch.empty(G, n, Q, dtype=dtype, device=device)
     grad_J = torch.zeros(G, n, n, dtype=dtype, device=device)
-    for block, left in zip(lay.blocks, factors, strict=True):
+    for block, block_factors in zip(lay.blocks, factors, strict=True):
         q, m = slice(block.start, block.end), block.num_spins
         block_h, block_J = factorised.backward(
             None if grad_log_Z is None else grad_log_Z[:, q].to(dtype),
             grad_mean[:, q, :m].mT.to(dtype),
             mean[:, q, :m].mT.to(dtype),
-            left,
+            block_factors,
             tables(m, dtype, device),
             masks(block, copies, dtype, device),
         )

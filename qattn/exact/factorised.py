@@ -22,8 +22,8 @@ Scaling: u, v and K are each divided by their maximum, and the penalties of sing
 without cancellation, so nothing overflows and what underflows is below 3·2^n·tiny in total. Z,
 relative to that, tells whether an answer holds to rounding; where it does not, 1/Z is set to 0.
 
-Tensors have the queries last, and the halves stacked in front of the states: sums over states are
-then products with tall, not with thin, matrices, and the halves share each operation.
+Tensors have the query axis last, and the halves stacked in front of the states: sums over states
+are then products with tall, not with thin, matrices, and the halves share each operation.
 """
 
 from typing import NamedTuple
@@ -45,7 +45,7 @@ class Factors(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """log Z, if wanted, and ⟨s⟩ (0 at absent spins), queries last."""
+    """Logarithm of Z, if requested, and ⟨s⟩ (0 at absent spins), query axis last."""
 
     log_Z: Float[Tensor, "groups queries"] | None
     mean: Float[Tensor, "groups n queries"]
@@ -54,9 +54,11 @@ class Moments(NamedTuple):
 def couplings_to_K(
     J: Float[Tensor, "g n n"], tab: Tables
 ) -> tuple[Float[Tensor, "g a b"], Float[Tensor, " g"]]:
-    """K divided by its maximum, and the logarithm of the maximum. Reads one triangle of J."""
+    """K divided by its maximum, and the logarithm of the maximum. Uses one triangle of J."""
+    # M holds each J_jk once and 0 elsewhere.
     entries = J.flatten(1).index_select(1, tab.pair_of_entry).mul_(tab.entry_is_pair)
     M = entries.unflatten(1, (tab.features.shape[1],) * 2)
+    # E_J(a, b) of all states, then its exponential relative to the largest.
     K = tab.features @ (M @ tab.features.mT)
     K_max = K.amax((1, 2))
     K = K.sub_(K_max[:, None, None]).exp_()
@@ -67,6 +69,8 @@ def fields_to_uv(
     fields: Float[Tensor, "g two two_half q"], tab: Tables, mask: Masks | None
 ) -> Float[Tensor, "g two s q"]:
     """u and v, each with maximum 1, from [relu(h), relu(-h)]; 0 where an absent spin is +1."""
+    # exp(-2|h_j|) for each spin against its field: products over the low and the high part of a
+    # half, and of these the outer product, 2^(n/4) exponentials instead of 2^(n/2).
     parts = (tab.penalties @ fields).exp_()
     if mask is not None:
         parts.mul_(mask.possible)
@@ -92,28 +96,39 @@ def forward(
     mask: Masks | None,
     wants_log_Z: bool,
 ) -> tuple[Moments, Factors]:
-    """log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs."""
+    """Log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs.
+
+    h and J are in the exponent's sign, β included.
+    """
     n = h.shape[1]
+    # One table of couplings for all queries; absent spins count as -1 in it, which the field
+    # Σ J_jk over the absent k undoes.
     K, K_max = couplings_to_K(J, tab)
     if mask is not None:
         absent_J = J @ mask.absent
         h = (h + absent_J).mul_(mask.present)
+    # Halves side by side: [u, v] and [Kv, Kᵀu], shape (groups, 2, states, queries).
     h = h.unflatten(1, (2, n // 2))
     fields = torch.cat([h, -h], 2).relu_()
     uv = fields_to_uv(fields, tab, mask)
     Kuv = times_K(K, uv)
+    # Marginal weights of the states of A and of B; either sums to Z.
     p = uv * Kuv
     Z = p[:, 0].sum(1)
+    # 1/Z = 0 where what underflowed, at most 3·2^n·tiny, is not below the rounding of Z.
     limits = torch.finfo(Z.dtype)
     enough = 3 * 2.0**n * limits.tiny / limits.eps
     inverse_Z = Z.masked_fill(~(enough <= Z), torch.inf).reciprocal_()  # NaN is not enough
+    # ⟨s_j⟩ of a half from the marginal of that half.
     mean = (tab.S.mT @ p).flatten(1, 2).mul_(inverse_Z.unsqueeze(1))
     if mask is not None:
         mean.mul_(mask.present)
     log_Z = None
     if wants_log_Z:
+        # Put back the maxima of u and v, e^{Σ|h_j|} of the fields, and that of K.
         log_Z = Z.log() + fields.sum((1, 2)) + K_max.unsqueeze(-1)
         if mask is not None:
+            # Pairs of absent spins, both at -1, are in K: take them out.
             log_Z -= (absent_J * mask.absent).sum(1) / 2
     return Moments(log_Z, mean), Factors(uv, Kuv, inverse_Z, K)
 
@@ -130,6 +145,7 @@ def backward(
 
     Half of the derivative in the coupling of a pair goes to each of its two entries in J.
     """
+    # f(s) = g·(s - ⟨s⟩) + c over Z, split into f_A(a), which takes the constant, and f_B(b).
     uv, Kuv, inverse_Z, K = factors
     scale = inverse_Z.unsqueeze(1)
     g = grad_mean * scale
@@ -138,18 +154,21 @@ def backward(
     constant = (g * mean).sum(1, keepdim=True).neg_()
     if grad_log_Z is not None:
         constant.addcmul_(grad_log_Z.unsqueeze(1), scale)
+    # u f_A and v f_B.
     uv_f = tab.S @ g.unflatten(1, (2, -1))
     (u, v), (u_f, v_f) = uv.unbind(1), uv_f.unbind(1)
     u_f += constant
     uv_f.mul_(uv)
 
+    # Σ_b p(a, b) f and Σ_a p(a, b) f: marginals of f p on A and on B, whence Σ p f s_j.
     p_f = times_K(K, uv_f).mul_(uv).addcmul_(uv_f, Kuv)
     grad_h = (tab.S.mT @ p_f).flatten(1, 2)
+    # Σ over queries of p(a, b) f(a, b), the gradient in E_J(a, b), then in M, then in each J_jk.
     pairs = torch.bmm(u_f, v.mT).baddbmm_(u, v_f.mT).mul_(K)
     entries = (tab.features.mT @ (pairs @ tab.features)).flatten(1)
     grad_J = entries.index_select(1, tab.entry_of_pair).view(-1, *tab.off_diagonal.shape)
     if mask is not None:
-        # K saw the absent spins at -1: take their pairs with all others out again.
+        # K has the absent spins at -1: subtract their pairs with all others.
         grad_h.mul_(mask.present)
         cross = grad_h
         if grad_log_Z is not None:

@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from qattn.states import states
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The cut of a batch.
+    """How the queries of a batch are cut into blocks.
 
     Attributes:
         num_spins: Number of spins, even: the batch's, or one more.
@@ -65,12 +67,14 @@ def _cut(
 ) -> Layout:
     if lengths is None or num_queries == 0:
         return Layout(num_spins, (Block(0, num_queries, num_spins, None),), None)
+    # Queries in the order of their length; where groups differ, of the longest group's.
     longest = [max(column) for column in zip(*lengths, strict=True)]
     order = None
     if any(a > b for a, b in itertools.pairwise(longest)):
         order = torch.tensor(longest).argsort(stable=True)
         lengths = tuple(tuple(row[i] for i in order.tolist()) for row in lengths)
         longest.sort()
+    # A block has an even number of spins, two at least, so that both halves have spins.
     sizes = [max(2, length + length % 2) for length in longest]
     blocks = []
     for start, end in _cheapest_cut(sizes, num_groups):
@@ -82,6 +86,7 @@ def _cut(
 
 def _cheapest_cut(sizes: list[int], num_groups: int) -> list[tuple[int, int]]:
     """Cut ascending block sizes where the work saved exceeds the overhead of a block."""
+    # Cuts lie between runs of equal sizes; best[i] is the cheapest cut of the first i runs.
     ends = [0, *itertools.accumulate(len(list(run)) for _, run in itertools.groupby(sizes))]
     best: list[tuple[float, list[tuple[int, int]]]] = [(0.0, [])]
     for end in ends[1:]:
@@ -99,14 +104,6 @@ def _cost(num_spins: int, num_queries: int, num_groups: int) -> float:
     return 1e6 + num_groups * (5 * table + num_queries * (0.25 * table + 10 * vector))
 
 
-@lru_cache(maxsize=64)
-def states(num_spins: int, dtype: torch.dtype, device: torch.device) -> Num[Tensor, "states n"]:
-    """All 2^n states in {-1, +1}; spin j of state i is bit j of i (set: +1)."""
-    index = torch.arange(1 << num_spins, device=device)
-    bits = (index[:, None] >> torch.arange(num_spins, device=device)) & 1
-    return (2 * bits - 1).to(dtype)
-
-
 class Masks(NamedTuple):
     """Which spins of a block are there, as numbers 0 and 1; the first dimension is 1 or groups."""
 
@@ -117,20 +114,31 @@ class Masks(NamedTuple):
 
 @lru_cache(maxsize=256)
 def masks(block: Block, copies: int, dtype: torch.dtype, device: torch.device) -> Masks | None:
-    """The masks of a block whose groups are repeated; None if every spin is present."""
+    """The masks of a block whose groups are repeated; None means that every spin is present."""
     if block.lengths is None:
         return None
     rows = block.lengths if len(block.lengths) == 1 else block.lengths * copies
     lengths = torch.tensor(rows, device=device).unsqueeze(1)
     present = (torch.arange(block.num_spins, device=device).unsqueeze(1) < lengths).to(dtype)
     absent = 1 - present
+    # A state of a part is possible if it has none of the absent spins up.
     up = _part_states(block.half, dtype, device).relu()
     possible = (up @ absent.unflatten(1, (2, block.half)) == 0).to(dtype)
     return Masks(present, absent, possible)
 
 
 class Tables(NamedTuple):
-    """Constant tables of n spins, in the notation of :mod:`qattn.exact.factorised`."""
+    """Constant tables of n spins, in the notation of :mod:`qattn.exact.factorised`.
+
+    Attributes:
+        S: States of a half.
+        penalties: -2 where a spin of a part's state opposes a field; of up, then of down fields.
+        features: Features F of the states of a half: its spins, their pairs, and 1.
+        pair_of_entry: Number j·n + k of the pair of spins that an entry of M stands for.
+        entry_is_pair: 1 where an entry of M stands for a pair, else 0.
+        entry_of_pair: The entry of M that stands for the pair j·n + k, in either order.
+        off_diagonal: 1 off the diagonal, 0 on it.
+    """
 
     S: Float[Tensor, "states half"]
     penalties: Float[Tensor, "parts n"]
@@ -145,21 +153,27 @@ class Tables(NamedTuple):
 def tables(num_spins: int, dtype: torch.dtype, device: torch.device) -> Tables:
     """The constant tables of an even number of spins."""
     n, half = num_spins, num_spins // 2
+    # States of a half, and of its low and high parts.
     S = states(half, dtype, device)
     parts = _part_states(half, dtype, device)
+    # Features of a half in the order: spins, pairs within the half, 1.
     row, col = torch.triu_indices(half, half, 1)
     features = torch.cat([S, S[:, row] * S[:, col], S.new_ones(len(S), 1)], 1)
-    # Which pair of spins, j * n + k, an entry of the matrix M stands for; -1 if for none.
+    # The pair of spins, j·n + k, that each entry of M stands for; -1 for none. A pair across the
+    # halves multiplies a spin of A and one of B, a pair within A pairs of A with the 1 of B, and a
+    # pair within B the 1 of A with pairs of B.
     pair = torch.arange(n * n).view(n, n)
     entry = torch.full((features.shape[1],) * 2, -1)
     entry[:half, :half] = pair[:half, half:]
     entry[half:-1, -1] = pair[row, col]
     entry[-1, half:-1] = pair[row + half, col + half]
     entry = entry.flatten()
+    # The inverse: the entry of M of each pair j < k, and, by symmetry, of k > j.
     position = torch.zeros(n, n, dtype=torch.int64)
     position.view(-1)[entry[entry >= 0]] = (entry >= 0).nonzero().squeeze(1)
     return Tables(
         S,
+        # A field up (the first columns) is opposed by spins that are down, one down by those up.
         -2 * torch.cat([(-parts).relu(), parts.relu()], 1),
         features,
         entry.clamp_min(0).to(device),

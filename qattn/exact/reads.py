@@ -13,28 +13,30 @@ from torch import Tensor
 from qattn.exact import enumeration
 from qattn.exact.autograd import Solution
 from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout, states
+from qattn.exact.layout import Layout
+from qattn.states import invert_cdf, states
 
 CHUNK_ELEMENTS = 1 << 24
 """Elements of the largest temporary tensor."""
 
 CHUNK_JOINT = 1 << 18
-"""The same for tables of 2^n weights, which are read at random and belong in the cache."""
+"""Elements of tables of 2^n weights, which are accessed at random and belong in the cache."""
 
 
 def draw(
     h: Float[Tensor, "g q n"],
     J: Float[Tensor, "g n n"],
     lay: Layout,
-    found: Solution,
+    solution: Solution,
     uniforms: Float[Tensor, "two g q reads"],
 ) -> Int[Tensor, "g q reads n"]:
-    """Spins in {-1, +1} as int8; `uniforms` holds two numbers in [0, 1) for each read."""
+    """Spins in {-1, +1} as int8, in the order of `lay`, from two numbers in [0, 1) a read."""
     G, Q, n = h.shape
     reads = uniforms.shape[3]
     spins = torch.full((G, Q, reads, n), -1, dtype=torch.int8, device=h.device)
-    for block, factors in zip(lay.blocks, found.factors, strict=True):
+    for block, factors in zip(lay.blocks, solution.factors, strict=True):
         S = states(block.half, torch.int8, h.device)
+        # Whether drawing (a, b) at once is less work, and how many queries fit at a time.
         joint = reads > len(S)
         step = CHUNK_JOINT // (G * len(S) ** 2) if joint else CHUNK_ELEMENTS // (G * reads * len(S))
         step = max(1, step)
@@ -44,16 +46,17 @@ def draw(
             method = _draw_jointly if joint else _draw_halves
             a, b = method(factors, local, uniforms[:, :, q])
             spins[:, q, :, : block.num_spins] = torch.cat([S[a], S[b]], -1)
-    for some in enumeration.rows(h, J, lay, 1, found.inverse_Z == 0):
-        for i, (g, q) in enumerate(zip(some.group.tolist(), some.query.tolist(), strict=True)):
-            one = enumeration.Rows(*(x[i : i + 1] for x in some))
-            spins[g, q] = _draw_in_log_space(one, uniforms[0, g, q])
+    for models in enumeration.separate_models(h, J, lay, 1, solution.inverse_Z == 0):
+        for i, (g, q) in enumerate(zip(models.group.tolist(), models.query.tolist(), strict=True)):
+            model = enumeration.Models(*(x[i : i + 1] for x in models))
+            spins[g, q] = _draw_in_log_space(model, uniforms[0, g, q])
     return spins
 
 
 def _draw_halves(
     factors: Factors, q: slice, uniforms: Float[Tensor, "two g q reads"]
 ) -> tuple[Int[Tensor, "g q reads"], Int[Tensor, "g q reads"]]:
+    """Numbers of the states a and b of each read: a from its marginal, then b given a."""
     K = factors.K
     u, v = factors.uv[..., q].mT.unbind(1)
     a = invert_cdf(u * factors.Kuv[:, 0, :, q].mT, uniforms[0])
@@ -66,39 +69,29 @@ def _draw_halves(
 def _draw_jointly(
     factors: Factors, q: slice, uniforms: Float[Tensor, "two g q reads"]
 ) -> tuple[Int[Tensor, "g q reads"], Int[Tensor, "g q reads"]]:
+    """Numbers of the states a and b of each read, from the table of all pairs."""
     u, v = factors.uv[..., q].mT.unbind(1)
     weights = (factors.K.unsqueeze(1) * v.unsqueeze(2)).mul_(u.unsqueeze(-1))
     state = invert_cdf(weights.flatten(2), uniforms[0])
     return state // v.shape[2], state % v.shape[2]
 
 
-def _draw_in_log_space(one: enumeration.Rows, uniforms: Float[Tensor, " r"]) -> Tensor:
-    """Reads of one strongly coupled query: chunk by chunk, then the state within the chunk."""
-    log_sums = torch.cat([w.logsumexp(-1) for _, w in enumeration.log_weights(one)])
+def _draw_in_log_space(model: enumeration.Models, uniforms: Float[Tensor, " r"]) -> Tensor:
+    """Reads of one strongly coupled query: first the chunk of states, then the state in it."""
+    # Probability of each chunk, relative to the total so that nothing overflows.
+    log_sums = torch.cat([w.logsumexp(-1) for _, w in enumeration.log_weights(model)])
     total = log_sums.logsumexp(0)
     cumulative = (log_sums - total).exp().cumsum(0)
     target = uniforms.double() * cumulative[-1]
     chunk = torch.searchsorted(cumulative, target, right=True).clamp_max(len(cumulative) - 1)
-    out = torch.empty(len(target), one.h.shape[1], dtype=torch.int8, device=one.h.device)
-    for c, (s, weights) in enumerate(enumeration.log_weights(one)):
-        here = chunk == c
-        if not bool(here.any()):
+    out = torch.empty(len(target), model.h.shape[1], dtype=torch.int8, device=model.h.device)
+    for c, (s, weights) in enumerate(enumeration.log_weights(model)):
+        in_chunk = chunk == c
+        if not bool(in_chunk.any()):
             continue
+        # What is left of the target after the chunks before is inverted within this one.
         within = (weights[0] - total).exp().cumsum(0)
         before = cumulative[c - 1] if c else 0.0
-        index = torch.searchsorted(within, target[here] - before, right=True)
-        out[here] = s[index.clamp_max(len(s) - 1)].to(torch.int8)
+        index = torch.searchsorted(within, target[in_chunk] - before, right=True)
+        out[in_chunk] = s[index.clamp_max(len(s) - 1)].to(torch.int8)
     return out
-
-
-def invert_cdf(
-    weights: Float[Tensor, "*batch states"], uniforms: Float[Tensor, "*batch reads"]
-) -> Int[Tensor, "*batch reads"]:
-    """Index i with probability weights_i / Σ weights; never one of weight zero."""
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
-    total = cumulative[..., -1:]
-    # Rounding in target can reach the total: stay below the last state of positive weight.
-    below = torch.nextafter(total, torch.zeros_like(total))
-    target = torch.minimum(uniforms.double() * total, below)
-    index = torch.searchsorted(cumulative, target, right=True)
-    return index.clamp_max(weights.shape[-1] - 1)  # no weights at all: redrawn in log space

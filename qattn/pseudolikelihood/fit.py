@@ -48,7 +48,7 @@ class BetaFit:
 
     @property
     def standard_errors(self) -> tuple[float, float]:
-        """Of β_h and of β_J."""
+        """Standard errors of β_h and of β_J."""
         of_h, of_J = self.covariance.diagonal().sqrt().tolist()
         return of_h, of_J
 
@@ -109,8 +109,8 @@ def fit_betas(
     without any coupling β_J.
 
     Args:
-        h: Fields of each problem, qattn's sign.
-        J: Couplings of each problem, qattn's sign.
+        h: Fields of each problem, in the exponent's sign (a positive field favours +1).
+        J: Couplings of each problem, in the exponent's sign (positive is ferromagnetic).
         spins: States in {-1, +1}: reads of each problem, or all 2^n states, shared.
         weights: How often each state was read; or exact probabilities, whose covariance is that of
             one read per problem.
@@ -168,8 +168,8 @@ def fit_beta(
         ValueError: The data do not fix β, or `clusters` has another value.
     """
     terms = _terms(h, J, spins, weights, active)
-    of_one = terms._replace(basis=torch.ones(2, 1, dtype=torch.float64))
-    (beta,), (variance,), count = maximum(of_one, "one", _checked(clusters, terms))
+    restricted = terms._replace(basis=torch.ones(2, 1, dtype=torch.float64))
+    (beta,), (variance,), count = maximum(restricted, "one", _checked(clusters, terms))
     if bool(beta.isnan().all()):
         raise ValueError(
             "The problems must have fields or couplings, and reads must differ from the most "
@@ -181,6 +181,7 @@ def fit_beta(
 
 
 def _terms(h: Tensor, J: Tensor, spins: Tensor, weights: Tensor, active: Tensor | None) -> Terms:
+    """The regression of β_h and β_J, both free."""
     present = torch.ones_like(h, dtype=torch.bool) if active is None else active
     basis = torch.eye(2, dtype=torch.float64)
     return Terms(h, J, spins, weights, present, basis)

@@ -1,7 +1,8 @@
 r"""Newton's method for the pseudo-likelihood of Ising models, and the sandwich at its maximum.
 
-The regression's features of spin i of a read are 2 s_i h_i and 2 s_i Σ_j J_ij s_j, times a basis
-of the space of (β_h, β_J) that is searched.
+The regression's features of spin i of a read are x = 2 s_i (h_i, Σ_j J_ij s_j), with h and J in the
+exponent's sign, times a basis of the space of (β_h, β_J) that is searched. The log-likelihood of
+β is Σ log σ(β·x), its slope Σ σ(-β·x) x, and its curvature -Σ σ(-β·x) σ(β·x) x xᵀ.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from torch import Tensor
 CLUSTERS = ("reads", "problems")
 
 STEPS = 200
-"""Most Newton steps; a handful suffices unless the states are separable, with no maximum."""
+"""Maximum number of Newton steps; a handful suffices unless the states are separable, with no
+maximum."""
 
 SINGULAR = 1e-12
 """Ratio of the eigenvalues of the curvature, in units of its diagonal, that counts as zero."""
@@ -24,12 +26,12 @@ CHUNK_ELEMENTS = 1 << 22
 
 
 class Terms(NamedTuple):
-    """What the pseudo-likelihood is made of.
+    """Problems, their weighted states, and the space of (β_h, β_J) that is searched.
 
     Attributes:
         h: Fields.
         J: Couplings.
-        spins: States of each problem, or one set for all.
+        spins: States of each problem, or one set shared by all.
         weights: Weight of each state.
         active: Which spins count.
         basis: Columns span the (β_h, β_J) that are searched.
@@ -43,7 +45,7 @@ class Terms(NamedTuple):
     basis: Float[Tensor, "two k"]
 
     def features(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Problems a chunk at a time, with features (p, k, reads · n) and shares (p, reads).
+        """Chunks of the problems, with features (p, k, reads · n) and shares (p, reads).
 
         Shares of a problem's reads sum to one, and features of absent spins are zero.
         """
@@ -66,10 +68,12 @@ def maximum(terms: Terms, of: Literal["one", "each"], clusters: str) -> tuple[Te
 
     Returns:
         Coefficients, shape (1 or problems, k), and their covariance, shape (1 or problems, k, k):
-        nan for those that are not fixed; and the number of clusters of all problems.
+        nan for those that the data do not fix; and the number of clusters of all problems.
     """
     problems, k = len(terms.h), terms.basis.shape[1]
     sets = 1 if of == "one" else problems
+    # Mean square of each feature over the reads, and over the spins of a set; features that are
+    # zero everywhere (no fields, say) fix no coefficient, whose curvature is set to 1 below.
     size = torch.zeros(problems, k, dtype=torch.float64, device=terms.h.device)
     for part, x, share in terms.features():
         size[part] = (x.square().unflatten(2, (share.shape[1], -1)).sum(3) * share[:, None]).sum(2)
@@ -80,7 +84,7 @@ def maximum(terms: Terms, of: Literal["one", "each"], clusters: str) -> tuple[Te
     scale = torch.where(free, scale, 1.0)
     fixed = torch.diag_embed((~free).double())
 
-    # In units of the features' size, so that steps and limits are free of units.
+    # Newton's steps, with coefficients in units of 1/scale so that limits have no units.
     beta = torch.zeros_like(scale)
     lost = ~free.any(1)
     moving = torch.ones(sets, dtype=torch.bool, device=beta.device)
@@ -88,15 +92,19 @@ def maximum(terms: Terms, of: Literal["one", "each"], clusters: str) -> tuple[Te
         slope, curvature = (_over_sets(x, sets) for x in _derivatives(terms, beta / scale))
         slope, curvature = slope / scale, curvature / (scale.unsqueeze(1) * scale.unsqueeze(2))
         curvature = curvature + fixed
+        # A singular curvature: multiples of each other, or separable states. Such a set is given
+        # up and stops, while the others go on.
         lost |= _singular(curvature)
         curvature[lost] = torch.eye(k, dtype=torch.float64, device=beta.device)
         step = torch.linalg.solve(curvature, slope).masked_fill(lost.unsqueeze(1), 0.0)
+        # No component moves by more than 1: far from the maximum a full step may overshoot.
         largest = step.abs().amax(1, keepdim=True)
         beta = beta + step / largest.clamp_min(1.0)
         moving = largest.squeeze(1) > 1e-10
         if not bool(moving.any()):
             break
     beta = (beta / scale).masked_fill(~free | (lost | moving).unsqueeze(1), torch.nan)
+    # Godambe's sandwich H⁻¹ V H⁻¹, with m clusters and the factor m/(m - 1).
     reads = terms.weights.double().sum(1)
     number = reads.new_tensor([counted]) if clusters == "problems" else _over_sets(reads, sets)
     spread = _over_sets(_spread(terms, beta.nan_to_num(0.0), clusters), sets)
@@ -110,13 +118,14 @@ def maximum(terms: Terms, of: Literal["one", "each"], clusters: str) -> tuple[Te
 
 
 def _derivatives(terms: Terms, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope (problems, k) and minus the curvature (problems, k, k) of each problem's mean term."""
+    """Slope (problems, k) and minus the curvature (problems, k, k) of each problem's mean read."""
     problems, k = len(terms.h), terms.basis.shape[1]
     slope = torch.zeros(problems, k, dtype=torch.float64, device=terms.h.device)
     curvature = slope.new_zeros(problems, k, k)
-    every = beta.expand(problems, k)
+    of_problem = beta.expand(problems, k)
     for part, x, share in terms.features():
-        miss = torch.sigmoid(-every[part].unsqueeze(1) @ x)
+        # The probability of the spin's other value, weighted by the share of its read.
+        miss = torch.sigmoid(-of_problem[part].unsqueeze(1) @ x)
         measure = share.repeat_interleave(x.shape[2] // share.shape[1], 1).unsqueeze(1)
         slope[part] = (x @ (miss * measure).mT).squeeze(2)
         curvature[part] = (x * (miss * (1 - miss) * measure)) @ x.mT
@@ -128,9 +137,10 @@ def _spread(terms: Terms, beta: Tensor, clusters: str) -> Float[Tensor, "problem
     problems, k = len(terms.h), terms.basis.shape[1]
     spread = torch.zeros(problems, k, k, dtype=torch.float64, device=terms.h.device)
     reads = terms.weights.double().sum(1).clamp_min(torch.finfo(torch.float64).tiny)
-    every = beta.expand(problems, k)
+    of_problem = beta.expand(problems, k)
     for part, x, share in terms.features():
-        terms_of_read = (x * torch.sigmoid(-every[part].unsqueeze(1) @ x)).unflatten(
+        # Slopes of each read: the sum over its spins, which are not independent.
+        terms_of_read = (x * torch.sigmoid(-of_problem[part].unsqueeze(1) @ x)).unflatten(
             2, (share.shape[1], -1)
         )
         slopes = terms_of_read.sum(3)
@@ -143,12 +153,13 @@ def _spread(terms: Terms, beta: Tensor, clusters: str) -> Float[Tensor, "problem
 
 
 def _over_sets(values: Tensor, sets: int) -> Tensor:
-    """Sum over the problems, or each by itself."""
+    """Sum over the problems for one set of all, or the values of each problem for itself."""
     summed: Tensor = values.sum(0, keepdim=True) if sets == 1 else values
     return summed
 
 
 def _singular(curvature: Float[Tensor, "sets k k"]) -> Bool[Tensor, " sets"]:
+    """Where the smallest eigenvalue, with the diagonal scaled to 1, is zero up to rounding."""
     diagonal = curvature.diagonal(dim1=1, dim2=2)
     tiny = torch.finfo(torch.float64).tiny
     root = diagonal.clamp_min(tiny).sqrt()

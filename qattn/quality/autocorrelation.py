@@ -23,14 +23,14 @@ def autocorrelation(series: Float[Tensor, "*batch reads features"]) -> Float[Ten
     """ρ(t) of vector series with the mean taken out; nan where nothing varies."""
     N = series.shape[-2]
     centred = series.double() - series.double().mean(-2, keepdim=True)
-    size = 1 << (2 * N - 1).bit_length()  # zeros keep the ends from meeting
+    size = 1 << (2 * N - 1).bit_length()  # padded with zeros: the transform is cyclic, ρ is not
     spectrum = torch.fft.rfft(centred, size, dim=-2).abs().square().sum(-1)
     covariance = torch.fft.irfft(spectrum, size)[..., :N] / N
     variance = covariance[..., :1]
-    # Below the rounding of the transform it is not a variance.
+    # A variance below the rounding of the transform is zero.
     least = N * torch.finfo(torch.float64).eps
-    found: Tensor = torch.where(variance > least, covariance / variance, torch.nan)
-    return found
+    rho: Tensor = torch.where(variance > least, covariance / variance, torch.nan)
+    return rho
 
 
 def integrated_time(
@@ -52,8 +52,9 @@ def integrated_time(
         raise ValueError(f"Argument `window` must be positive and finite, but is {window}.")
     rho = autocorrelation(series)
     times = 2 * rho.cumsum(-1) - 1
+    # The first W with W ≥ c τ(W); the last lag if there is none.
     enough = torch.arange(N) >= window * times
     enough[..., -1] = True
     first = enough.double().argmax(-1, keepdim=True)
-    found: Tensor = times.gather(-1, first).squeeze(-1).clamp_min(1 / N)
-    return found
+    time: Tensor = times.gather(-1, first).squeeze(-1).clamp_min(1 / N)
+    return time

@@ -18,8 +18,8 @@ from torch import Tensor
 from qattn.exact import enumeration
 
 ATOMS = 1 << 13
-"""Most atoms of a stored distribution; an exact one of more states is merged, and W₁ then off by
-less than the mean width of an atom, about 1e-3 standard deviations of the energy."""
+"""Maximum number of atoms of a stored distribution; an exact one of more states is merged, and W₁
+is then off by less than the mean width of an atom, about 1e-3 standard deviations of the energy."""
 
 
 class EnergyDistribution(NamedTuple):
@@ -40,29 +40,30 @@ class EnergyDistribution(NamedTuple):
 
 
 def exact_distribution(h: Float[Tensor, " n"], J: Float[Tensor, "n n"]) -> EnergyDistribution:
-    """Of one problem by enumeration of its 2^n states, with at most :data:`ATOMS` atoms."""
+    """Distribution of one problem's energy from its 2^n states, in at most :data:`ATOMS` atoms."""
     n = len(h)
-    one = enumeration.Rows(
+    model = enumeration.Models(
         torch.zeros(1, dtype=torch.int64),
         torch.zeros(1, dtype=torch.int64),
         h[None],
         J[None],
         torch.ones(1, n, dtype=torch.bool),
     )
-    log_weights = torch.cat([weights[0] for _, weights in enumeration.log_weights(one)])
+    log_weights = torch.cat([weights[0] for _, weights in enumeration.log_weights(model)])
     ascending = np.sort(-log_weights.numpy())
     probabilities = np.exp(ascending[0] - ascending)
     return _merged(ascending, probabilities / probabilities.sum())
 
 
 def distribution_of(energies: NDArray[np.float64]) -> EnergyDistribution:
-    """Of equally likely reads with these energies."""
+    """Distribution of the energies of equally likely reads."""
     return _merged(np.sort(energies), np.full(len(energies), 1 / len(energies)))
 
 
 def _merged(values: NDArray[np.float64], probabilities: NDArray[np.float64]) -> EnergyDistribution:
     """Neighbouring atoms merged where there are too many; `values` ascend."""
     if len(values) > ATOMS:
+        # Atoms of about equal probability, each at the mean of the energies that it stands for.
         cumulative = np.cumsum(probabilities)
         first = np.unique(
             np.searchsorted(cumulative, np.arange(ATOMS) / ATOMS * cumulative[-1], side="right")

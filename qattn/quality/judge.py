@@ -1,4 +1,4 @@
-"""Reads held against exact values and against what independent exact reads would give."""
+"""Reads compared with exact values, and with the same number of independent exact reads."""
 
 from collections.abc import Callable
 
@@ -12,18 +12,18 @@ from qattn.pseudolikelihood import fit_beta, fit_betas, fit_betas_of_each
 from qattn.quality.metrics import METRICS, measure, regression
 from qattn.quality.reference import Reference, reference_of
 from qattn.quality.scores import Floor, Quality, score_of
-from qattn.quality.split import reads_apart, total_weights
+from qattn.quality.split import split_by_problem, total_weights
 from qattn.samples import SpinSamples
 
 FLOOR_REPEATS = 10
 """How many times independent exact reads are drawn for the floor."""
 
 READS_PER_STATE = 10
-"""Reads for every state that matters from which on distances over states are taken at their word:
+"""Minimum reads per effective state for total variation and KL to be reliable:
 below, the KL of exact reads at 12 spins came out at 0.05 instead of 0."""
 
 CLUSTERED = 20
-"""Number of problems from which on intervals of the betas allow for errors of each problem."""
+"""Minimum number of problems for intervals of the betas that allow for errors of each problem."""
 
 
 def noise_floor(
@@ -35,7 +35,7 @@ def noise_floor(
     estimator: str = DEFAULT_ESTIMATOR,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Floor:
-    """What independent exact reads of that number give on these problems.
+    """Figures of the same number of independent exact reads of these problems.
 
     Args:
         reference: The problems.
@@ -43,7 +43,7 @@ def noise_floor(
         repeats: How many times reads are drawn.
         seed: Seed of the reads.
         estimator: How reads become gradients.
-        progress: Is told which repeat is being drawn.
+        progress: Called with a line before each repeat.
 
     Raises:
         ValueError: `repeats` is below 2, or `num_reads` is not positive.
@@ -51,19 +51,19 @@ def noise_floor(
     if repeats < 2:
         raise ValueError(f"Argument `repeats` must be at least 2, but is {repeats}.")
     counts = torch.as_tensor(num_reads, dtype=torch.float64).expand(reference.num_problems)
-    most = round(float(counts.max()))
+    max_reads = round(float(counts.max()))
     if not float(counts.min()) >= 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {float(counts.min())}.")
     seeds = torch.randint(2**31, (repeats,), generator=torch.Generator().manual_seed(seed)).tolist()
-    found = []
-    for repeat, one in enumerate(seeds):
+    measured = []
+    for repeat, repeat_seed in enumerate(seeds):
         progress(f"noise floor, {repeat + 1} of {repeats}")
-        samples = reference.draw(most, one)
-        if bool((counts < most).any()):
-            weights = (torch.arange(most) < counts[:, None, None].round()).double()
+        samples = reference.draw(max_reads, repeat_seed)
+        if bool((counts < max_reads).any()):
+            weights = (torch.arange(max_reads) < counts[:, None, None].round()).double()
             samples = SpinSamples(samples.spins, weights)
-        found.append(measure(samples, reference, estimator=estimator))
-    values = {name: torch.stack([values[name] for values in found]) for name in found[0]}
+        measured.append(measure(samples, reference, estimator=estimator))
+    values = {name: torch.stack([values[name] for values in measured]) for name in measured[0]}
     return Floor(counts, values)
 
 
@@ -76,23 +76,23 @@ def judge(
     estimator: str = DEFAULT_ESTIMATOR,
     seed: int = 0,
 ) -> Quality:
-    """How good reads of a batch are, figure by figure beside the noise floor.
+    """Judge reads of a batch, figure by figure beside the noise floor.
 
     Args:
         samples: Reads of `batch`; weights are numbers of occurrences.
         batch: The problems.
-        reference: ``reference_of(batch)``, to use it for many samplers.
+        reference: ``reference_of(batch)``, to be shared by many samplers; None means a new one.
         floor: ``noise_floor(reference, num_reads)``, likewise.
         estimator: How reads become gradients.
         seed: Seed of reference and floor where they are not given.
 
     Raises:
         ValueError: `samples` are not reads of `batch`, `floor` is that of another number of reads,
-            or a weight is no count.
+            or a weight is not a count.
     """
     reference = reference_of(batch, seed=seed) if reference is None else reference
-    apart = reads_apart(samples, batch)
-    counts = total_weights(apart)
+    split = split_by_problem(samples, batch)
+    counts = total_weights(split)
     if floor is None:
         floor = noise_floor(reference, counts, seed=seed, estimator=estimator)
     if not torch.allclose(floor.num_reads, counts):
@@ -100,23 +100,23 @@ def judge(
             f"Argument `floor` must be that of {counts.mean():g} reads, "
             f"but is that of {floor.num_reads.mean():g}."
         )
-    values = measure(apart, reference, estimator=estimator)
+    values = measure(split, reference, estimator=estimator)
     scores = {}
     for name, metric in METRICS.items():
         if name in values:
             score = score_of(values[name], floor.values[name], metric)
             if score is not None:
                 scores[name] = score
-    data = regression(apart, reference)
-    each, covariance = fit_betas_of_each(*data)
-    betas, one = None, None
+    data = regression(split, reference)
+    betas_of_each, covariance = fit_betas_of_each(*data)
+    betas, one_beta = None, None
     try:
         # What a device realises of each problem is off in its own way: then problems, and not
         # reads, are independent.
         clusters = "problems" if reference.num_problems >= CLUSTERED else "reads"
         betas = fit_betas(*data, clusters=clusters)
         fit = fit_beta(*data, clusters=clusters)
-        one = fit.beta, fit.standard_error, fit.p_value
+        one_beta = fit.beta, fit.standard_error, fit.p_value
     except ValueError:  # reads of nothing but ground states fix no temperature
         pass
     return Quality(
@@ -124,8 +124,8 @@ def judge(
         values,
         {name: value.nanmean(0) for name, value in floor.values.items()},
         betas,
-        one,
-        each,
+        one_beta,
+        betas_of_each,
         covariance.diagonal(dim1=1, dim2=2).sqrt(),
         counts,
         reference.is_exact,

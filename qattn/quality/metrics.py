@@ -16,13 +16,13 @@ from qattn.estimators import DEFAULT_ESTIMATOR
 from qattn.pseudolikelihood import fit_betas_of_each
 from qattn.quality.autocorrelation import integrated_time
 from qattn.quality.energy import wasserstein_distance
-from qattn.quality.reference import Reference, gradients
+from qattn.quality.reference import Reference, estimated_gradients
 from qattn.quality.split import total_weights
 from qattn.quality.states import distances
 from qattn.samples import SpinSamples
 
 CHUNK_ELEMENTS = 1 << 22
-"""Spins of reads that are looked at in float64 at a time."""
+"""Spins of reads that are converted to float64 at a time."""
 
 Values = dict[str, Float[Tensor, " problems"]]
 
@@ -82,14 +82,14 @@ METRICS: Mapping[str, Metric] = {
 def measure(
     samples: SpinSamples, reference: Reference, *, estimator: str = DEFAULT_ESTIMATOR
 ) -> Values:
-    """Every figure that applies, of reads of the problems apart.
+    """Every figure that applies, of reads that are split by problem.
 
     A figure without a value is nan: a β that a problem's reads do not fix, an autocorrelation of
     reads whose order is lost (weighted ones) or that never vary.
 
     Args:
         samples: Reads of ``reference.batch``.
-        reference: What they are held against.
+        reference: What they are compared with.
         estimator: How reads become gradients.
     """
     problems, _, reads, n = samples.spins.shape
@@ -102,14 +102,16 @@ def measure(
     for start in range(0, problems, size):
         part = slice(start, start + size)
         weights = None if samples.weights is None else samples.weights[part]
-        some = SpinSamples(samples.spins[part], weights)
+        chunk = SpinSamples(samples.spins[part], weights)
+        figures = _gradients(chunk, reference, part, estimator)
         for group in _GROUPS:
-            for name, value in group(some, reference, part, estimator).items():
-                values[name][part] = value
+            figures |= group(chunk, reference, part)
+        for name, value in figures.items():
+            values[name][part] = value
     return values
 
 
-def _moments(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+def _moments(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     active = reference.batch.active.expand_as(reference.batch.h)[part, 0]
     pairs = (active.unsqueeze(1) & active.unsqueeze(2)).tril(-1).flatten(1)
     of_mean = (samples.mean_spins(torch.float64)[:, 0] - reference.mean[part]) * active
@@ -124,7 +126,7 @@ def _moments(samples: SpinSamples, reference: Reference, part: slice, estimator:
     }
 
 
-def _states(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+def _states(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     if reference.log_Z is None:
         return {}
     log_p = -reference.batch_of(part).energies(samples.spins)[:, 0]
@@ -132,21 +134,19 @@ def _states(samples: SpinSamples, reference: Reference, part: slice, estimator: 
     return {"total_variation": variation, "kl": divergence}
 
 
-def _energies(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
-    found = reference.batch_of(part).energies(samples.spins)[:, 0].numpy()
+def _energies(samples: SpinSamples, reference: Reference, part: slice) -> Values:
+    of_reads = reference.batch_of(part).energies(samples.spins)[:, 0].numpy()
     weights = None if samples.weights is None else samples.weights[:, 0].double().numpy()
     distance = [
         wasserstein_distance(energies, None if weights is None else weights[p], distribution)
         for p, (energies, distribution) in enumerate(
-            zip(found, reference.energies[part], strict=True)
+            zip(of_reads, reference.energies[part], strict=True)
         )
     ]
     return {"energy_distance": torch.tensor(distance, dtype=torch.float64)}
 
 
-def _temperatures(
-    samples: SpinSamples, reference: Reference, part: slice, estimator: str
-) -> Values:
+def _temperatures(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     beta, _ = fit_betas_of_each(*regression(samples, reference, part))
     error = (beta - 1).abs()
     return {"beta_h": error[:, 0], "beta_J": error[:, 1]}
@@ -156,7 +156,7 @@ def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimato
     if float(total_weights(samples).min()) < 2:
         return {}
     batch, direction = reference.batch_of(part), reference.direction[part]
-    of_h, of_J = gradients(samples, batch, direction, estimator)
+    of_h, of_J = estimated_gradients(samples, batch, direction, estimator)
     size_h = reference.gradient_h.square().sum(1).mean().sqrt()
     size_J = reference.gradient_J.square().sum((1, 2)).mean().sqrt()
     return {
@@ -165,7 +165,7 @@ def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimato
     }
 
 
-def _order(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
+def _order(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     if samples.weights is not None or samples.num_reads < 2:
         return {}
     energies = reference.batch_of(part).energies(samples.spins)
@@ -174,12 +174,11 @@ def _order(samples: SpinSamples, reference: Reference, part: slice, estimator: s
     return {"autocorrelation": torch.fmax(of_spins, of_energy)}
 
 
-_GROUPS: tuple[Callable[[SpinSamples, Reference, slice, str], Values], ...] = (
+_GROUPS: tuple[Callable[[SpinSamples, Reference, slice], Values], ...] = (
     _moments,
     _states,
     _energies,
     _temperatures,
-    _gradients,
     _order,
 )
 
@@ -187,7 +186,7 @@ _GROUPS: tuple[Callable[[SpinSamples, Reference, slice, str], Values], ...] = (
 def regression(
     samples: SpinSamples, reference: Reference, part: slice = slice(None)
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Arguments of :func:`qattn.pseudolikelihood.fit_betas` for reads of some of the problems."""
+    """Arguments of :func:`qattn.pseudolikelihood.fit_betas` for a slice of the problems."""
     batch = reference.batch
     spins = samples.spins[:, 0].double()
     weights = spins.new_ones(spins.shape[:2]) if samples.weights is None else samples.weights[:, 0]

@@ -1,4 +1,4 @@
-r"""What reads are held against: exact moments, probabilities and gradients, or a long run's."""
+r"""What reads are compared with: exact moments, probabilities and gradients, or a long run's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from qattn import exact
 from qattn.estimators import DEFAULT_ESTIMATOR, mean_spins_from
 from qattn.ising import IsingBatch
 from qattn.quality.energy import EnergyDistribution, distribution_of, exact_distribution
-from qattn.quality.split import pieces, problems_apart
+from qattn.quality.split import one_group_per_problem, pieces
 from qattn.samples import SpinSamples
 
 EXACT_SPINS = 20
@@ -30,7 +30,7 @@ class Reference:
     r"""The problems of a batch, one by one, with what is known about each.
 
     Attributes:
-        batch: The problems apart: one query a group, β = 1, float64.
+        batch: The problems, split: one query a group, β = 1, float64.
         is_exact: Whether the values are exact, or those of a long run with its own noise.
         mean: ⟨s_j⟩.
         pairs: ⟨s_j s_k⟩.
@@ -60,14 +60,14 @@ class Reference:
 
     @property
     def effective_states(self) -> Float[Tensor, " problems"]:
-        """How many states matter: e to the entropy of each problem; nan for a long run."""
+        """Effective number of states, e to the entropy, of each problem; nan for a long run."""
         if self.log_Z is None:
             return torch.full((self.num_problems,), torch.nan, dtype=torch.float64)
         mean = torch.tensor([energy.mean for energy in self.energies], dtype=torch.float64)
         return (self.log_Z + mean).exp()
 
     def batch_of(self, part: slice) -> IsingBatch:
-        """Some of the problems."""
+        """A slice of the problems."""
         lengths = None if self.batch.lengths is None else self.batch.lengths[part]
         return IsingBatch(self.batch.h[part], self.batch.J[part], lengths, validate=False)
 
@@ -79,8 +79,8 @@ class Reference:
             chosen = torch.randint(spins.shape[2], (len(spins), 1, num_reads, 1), generator=seeds)
             return SpinSamples(spins.gather(2, chosen.expand(-1, -1, -1, spins.shape[3])))
         parts = [
-            exact.sample(some, num_reads, int(torch.randint(2**31, (), generator=seeds)))
-            for _, some in pieces(self.batch)
+            exact.sample(piece, num_reads, int(torch.randint(2**31, (), generator=seeds)))
+            for _, piece in pieces(self.batch)
         ]
         return SpinSamples(torch.cat([part.spins for part in parts]))
 
@@ -98,38 +98,38 @@ def reference_of(
         batch: The problems, with their β.
         seed: Seed of the random gradients, and of a long run.
         exact_spins: Largest number of spins that is enumerated.
-        progress: Is told what is being computed.
+        progress: Called with a line before the work.
 
     Raises:
         ValueError: No query has spins.
         MemoryError: One problem exceeds ``qattn.exact.memory.MEMORY_LIMIT``.
     """
-    apart = problems_apart(batch)
+    problems = one_group_per_problem(batch)
     generator = torch.Generator().manual_seed(seed)
-    g = torch.randn(apart.h[:, 0].shape, generator=generator, dtype=torch.float64)
-    g = g * apart.active.expand_as(apart.h)[:, 0]
-    if apart.num_spins > exact_spins:
+    g = torch.randn(problems.h[:, 0].shape, generator=generator, dtype=torch.float64)
+    g = g * problems.active.expand_as(problems.h)[:, 0]
+    if problems.num_spins > exact_spins:
         progress(f"long run of neal: {LONG_RUN_READS} reads of each problem")
-        return _long_run(apart, g, seed)
+        return _long_run(problems, g, seed)
     progress("exact moments, energies and gradients")
     means, pairs, log_Z, of_h, of_J = [], [], [], [], []
-    for part, some in pieces(apart):
-        h, J = some.h.clone().requires_grad_(), some.J.clone().requires_grad_()
-        mean = exact.mean_spins(IsingBatch(h, J, some.lengths, validate=False))[:, 0]
+    for part, piece in pieces(problems):
+        h, J = piece.h.clone().requires_grad_(), piece.J.clone().requires_grad_()
+        mean = exact.mean_spins(IsingBatch(h, J, piece.lengths, validate=False))[:, 0]
         (mean * g[part]).sum().backward()
         assert h.grad is not None
         assert J.grad is not None
         means.append(mean.detach())
-        pairs.append(exact.pair_correlations(some)[:, 0])
-        log_Z.append(exact.log_partition(some)[:, 0])
+        pairs.append(exact.pair_correlations(piece)[:, 0])
+        log_Z.append(exact.log_partition(piece)[:, 0])
         of_h.append(h.grad[:, 0])
         of_J.append(J.grad)
     energies = tuple(
         exact_distribution(h[0, :n], J[:n, :n])
-        for h, J, n in zip(apart.h, apart.J, apart.num_active[:, 0].tolist(), strict=True)
+        for h, J, n in zip(problems.h, problems.J, problems.num_active[:, 0].tolist(), strict=True)
     )
     return Reference(
-        apart,
+        problems,
         True,
         torch.cat(means),
         torch.cat(pairs),
@@ -142,13 +142,13 @@ def reference_of(
 
 
 @torch.enable_grad()
-def gradients(
+def estimated_gradients(
     samples: SpinSamples,
     reference_batch: IsingBatch,
     direction: Float[Tensor, "problems n"],
     estimator: str = DEFAULT_ESTIMATOR,
 ) -> tuple[Float[Tensor, "problems n"], Float[Tensor, "problems n n"]]:
-    """Derivatives of g·⟨s⟩ in h and J that an estimator makes of reads of the problems apart."""
+    """Derivatives of g·⟨s⟩ in h and J as an estimator makes them of reads split by problem."""
     h = reference_batch.h.clone().requires_grad_()
     J = reference_batch.J.clone().requires_grad_()
     batch = IsingBatch(h, J, reference_batch.lengths, validate=False)
@@ -157,24 +157,24 @@ def gradients(
     return of_h[:, 0], of_J
 
 
-def _long_run(apart: IsingBatch, g: Tensor, seed: int) -> Reference:
+def _long_run(problems: IsingBatch, g: Tensor, seed: int) -> Reference:
     from qattn.backends.registry import get_backend
 
     neal = get_backend("neal", num_sweeps=LONG_RUN_SWEEPS, ramp_sweeps=LONG_RUN_SWEEPS // 2)
     samples, pool = (
-        neal.sample(apart, num_reads=LONG_RUN_READS, seed=one)
-        for one in torch.randint(
+        neal.sample(problems, num_reads=LONG_RUN_READS, seed=run_seed)
+        for run_seed in torch.randint(
             2**31, (2,), generator=torch.Generator().manual_seed(seed)
         ).tolist()
     )
-    found = apart.energies(samples.spins)[:, 0].numpy()
-    of_h, of_J = gradients(samples, apart, g)
+    energies = problems.energies(samples.spins)[:, 0].numpy()
+    of_h, of_J = estimated_gradients(samples, problems, g)
     return Reference(
-        apart,
+        problems,
         False,
         samples.mean_spins(torch.float64)[:, 0],
         samples.pair_correlations(torch.float64)[:, 0],
-        tuple(map(distribution_of, found)),
+        tuple(map(distribution_of, energies)),
         g,
         of_h,
         of_J,

@@ -1,10 +1,10 @@
-r"""Figures of merit beside their noise floor: what independent exact reads of that number give.
+r"""Figures of merit beside their noise floor: the same number of independent exact reads.
 
 .. math:: \text{ratio} = \frac{\text{figure of the reads}}{\text{figure of independent exact reads}}
 
 is 1, within its error, for a sampler that is as good as exact, and its excess over 1 is the
 sampler's fault and not that of few reads. A systematic error b of moments beside a floor f gives
-√(1 + b²/f²); so many reads are worth N/ratio² independent ones.
+√(1 + b²/f²); N such reads are worth N/ratio² independent ones.
 """
 
 import math
@@ -26,7 +26,7 @@ class Floor:
 
     Attributes:
         num_reads: Reads of each problem.
-        values: Of each figure, shape (repeats, problems).
+        values: Values of each figure, shape (repeats, problems).
     """
 
     num_reads: Float[Tensor, " problems"]
@@ -38,11 +38,11 @@ class Score:
     """A figure of all problems beside its floor.
 
     Attributes:
-        value: Of the reads.
+        value: The reads' value.
         floor: Mean over repeats with independent exact reads.
         floor_sd: Standard deviation of those repeats: the noise of a figure near the floor.
         ratio: ``value / floor``.
-        ratio_error: What the ratio of exact reads scatters by around 1.
+        ratio_error: Standard deviation of the ratio of exact reads around 1.
     """
 
     value: float
@@ -54,7 +54,7 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """How good reads of a batch are.
+    """Judgement of the reads of a batch.
 
     Attributes:
         scores: Figures over all problems, by the names of :data:`METRICS`; those that have no
@@ -133,14 +133,14 @@ def score_of(
 ) -> Score | None:
     """A figure of all problems beside its floor; None where reads or exact reads have no value."""
     of_floor = over_problems(floor, metric)
-    found = float(over_problems(value, metric))
-    if math.isnan(found) or not bool(of_floor.isfinite().all()):
+    of_reads = float(over_problems(value, metric))
+    if math.isnan(of_reads) or not bool(of_floor.isfinite().all()):
         return None
     mean, sd = float(of_floor.mean()), float(of_floor.std())
     if mean <= 0:
         return None
     error = sd / mean * math.sqrt(1 + 1 / len(of_floor))
-    return Score(found, mean, sd, found / mean, error)
+    return Score(of_reads, mean, sd, of_reads / mean, error)
 
 
 def over_problems(values: Float[Tensor, "*repeats problems"], metric: Metric) -> Tensor:

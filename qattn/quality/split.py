@@ -1,4 +1,4 @@
-"""The problems of a batch apart: one group each, at β = 1, in float64, none without spins."""
+"""The problems of a batch split: one group each, at β = 1, in float64, none without spins."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,15 @@ from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
 PIECE_BYTES = 1 << 26
-"""Memory that exact enumeration of one piece of the problems may take."""
+"""Bytes that exact enumeration of one piece of the problems may need."""
 
 
-def problems_apart(batch: IsingBatch) -> IsingBatch:
-    """Every query with spins as a group of its own, with β in its h and J; detached, on the CPU."""
+def one_group_per_problem(batch: IsingBatch) -> IsingBatch:
+    """Every query with spins as a group of its own, with β in its h and J; detached, on the CPU.
+
+    Raises:
+        ValueError: No query has spins.
+    """
     h, J = (x.detach().to("cpu", torch.float64) for x in batch.scaled())
     sizes = torch.from_numpy(batch.num_active.copy()).flatten()
     kept = sizes > 0
@@ -29,18 +33,18 @@ def problems_apart(batch: IsingBatch) -> IsingBatch:
     )
 
 
-def reads_apart(samples: SpinSamples, batch: IsingBatch) -> SpinSamples:
-    """Reads of a batch as reads of its :func:`problems_apart`.
+def split_by_problem(samples: SpinSamples, batch: IsingBatch) -> SpinSamples:
+    """Reads of a batch as reads of its :func:`one_group_per_problem`.
 
     Raises:
         ValueError: `samples` are not reads of `batch`, or a problem's weights sum to nothing.
     """
     expected = (batch.num_groups, batch.num_queries, batch.num_spins)
-    found = (*samples.spins.shape[:2], samples.spins.shape[3])
-    if found != expected:
+    shape = (*samples.spins.shape[:2], samples.spins.shape[3])
+    if shape != expected:
         raise ValueError(
             f"Argument `samples` must be reads of (groups, queries, spins) = {expected} like "
-            f"`batch`, but are of {found}."
+            f"`batch`, but are of {shape}."
         )
     sizes = torch.from_numpy(batch.num_active.copy()).flatten()
     kept, n = sizes > 0, int(sizes.max())
@@ -56,7 +60,7 @@ def reads_apart(samples: SpinSamples, batch: IsingBatch) -> SpinSamples:
 
 
 def pieces(batch: IsingBatch) -> Iterator[tuple[slice, IsingBatch]]:
-    """The groups of a batch a few at a time, so that enumerating them takes bounded memory."""
+    """Slices of the groups of a batch whose exact enumeration takes bounded memory."""
     need = required_bytes(1, batch.num_queries, batch.num_spins, batch.h.element_size())
     size = max(1, PIECE_BYTES // need)
     for start in range(0, batch.num_groups, size):

@@ -180,7 +180,7 @@ class Learner:
         exactly = name == "exact" and estimator is None
         for layer in self.model.modules():
             if isinstance(layer, BoltzmannAttention):
-                layer.sampler = "exact" if exactly else self._backends[name]
+                layer.backend = "exact" if exactly else self._backends[name]
                 layer.num_reads, layer.estimator = self.config.num_reads, estimator
 
     def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from qattn.cli.compare import compare as command
 from qattn.compare import CompareSettings, compare, parse_samplers, report
 from qattn.compare import run as run_module
 from qattn.compare.report import write_report
-from qattn.compare.table import COLUMNS, rows, table
+from qattn.compare.table import COLUMNS, table, table_rows
 from qattn.ising import IsingBatch
 from qattn.problems import named
 from qattn.samples import SpinSamples
@@ -161,7 +161,7 @@ def test_a_sampler_that_fails_does_not_stop_the_others(tmp_path):
     assert one.results[0].error == "too large"
     assert one.results[1].quality is not None
     assert one.sweeps["strength"]["test_failing"][0].error == "too large"
-    assert "failed: too large" in rows(one)[1]
+    assert "failed: too large" in table_rows(one)[1]
     assert "failed: too large" in write_report(found, tmp_path)[-1].read_text(encoding="utf-8")
     found = compared("test_failing:at_opening=true,exact", num_reads=100)
     assert found.sets[0].results[0].error == "no device"
@@ -203,7 +203,7 @@ def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
     assert data["comparison"] == found.to_dict() | {
         "settings": data["comparison"]["settings"],
     }
-    heading = dict(zip(COLUMNS, rows(found.sets[0])[2], strict=True))
+    heading = dict(zip(COLUMNS, table_rows(found.sets[0])[2], strict=True))
     assert heading["QPU s / eff. read"] == "0.00013"
     # Nothing emulated, no such word.
     plain = write_report(compared("exact", num_reads=50), tmp_path / "plain")

@@ -10,7 +10,7 @@ from _support.qpu_backends import credentials_of, write_calibration
 
 from qattn.backends.spec import parse_samplers
 from qattn.compare.trainings import compare_trainings, training_config
-from qattn.compare.trainings_report import band, rows, write_training_report
+from qattn.compare.trainings_report import band, training_rows, write_training_report
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.training import Learner, TrainConfig
 
@@ -97,8 +97,8 @@ def test_what_is_written(curves, tmp_path):
 
 def test_rows_name_samplers_and_intervals(curves):
     found, _ = curves
-    assert [row[0] for row in rows(found)] == ["exact", "neal", "neal:refine_sweeps=1"]
-    assert all("±" in row[3] for row in rows(found))
+    assert [row[0] for row in training_rows(found)] == ["exact", "neal", "neal:refine_sweeps=1"]
+    assert all("±" in row[3] for row in training_rows(found))
 
 
 def test_band_is_students():

@@ -8,7 +8,6 @@ import pytest
 import torch
 from _support.annealing import advantage2, problems, total_variation
 
-from qattn.exact.layout import states
 from qattn.ising import IsingBatch
 from qattn.simulators import statevector
 from qattn.simulators.choose_splitting import choose_splitting
@@ -18,6 +17,7 @@ from qattn.simulators.problems_by_size import kl_divergence
 from qattn.simulators.quantum_annealing import DivergenceWarning
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.splitting import split
+from qattn.states import states
 
 ENCODINGS = ["direct", "ghost"]
 

@@ -29,7 +29,7 @@ def test_layer_with_a_sampler_agrees_with_the_exact_layer(sampler, estimator):
     torch.nn.init.normal_(layer.coupling_values, std=0.5)
     x = torch.randn(2, 6, 8)
     layer.estimator, wanted = None, layer.weights(x)
-    layer.sampler, layer.estimator = sampler, estimator
+    layer.backend, layer.estimator = sampler, estimator
     bound = 5 * 0.5 / math.sqrt(4000)
     found = layer.weights(x)
     assert (found - wanted).abs().max() < bound
@@ -197,6 +197,6 @@ def test_diabatic_layer_stays_near_the_exact_one():
     layer = BoltzmannAttention(8, 2, 6, num_reads=2000)
     x = torch.randn(2, 6, 8)
     wanted = layer.weights(x)
-    layer.sampler = DiabaticBackend(annealing_time=3.0)
+    layer.backend = DiabaticBackend(annealing_time=3.0)
     # Reads' noise, and a bias that annealing to first order in the fields leaves.
     assert (layer.weights(x) - wanted).abs().max() < 5 * 0.5 / math.sqrt(2000) + 0.05

@@ -193,7 +193,7 @@ class DWaveBackend(Backend):
         return {} if self._tracked is None else {"tracker": self._tracked}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         self._tracked = state.get("tracker")
         if self._session is not None and self._tracked is not None:
             self._session.tracker.load_state_dict(self._tracked)

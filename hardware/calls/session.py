@@ -67,9 +67,11 @@ def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
     regular selection is used.
     """
     G, Q, n = batch.h.shape
+    # A problem a row; J of absent spins is 0.
     active = batch.active.expand(G, Q, n).flatten(0, 1)
     J = batch.J.repeat_interleave(Q, 0) * active[:, None] * active[:, :, None]
     h, spins = batch.h.flatten(0, 1), samples.spins.flatten(0, 1)
+    # Every step-th problem and its first reads, so that the fit stays within its bound.
     reads = min(spins.shape[1], TRACKED_READS)
     step = max(1, len(h) * reads * n // TRACKED_SPINS)
     chosen = slice(None, None, step)
@@ -88,7 +90,7 @@ class Session:
         settled: The settings for this device.
         journal: The journal, to which everything is written first.
         budget: Ceiling on QPU access time.
-        credentials: For connecting again.
+        credentials: The credentials, for connecting to another device.
         options: Options that reads do not depend on.
     """
 
@@ -134,7 +136,7 @@ class Session:
         return samples
 
     def change(self, settings: QPUSettings) -> None:
-        """Sample with other settings from now on."""
+        """Use other settings from now on."""
         self._take(SettledSettings(settings))
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
@@ -160,6 +162,7 @@ class Session:
         self.device.close()
 
     def _submission(self, request: Request) -> Submission:
+        """The request's submission to the device and with the settings in use."""
         return Submission(request, self.device, self.ranges, self.settings)
 
     def _run(self, call: Call, submission: Submission, sizes: NDArray[np.int64]) -> None:
@@ -193,6 +196,7 @@ class Session:
             submission = self._submission(call.request)
 
     def _use(self, device: Device, settled: SettledSettings) -> None:
+        """Take a device into use, with its settings."""
         self.device = self.runner.device = device
         self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
         self._take(settled)
@@ -245,7 +249,7 @@ class Session:
                 break
 
     def _graph_changed(self) -> bool:
-        """Whether the solver was calibrated anew since; if so, its new graph is used."""
+        """Whether the solver has a new working graph; if so, it is taken into use."""
         fresh = self.device.refreshed()
         if fresh.graph.graph_id == self.device.graph.graph_id:
             return False
@@ -265,6 +269,6 @@ class Session:
         except (ValueError, OSError) as error:
             device.close()
             raise SolverOffline(f"{offline} {device.name} cannot take over: {error}") from None
-        log.warning("%s is offline: going on with %s.", lost.name, device.name)
+        log.warning("%s is offline: continuing on %s.", lost.name, device.name)
         self._use(device, settled)
         lost.close()

@@ -51,9 +51,11 @@ def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
     regular selection is used.
     """
     G, Q, n = batch.h.shape
+    # A problem a row; J of absent spins is 0.
     active = batch.active.expand(G, Q, n).flatten(0, 1)
     J = batch.J.repeat_interleave(Q, 0) * active[:, None] * active[:, :, None]
     h, spins = batch.h.flatten(0, 1), samples.spins.flatten(0, 1)
+    # Every step-th problem and its first reads, so that the fit stays within its bound.
     reads = min(spins.shape[1], TRACKED_READS)
     step = max(1, len(h) * reads * n // TRACKED_SPINS)
     chosen = slice(None, None, step)
@@ -72,7 +74,12 @@ class Session:
         settings: The settings for this device, as the options' ``settings_for`` gives them.
         journal: The journal, to which everything is written first.
         budget: Ceiling on QPU access time.
+<<<<<<< HEAD
         credentials: For connecting again.
+=======
+        credentials: The credentials, for connecting to another device.
+        options: Options that reads do not depend on.
+>>>>>>> encoding
     """
 
     def __init__(
@@ -116,8 +123,13 @@ class Session:
         return samples
 
     def change(self, settings: QPUSettings) -> None:
+<<<<<<< HEAD
         """Sample with other settings from now on."""
         self._take(settings)
+=======
+        """Use other settings from now on."""
+        self._take(SettledSettings(settings))
+>>>>>>> encoding
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
@@ -142,6 +154,7 @@ class Session:
         self.device.close()
 
     def _submission(self, request: Request) -> Submission:
+        """The request's submission to the device and with the settings in use."""
         return Submission(request, self.device, self.ranges, self.settings)
 
     def _run(self, call: Call, submission: Submission, sizes: NDArray[np.int64]) -> None:
@@ -174,7 +187,12 @@ class Session:
                 self._fail_over(offline)
             submission = self._submission(call.request)
 
+<<<<<<< HEAD
     def _use(self, device: Device, settings: AnnealSource) -> None:
+=======
+    def _use(self, device: Device, settled: SettledSettings) -> None:
+        """Take a device into use, with its settings."""
+>>>>>>> encoding
         self.device = self.runner.device = device
         self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
         self._take(*settings)
@@ -232,7 +250,7 @@ class Session:
                 break
 
     def _graph_changed(self) -> bool:
-        """Whether the solver was calibrated anew since; if so, its new graph is used."""
+        """Whether the solver has a new working graph; if so, it is taken into use."""
         fresh = self.device.refreshed()
         if fresh.graph.graph_id == self.device.graph.graph_id:
             return False
@@ -252,6 +270,11 @@ class Session:
         except (ValueError, OSError) as error:
             device.close()
             raise SolverOffline(f"{offline} {device.name} cannot take over: {error}") from None
+<<<<<<< HEAD
         log.warning("%s is offline: going on with %s.", lost.name, device.name)
         self._use(device, settings)
+=======
+        log.warning("%s is offline: continuing on %s.", lost.name, device.name)
+        self._use(device, settled)
+>>>>>>> encoding
         lost.close()

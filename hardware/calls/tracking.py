@@ -25,7 +25,7 @@ class BetaTracker:
 
     Args:
         betas: (β_h, β_J) to start from.
-        covariance: Their covariance; None trusts them to 1%.
+        covariance: Covariance of the two; None means a standard error of 1% each.
         drift: Square root of Q; 0 for a device that does not drift.
     """
 
@@ -49,25 +49,29 @@ class BetaTracker:
 
     @property
     def standard_errors(self) -> tuple[float, float]:
-        """Of the present estimate."""
+        """Standard errors of the present estimate of β_h and β_J."""
         of_h, of_J = (np.exp(self._x) * np.sqrt(np.diag(self._P))).tolist()
         return of_h, of_J
 
     def update(self, fit: BetaFit, programmed_with: tuple[float, float]) -> None:
-        """Take notice of a call's reads.
+        """Update the estimate from a call's reads.
 
         Args:
-            fit: Factors (r_h, r_J) that their fit to the target found; nan where the problems had
-                no fields, or no couplings.
+            fit: Factors (r_h, r_J) of the reads' fit to the target; nan where the problems had no
+                fields, or no couplings.
             programmed_with: The betas that the problems were divided by.
         """
         r = np.array([fit.beta_h, fit.beta_J])
+        # The betas that the reads measure: both, one or none of the two.
         (seen,) = (np.isfinite(r) & (r > 0)).nonzero()
+        # P grows by Q with every call, measured or not.
         self._P = self._P + self.drift**2 * np.eye(2)
         if not len(seen):
             return
+        # Measurement z and its covariance R in terms of log β: relative errors.
         R = (fit.covariance.numpy() / np.outer(r, r))[np.ix_(seen, seen)]
         z = (np.log(programmed_with) + np.log(np.where(r > 0, r, 1.0)))[seen]
+        # Gain K and the update; P is kept symmetric against rounding.
         gain = self._P[:, seen] @ np.linalg.inv(self._P[np.ix_(seen, seen)] + R)
         self._x = self._x + gain @ (z - self._x[seen])
         P = self._P - gain @ self._P[seen]
@@ -80,7 +84,7 @@ class BetaTracker:
         return {"betas": list(self._betas), "P": self._P.ravel().tolist()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        """Go on from :meth:`state_dict`."""
+        """Restore :meth:`state_dict`."""
         beta_h, beta_J = state["betas"]
         self._betas = beta_h, beta_J
         self._x = np.log(state["betas"])

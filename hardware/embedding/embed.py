@@ -1,4 +1,8 @@
-"""Whole batches of problems onto qubits, and reads of qubits back to spins, by index arrays."""
+"""Whole batches of problems onto qubits, and reads of qubits back to spins, by index arrays.
+
+All biases are in D-Wave's signs, P(s) ∝ exp(-β(Σ h s + Σ J s s)): a chain is held together by a
+negative coupling.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +23,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedProblem:
-    """Biases of one submission in D-Wave's signs and units, and what of the processor it uses.
+    """Biases of one submission in D-Wave's signs and units, and the qubits and couplers it uses.
 
     Attributes:
         embedding: The embedding that made it.
@@ -36,7 +40,7 @@ class EmbeddedProblem:
     active_couplers: Bools
 
     def to_dicts(self) -> tuple[dict[int, float], dict[tuple[int, int], float]]:
-        """Active biases {qubit: h} and {(u, v): J} with Python's numbers, as Ocean takes them."""
+        """Active biases {qubit: h} and {(u, v): J} in Python's numbers, as Ocean takes them."""
         qubits, couplers = self.embedding.keys
         return (
             _dict(qubits, self.active_qubits, self.linear),
@@ -58,7 +62,7 @@ class UnembeddedReads(NamedTuple):
 
 
 class Embedding:
-    r"""Puts Ising models onto the slots of a packing and takes the reads off again.
+    r"""Embeds Ising models in the slots of a packing and unembeds their reads.
 
     With C(j) the qubits of chain j and W(j, k) the couplers between chains j and k, the physical
     problem is
@@ -69,8 +73,9 @@ class Embedding:
         J_{uv} = -\text{chain\_strength},\ u, v \in C(j),
 
     so that a state of unbroken chains has the energy of the logical state and a constant,
-    -chain_strength times the number of chain couplers. Everything works for all slots at once on
-    index arrays that are made here, once for a packing.
+    -chain_strength times the number of chain couplers. h and J are in D-Wave's signs throughout.
+    All slots are treated at once by index arrays, which the constructor makes. In them chain j of
+    a slot has the number slot · n + j, and qubits and couplers are positions in the graph's lists.
 
     Args:
         packing: The slots.
@@ -79,22 +84,30 @@ class Embedding:
     def __init__(self, packing: Packing) -> None:
         self.packing = packing
         n = packing.num_spins
-        owner = packing.chain_of_qubit
-        self._qubits = np.flatnonzero(owner >= 0)
-        self._qubit_chain = owner[self._qubits]
+        # The qubits of all chains, the chain of each, and its share 1/|C(j)| of the chain's field.
+        chain_of_qubit = packing.chain_of_qubit
+        self._qubits = np.flatnonzero(chain_of_qubit >= 0)
+        self._qubit_chain = chain_of_qubit[self._qubits]
         self._qubit_share = 1 / packing.chain_lengths.ravel()[self._qubit_chain]
+        # The couplers inside chains; both ends are in the same chain.
         self._chain_couplers = packing.chain_couplers
         self._chain_coupler_chain = packing.chains_of_coupler[self._chain_couplers, 0]
+        # The couplers between chains, the entry of J that each carries its share 1/|W(j, k)| of,
+        # and the chains at both ends.
         self._couplers, self._pair, self._coupler_share = packing.logical_couplers
         self._coupler_ends = packing.chains_of_coupler[self._couplers].T
+        # For reads: the rows (of the qubits above) that add up to each chain. Chains shorter than
+        # the longest are padded with one row more, which holds zeros. Transposed, so that step k
+        # of the sum adds qubit k of every chain.
         longest = packing.chains.shape[2]
-        place = np.full((packing.num_slots * n, longest), len(self._qubits))
-        order = np.searchsorted(packing.graph.qubits[self._qubits], packing.chains)
-        real = packing.chains >= 0
-        place.reshape(real.shape)[real] = order[real]
-        self._rows = place.T
+        rows = np.full(packing.chains.shape, len(self._qubits))
+        row_of_label = np.searchsorted(packing.graph.qubits[self._qubits], packing.chains)
+        is_qubit = packing.chains >= 0
+        rows[is_qubit] = row_of_label[is_qubit]
+        self._rows = rows.reshape(packing.num_slots * n, longest).T
         # A sum over a chain must fit; int8 does for every chain of less than 128 qubits.
         self._sum_dtype = np.min_scalar_type(-longest - 1)
+        # Only chains of even length can tie.
         self._lengths = packing.chain_lengths.ravel().astype(self._sum_dtype)
         self._even = self._lengths % 2 == 0
 
@@ -116,7 +129,7 @@ class Embedding:
             chain_strength: Minus the bias of a chain's couplers; positive, in J's units.
             gauge: Spin-reversal transform, values in {-1, +1}, shape (slots, n): the processor
                 sees h_j g_j and J_jk g_j g_k; give the same to :meth:`unembed`.
-            used: Which chains to use, shape (slots, n); None for all. The other chains' qubits
+            used: Which chains to use, shape (slots, n); None means all. The other chains' qubits
                 and couplers stay inactive, and biases on them are not read.
 
         Raises:
@@ -138,25 +151,29 @@ class Embedding:
             raise ValueError(
                 f"Argument `chain_strength` must be positive, but is {chain_strength}."
             )
+        # The gauge turns spin j into s_j g_j, whole chains at a time; chain couplers keep theirs.
         if gauge is not None:
             h, J = h * gauge, J * gauge[:, :, None] * gauge[:, None, :]
-        graph = self.packing.graph
-        linear, active_qubits = np.zeros(len(graph.qubits)), np.zeros(len(graph.qubits), bool)
-        quadratic, active_couplers = (
-            np.zeros(len(graph.couplers)),
-            np.zeros(len(graph.couplers), bool),
-        )
+        num_qubits, num_couplers = len(self.packing.graph.qubits), len(self.packing.graph.couplers)
+        linear, active_qubits = np.zeros(num_qubits), np.zeros(num_qubits, bool)
+        quadratic, active_couplers = np.zeros(num_couplers), np.zeros(num_couplers, bool)
         chain_used = used.ravel()
-        here = chain_used[self._qubit_chain]
-        active_qubits[self._qubits] = here
-        linear[self._qubits] = np.where(here, h.ravel()[self._qubit_chain] * self._qubit_share, 0.0)
+        # Fields: equal shares for the qubits of a chain. "where", not a product, so that biases
+        # of unused chains, even nan, are not read.
+        active = chain_used[self._qubit_chain]
+        active_qubits[self._qubits] = active
+        shares = h.ravel()[self._qubit_chain] * self._qubit_share
+        linear[self._qubits] = np.where(active, shares, 0.0)
+        # Couplings: equal shares for the couplers between two chains, both of which must be used.
         a, b = self._coupler_ends
-        here = chain_used[a] & chain_used[b]
-        active_couplers[self._couplers] = here
-        quadratic[self._couplers] = np.where(here, J.ravel()[self._pair] * self._coupler_share, 0.0)
-        here = chain_used[self._chain_coupler_chain]
-        active_couplers[self._chain_couplers] = here
-        quadratic[self._chain_couplers] = np.where(here, -float(chain_strength), 0.0)
+        active = chain_used[a] & chain_used[b]
+        active_couplers[self._couplers] = active
+        shares = J.ravel()[self._pair] * self._coupler_share
+        quadratic[self._couplers] = np.where(active, shares, 0.0)
+        # Chains: negative, so that in D-Wave's sign equal spins have the lower energy.
+        active = chain_used[self._chain_coupler_chain]
+        active_couplers[self._chain_couplers] = active
+        quadratic[self._chain_couplers] = np.where(active, -float(chain_strength), 0.0)
         for name, biases in (("h", linear), ("J", quadratic)):
             if not np.isfinite(biases).all():
                 raise ValueError(f"Argument `{name}` must be finite where chains are used.")
@@ -196,19 +213,24 @@ class Embedding:
         sums = values[self._rows[0]]
         for rows in self._rows[1:]:
             sums += values[rows]
-        used = values[self._rows[0], :1] != 0 if len(reads) else np.ones((slots * n, 1), bool)
+        # A qubit that was not active reads 0 in every read; the first of a chain tells.
+        used = values[self._rows[0], 0] != 0 if len(reads) else np.ones(slots * n, bool)
+        # The majority is the sum's sign; 0 is a tie, or an unused chain, which stays 0.
         spins = np.sign(sums).astype(np.int8, copy=False)
-        _break_ties(spins, self._even & used[:, 0], rng)
+        _break_ties(spins, self._even & used, rng)
+        # A chain is whole where all its qubits agree, so that |sum| is its length.
         unanimous = np.abs(sums) == self._lengths[:, None]
         whole = np.count_nonzero(unanimous, axis=1) / max(1, len(reads))
-        broken = np.where(used[:, 0] & (len(reads) > 0), 1 - whole, 0.0)
+        broken = np.where(used & (len(reads) > 0), 1 - whole, 0.0)
+        # The gauge is its own inverse.
         if gauge is not None:
             spins *= gauge.reshape(-1, 1)
+        # From (chains, reads) to (slots, reads, spins of a slot).
         blocks = spins.reshape(slots, n, len(reads)).transpose(0, 2, 1)
         return UnembeddedReads(blocks, broken.reshape(slots, n))
 
     def reads_of(self, sampleset: dimod.SampleSet) -> Signs:
-        """Reads as :meth:`unembed` takes them, shape (num_reads, N), of a sampler's answer.
+        """A sampler's answer as reads for :meth:`unembed`, shape (num_reads, N).
 
         Rows that stand for several occurrences are repeated.
 
@@ -219,9 +241,9 @@ class Embedding:
             raise ValueError(
                 f"Argument `sampleset` must be spin-valued, but is {sampleset.vartype.name}."
             )
-        at = self.packing.graph.position_of_qubit(list(sampleset.variables))
-        if (at < 0).any():
-            stray = list(sampleset.variables)[int(np.argmin(at))]
+        column = self.packing.graph.position_of_qubit(list(sampleset.variables))
+        if (column < 0).any():
+            stray = list(sampleset.variables)[int(np.argmin(column))]
             raise ValueError(
                 f"Argument `sampleset` must be of qubits of {self.packing.graph!r}, "
                 f"but has the variable {stray!r}."
@@ -231,24 +253,26 @@ class Embedding:
         if (occurrences != 1).any():
             rows = np.repeat(rows, occurrences, axis=0)
         reads = np.zeros((len(rows), len(self.packing.graph.qubits)), dtype=np.int8)
-        reads[:, at] = rows
+        reads[:, column] = rows
         return reads
 
     @cached_property
     def keys(self) -> tuple[list[int], list[tuple[int, int]]]:
-        """Labels of qubits and couplers as Python's integers, in the graph's order."""
+        """Labels of all qubits and couplers as Python's integers, in the graph's order."""
         u, v = self.packing.graph.couplers.T
         return self.packing.graph.qubits.tolist(), list(zip(u.tolist(), v.tolist(), strict=True))
 
 
 def _dict(keys: list[Key], active: Bools, biases: Floats) -> dict[Key, float]:
+    """The active biases by key."""
     return dict(zip(compress(keys, active.tolist()), biases[active].tolist(), strict=True))
 
 
 def _break_ties(spins: Signs, chains: Bools, rng: np.random.Generator) -> None:
-    """Put a fair coin wherever one of these chains (rows) has no majority."""
+    """Flip a fair coin wherever one of these chains (rows of `spins`) has no majority."""
     if not chains.any():
         return
+    # Where all chains may tie, a slice saves the copy of all reads that indexing would make.
     rows = slice(None) if chains.all() else np.flatnonzero(chains)
     voted = spins[rows]
     tied = voted == 0

@@ -15,11 +15,14 @@ Ints = NDArray[np.int64]
 class Placement:
     """The problems of one job, each on successive chains of a slot.
 
+    Spin j of a problem lies on chain offset + j of its slot. Biases are moved as they are, in
+    whatever sign convention they have.
+
     Attributes:
         problem: Numbers of the problems that the job carries, ascending, shape (placed,).
-        slot: Slot of each.
-        offset: First chain of each within its slot.
-        size: Spins of each.
+        slot: Slot of each problem.
+        offset: First chain of each problem within its slot.
+        size: Number of spins of each problem.
     """
 
     problem: Ints
@@ -29,8 +32,9 @@ class Placement:
 
     @cached_property
     def _spins(self) -> tuple[Ints, Ints]:
-        """Row and spin of every spin of every placed problem."""
+        """Placed problem (a row of the arrays) and number of every spin of every problem."""
         row = np.repeat(np.arange(len(self.size)), self.size)
+        # A running number, less that of the problem's first spin.
         spin = np.arange(len(row)) - np.repeat(np.cumsum(self.size) - self.size, self.size)
         return row, spin
 
@@ -38,10 +42,11 @@ class Placement:
     def _pairs(self) -> tuple[Ints, Ints, Ints]:
         """Row and both spins of every ordered pair of spins of one problem, j = k included."""
         row, spin = self._spins
-        size = self.size[row]
-        at = np.repeat(np.arange(len(row)), size)
-        other = np.arange(len(at)) - np.repeat(np.cumsum(size) - size, size)
-        return row[at], spin[at], other
+        # Each spin is repeated as often as its problem has spins, and the partners are counted.
+        partners = self.size[row]
+        first = np.repeat(np.arange(len(row)), partners)
+        second = np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners)
+        return row[first], spin[first], second
 
     def of_problems(self, numbers: Ints) -> "Placement":
         """The same places under other numbers: problem p becomes ``numbers[p]``.
@@ -54,9 +59,9 @@ class Placement:
     def used(self, num_slots: int, num_spins: int) -> NDArray[np.bool_]:
         """Chains that carry a spin, shape (slots, n)."""
         row, spin = self._spins
-        found = np.zeros((num_slots, num_spins), dtype=bool)
-        found[self.slot[row], self.offset[row] + spin] = True
-        return found
+        used = np.zeros((num_slots, num_spins), dtype=bool)
+        used[self.slot[row], self.offset[row] + spin] = True
+        return used
 
     def scatter(
         self,
@@ -73,14 +78,16 @@ class Placement:
             J: Quadratic biases of each group, shape (groups, spins, spins).
             num_slots: Slots of the packing.
             num_spins: Spins n of a slot.
-            group: Group of each problem, shape (problems,); None for one group a problem.
+            group: Group of each problem, shape (problems,); None means one group a problem.
 
         Returns:
             h, shape (slots, n), and J, shape (slots, n, n).
         """
+        # Fields: one entry for each spin of each problem.
         by_slot = np.zeros((num_slots, num_spins))
         row, spin = self._spins
         by_slot[self.slot[row], self.offset[row] + spin] = h[self.problem[row], spin]
+        # Couplings: a block on the diagonal of the slot's matrix for each problem.
         couplings = np.zeros((num_slots, num_spins, num_spins))
         row, j, k = self._pairs
         group_of = self.problem if group is None else group[self.problem]
@@ -99,20 +106,21 @@ class Placement:
             Shape (placed, num_reads, width), 0 beyond a problem's size.
         """
         row, spin = self._spins
-        found = np.zeros((len(self.problem), width, spins.shape[1]), dtype=np.int8)
-        found[row, spin] = spins.transpose(0, 2, 1)[self.slot[row], self.offset[row] + spin]
-        return found.transpose(0, 2, 1)
+        # With the reads last, one index for each spin moves all its reads at once.
+        gathered = np.zeros((len(self.problem), width, spins.shape[1]), dtype=np.int8)
+        gathered[row, spin] = spins.transpose(0, 2, 1)[self.slot[row], self.offset[row] + spin]
+        return gathered.transpose(0, 2, 1)
 
     def gather_chains(self, values: NDArray[Any], width: int) -> NDArray[Any]:
         """Values by placed problem, shape (placed, width), from values by chain, (slots, n)."""
         row, spin = self._spins
-        found = np.zeros((len(self.problem), width), dtype=values.dtype)
-        found[row, spin] = values[self.slot[row], self.offset[row] + spin]
-        return found
+        gathered = np.zeros((len(self.problem), width), dtype=values.dtype)
+        gathered[row, spin] = values[self.slot[row], self.offset[row] + spin]
+        return gathered
 
 
 def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> list[Placement]:
-    """Problems onto slots, several small ones to a slot, in as few jobs as first-fit finds.
+    """A placement of problems onto slots, several small ones to a slot, in few jobs.
 
     First-fit decreasing: each slot takes the largest problem that is left, and again the largest
     that still fits, until none does. This needs at most 11/9 of the fewest possible slots, and
@@ -137,12 +145,15 @@ def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> li
         )
     if num_slots < 1 and sizes.any():
         raise ValueError(f"Argument `num_slots` must be at least 1, but is {num_slots}.")
+    # How many problems of each size are left to place; the empty ones are not placed.
     left = np.bincount(sizes, minlength=num_spins + 1)
     left[0] = 0
+    # Problems in order of size, the empty ones first, and where the next of each size stands.
     by_size = np.argsort(sizes, kind="stable")
     next_of_size = np.cumsum(left) - left + (len(sizes) - left.sum())
     parts: list[tuple[Ints, Ints, Ints, Ints]] = []
     num_filled = 0
+    # Slots are numbered through all jobs here. Successive slots of one pattern are filled at once.
     while left.any():
         pattern, repeats = _fill(left, num_spins)
         offset = 0
@@ -157,6 +168,7 @@ def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> li
     if not parts:
         return []
     problem, slot, offsets, size_of = (np.concatenate(x) for x in zip(*parts, strict=True))
+    # Each job takes num_slots of the slots; within a job problems are in ascending order.
     order = np.lexsort((problem, slot // num_slots))
     problem, slot, offsets, size_of = (x[order] for x in (problem, slot, offsets, size_of))
     starts = np.searchsorted(slot // num_slots, np.arange(-(-num_filled // num_slots) + 1))
@@ -167,14 +179,15 @@ def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> li
 
 
 def _fill(left: Ints, num_spins: int) -> tuple[list[int], int]:
-    """Sizes that fill one slot, and how many slots in a row are filled by the same."""
+    """Sizes that fill one slot, and how many successive slots are filled by the same sizes."""
     pattern: list[int] = []
-    left = left.copy()
+    before, left = left, left.copy()
     room = num_spins
-    before = left.copy()
+    # The largest problem that fits, until none does.
     while (fitting := np.flatnonzero(left[: room + 1])).size:
         pattern.append(int(fitting[-1]))
         left[pattern[-1]] -= 1
         room -= pattern[-1]
+    # The choice stays the same while every size in the pattern lasts.
     taken = before - left
     return pattern, int((before[taken > 0] // taken[taken > 0]).min())

@@ -17,6 +17,7 @@ from qattn.hardware.calls.session import Conduct, Session
 from qattn.hardware.service.budget import QPUBudget, parse_duration
 from qattn.hardware.service.credentials import resolve
 from qattn.hardware.service.device import connect
+from qattn.hardware.service.secret import install_log_filter
 from qattn.hardware.settings import SettingsChoice
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
@@ -139,6 +140,7 @@ class DWaveBackend(Backend):
         if self._session is not None:
             return
         credentials = self._credentials()
+        install_log_filter(credentials.token)
         limit = credentials.qpu_budget
         if self._qpu_budget is not None:
             limit = parse_duration(self._qpu_budget)

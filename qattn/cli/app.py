@@ -29,7 +29,7 @@ console = Console()
 
 
 def main() -> None:
-    """Run the command line; an error that a user can mend is one line, without a traceback.
+    """Run the command line; an error that a user can fix is one line, without a traceback.
 
     Set QATTN_TRACEBACK=1 to see where it came from.
     """

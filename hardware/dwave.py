@@ -16,6 +16,7 @@ from qattn.hardware.options import DWaveOptions
 from qattn.hardware.service.budget import QPUBudget, parse_duration
 from qattn.hardware.service.credentials import resolve
 from qattn.hardware.service.device import connect
+from qattn.hardware.service.secret import install_log_filter
 from qattn.ising import IsingBatch
 from qattn.samples import SpinSamples
 
@@ -83,6 +84,7 @@ class DWaveBackend(Backend):
             region=options.region,
             solver=options.solver,
         )
+        install_log_filter(credentials.token)
         limit = credentials.qpu_budget
         if options.qpu_budget is not None:
             limit = parse_duration(options.qpu_budget)

@@ -74,12 +74,7 @@ class Session:
         settings: The settings for this device, as the options' ``settings_for`` gives them.
         journal: The journal, to which everything is written first.
         budget: Ceiling on QPU access time.
-<<<<<<< HEAD
-        credentials: For connecting again.
-=======
         credentials: The credentials, for connecting to another device.
-        options: Options that reads do not depend on.
->>>>>>> encoding
     """
 
     def __init__(
@@ -123,13 +118,8 @@ class Session:
         return samples
 
     def change(self, settings: QPUSettings) -> None:
-<<<<<<< HEAD
-        """Sample with other settings from now on."""
-        self._take(settings)
-=======
         """Use other settings from now on."""
-        self._take(SettledSettings(settings))
->>>>>>> encoding
+        self._take(settings)
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
@@ -187,12 +177,8 @@ class Session:
                 self._fail_over(offline)
             submission = self._submission(call.request)
 
-<<<<<<< HEAD
     def _use(self, device: Device, settings: AnnealSource) -> None:
-=======
-    def _use(self, device: Device, settled: SettledSettings) -> None:
         """Take a device into use, with its settings."""
->>>>>>> encoding
         self.device = self.runner.device = device
         self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
         self._take(*settings)
@@ -270,11 +256,6 @@ class Session:
         except (ValueError, OSError) as error:
             device.close()
             raise SolverOffline(f"{offline} {device.name} cannot take over: {error}") from None
-<<<<<<< HEAD
-        log.warning("%s is offline: going on with %s.", lost.name, device.name)
-        self._use(device, settings)
-=======
         log.warning("%s is offline: continuing on %s.", lost.name, device.name)
-        self._use(device, settled)
->>>>>>> encoding
+        self._use(device, settings)
         lost.close()

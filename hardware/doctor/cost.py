@@ -1,6 +1,6 @@
 r"""What a training step costs in problems, jobs and QPU access time, before anything is submitted.
 
-Boltzmann attention asks for reads once a layer: of the model of every head, sequence and query,
+Boltzmann attention draws reads once per layer: of the model of every head, sequence and query,
 where query i (counted from 1) has i spins, and one more if a spin carries the fields.
 """
 
@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.field_encoding import FieldEncoding
-from qattn.hardware.embedding.packing import Packing
-from qattn.hardware.embedding.placement import Placement, place
+from qattn.hardware.embedding import Packing, Placement, place
 from qattn.hardware.embedding.program import shares
 
 AccessTime = Callable[[int, dict[str, Any]], float]
-"""Seconds of QPU access time of a job, from its number of qubits and its parameters."""
+"""QPU access time of a job in seconds, as a function of its number of qubits and parameters."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class Workload:
     Args:
         context: Number of positions T.
         layers: Number of attention layers.
-        heads: Heads of each.
-        batch_size: Sequences of a step.
-        ensemble: Models trained side by side.
+        heads: Number of heads of each layer.
+        batch_size: Number of sequences in a step.
+        ensemble: Number of models trained side by side.
         attention: "boltzmann", or "couplings", whose models are the same for all sequences.
-        num_reads: Reads of each model.
+        num_reads: Number of reads of each Ising model.
         steps: Number of steps.
         field_encoding: How fields are programmed.
         spin_reversal_transforms: Submissions among which reads are divided.
@@ -103,7 +102,7 @@ def step_cost(
     annealing_time: float,
     most_reads: int,
 ) -> StepCost:
-    """The cost of a step, with problems placed on the slots as the backend places them.
+    """Cost of a step, with problems placed on the slots as the backend places them.
 
     Args:
         workload: The run.
@@ -112,7 +111,7 @@ def step_cost(
         annealing_time: Duration of an anneal in ns.
         most_reads: Largest number of reads of one job.
     """
-    # qubits of the first k chains of each slot
+    # Number of qubits in the first k chains of each slot, shape (slots, n + 1).
     first = np.pad(packing.chain_lengths.cumsum(1), ((0, 0), (1, 0)))
 
     def qubits(where: Placement) -> int:
@@ -130,10 +129,10 @@ def least_step_cost(
     annealing_time: float,
     most_reads: int,
 ) -> StepCost:
-    """A step's cost if as many problems fit as could, for a device without a packing yet.
+    """Lower bound on a step's cost, for a device without a packing yet.
 
     The largest cliques of Zephyr and Pegasus graphs have four qubits, so n spins that are all
-    coupled take 2n - 4 qubits at least, and a slot as many. Real packings hold a half to four
+    coupled take at least 2n - 4 qubits, and so does a slot. Real packings hold a half to four
     fifths of these slots.
 
     Args:
@@ -144,7 +143,7 @@ def least_step_cost(
         most_reads: Largest number of reads of one job.
 
     Raises:
-        ValueError: Not even one slot could fit.
+        ValueError: No slot can fit.
     """
     n = workload.num_spins
     num_slots = num_qubits // max(n, 2 * n - 4)
@@ -165,6 +164,7 @@ def _cost(
     annealing_time: float,
     most_reads: int,
 ) -> StepCost:
+    # One layer: every placement is programmed once for each part of the reads.
     sizes = workload.sizes
     placements = place(sizes, num_slots, workload.num_spins)
     parts = shares(workload.num_reads, workload.spin_reversal_transforms, most_reads)

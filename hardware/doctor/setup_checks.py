@@ -1,4 +1,4 @@
-"""Steps of the doctor that need no solver: packages, credentials, service, token."""
+"""Checks that need no solver: packages, credentials, and whether the service takes the token."""
 
 import warnings
 from dataclasses import dataclass
@@ -6,30 +6,47 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from qattn.hardware.doctor.reachability import Reachability
-from qattn.hardware.service.budget import format_duration
-from qattn.hardware.service.credentials import Credentials, resolve
+from qattn.hardware.service import Credentials, Secret, format_duration, redact, resolve
 
 PACKAGES = ("dwave-system", "dwave-cloud-client", "dimod", "minorminer", "dwave-samplers")
-"""What the backend needs; dwave-ocean-sdk brings them."""
+"""Packages that the backend needs; dwave-ocean-sdk brings them."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of one step.
+    """Outcome of one step.
 
     Attributes:
         name: The step.
         status: Whether it works; "skipped" where an earlier failure leaves nothing to check, or
-            nothing was asked for.
-        detail: What was found.
-        way_out: What the user can do.
+            nothing was to be checked.
+        detail: Result of the step in words.
+        hint: What the user can do; empty if nothing needs to be done.
     """
 
     name: str
     status: Literal["ok", "failed", "skipped"]
     detail: str
-    way_out: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Reachability:
+    """Response of the service at an address.
+
+    Attributes:
+        address: Its URL, or the region if its URL could not be looked up.
+        answers: Whether a solver API answers there.
+        accepts: Whether it accepts the token.
+        reason: Why it does not answer, or not accept.
+        status: Status of every solver that the token may use, by name.
+    """
+
+    address: str
+    answers: bool
+    accepts: bool
+    reason: str
+    status: dict[str, str]
 
 
 def check_packages() -> Check:
@@ -53,22 +70,56 @@ def check_credentials(
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found = resolve(file, **service)
+            credentials = resolve(file, **service)
     except (ValueError, OSError) as error:
-        advice = "credentials.example.toml shows what the file may hold"
-        return Check("credentials", "failed", str(error), advice), None
+        hint = "credentials.example.toml shows what the file may hold"
+        return Check("credentials", "failed", str(error), hint), None
     values = {"token": "token"}
     for name in ("endpoint", "region", "solver"):
-        values[name] = f"{name} {getattr(found, name)}"
-    if found.qpu_budget is not None:
-        values["qpu_budget"] = f"budget {format_duration(found.qpu_budget)}"
+        values[name] = f"{name} {getattr(credentials, name)}"
+    if credentials.qpu_budget is not None:
+        values["qpu_budget"] = f"budget {format_duration(credentials.qpu_budget)}"
     detail = ", ".join(
-        f"{words} from {found.sources[name]}"
+        f"{words} from {credentials.sources[name]}"
         for name, words in values.items()
-        if name in found.sources
+        if name in credentials.sources
     )
-    advice = "; ".join(str(warning.message) for warning in caught)
-    return Check("credentials", "ok", detail, advice), found
+    hint = "; ".join(str(warning.message) for warning in caught)
+    return Check("credentials", "ok", detail, hint), credentials
+
+
+def reach(credentials: Credentials, timeout: float) -> Reachability:
+    """Names and states of all solvers, by one request without the client's many retries.
+
+    Args:
+        credentials: Endpoint and token.
+        timeout: Seconds within which the service must connect, and respond.
+    """
+    from dwave.cloud.api import Solvers, exceptions
+    from dwave.cloud.config import load_config
+    from dwave.cloud.config.models import load_config_v1
+    from dwave.cloud.regions import resolve_endpoints
+
+    address = credentials.endpoint or credentials.region or "Ocean's default region"
+    once = {"request_timeout": timeout, "http_retry_total": 0}
+    answers, accepts, reason = False, False, ""
+    status: dict[str, str] = {}
+    try:
+        config = load_config_v1(load_config(**credentials.client_config(), **once))
+        config = resolve_endpoints(config)
+        address = config.endpoint or address
+        with Solvers.from_config(config) as service:
+            solvers = service.list_solvers(filter="none,+identity,+status,+avg_load")
+        status = {solver.identity.name: str(solver.status) for solver in solvers}
+        answers = accepts = True
+    except (
+        exceptions.ResourceAuthenticationError,
+        exceptions.ResourceAccessForbiddenError,
+    ) as error:
+        answers, reason = True, _root_cause(error, credentials.token)
+    except Exception as error:  # whatever the network, the service or the client throws
+        reason = _root_cause(error, credentials.token)
+    return Reachability(address, answers, accepts, reason, status)
 
 
 def check_service(reached: Reachability) -> Check:
@@ -85,7 +136,7 @@ def check_service(reached: Reachability) -> Check:
 
 
 def check_token(credentials: Credentials, reached: Reachability) -> Check:
-    """Whether the service takes the token."""
+    """Whether the service accepts the token."""
     if reached.accepts:
         count = len(reached.status)
         return Check("token", "ok", f"opens {count} solver{'s' if count != 1 else ''}")
@@ -96,3 +147,13 @@ def check_token(credentials: Credentials, reached: Reachability) -> Check:
         f"the one from {source} was not accepted: {reached.reason}",
         f"copy it anew from Leap's dashboard to {source}; a token belongs to one region",
     )
+
+
+def _root_cause(error: BaseException, token: Secret) -> str:
+    """First cause of an error in one line; above it, urllib3 and requests say it at length."""
+    seen = {id(error)}
+    while (cause := error.__cause__ or error.__context__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        error = cause
+    words = " ".join(str(error).split())
+    return redact(f"{type(error).__name__}: {words[:300]}", token)

@@ -1,4 +1,4 @@
-r"""A ceiling on the QPU access time of a run, held before each submission and not after it."""
+r"""A ceiling on the QPU access time of a run, checked before each submission and not after it."""
 
 import math
 import re
@@ -6,8 +6,8 @@ from threading import Lock
 
 from qattn.backends.base import SamplerStopped
 
-HEADROOM = 1.05
-"""Factor on the worst that is known of estimates: at first, that they are right."""
+SAFETY_MARGIN = 1.05
+"""Factor on estimates beyond the worst error seen of them, which at first is none."""
 
 _SECONDS = {
     "us": 1e-6,
@@ -15,18 +15,9 @@ _SECONDS = {
     "μs": 1e-6,  # Greek mu
     "ms": 1e-3,
     "s": 1.0,
-    "sec": 1.0,
-    "second": 1.0,
-    "seconds": 1.0,
     "min": 60.0,
-    "minute": 60.0,
-    "minutes": 60.0,
     "h": 3600.0,
-    "hour": 3600.0,
-    "hours": 3600.0,
     "d": 86400.0,
-    "day": 86400.0,
-    "days": 86400.0,
 }
 _TERM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµμ]*)\s*", re.ASCII)
 
@@ -34,14 +25,18 @@ _TERM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµμ]*)\s*", re.ASCII)
 def parse_duration(text: str | int | float) -> float:
     """Seconds of a duration such as ``30s``, ``2min``, ``1.5 h``, ``500ms`` or ``1h 30min``.
 
-    A number, or a text that is one number without a unit, counts in seconds.
+    Units are us (or µs), ms, s, min, h and d. A number, or a text that is one number without a
+    unit, counts in seconds.
 
     Raises:
         ValueError: It is not a duration, or negative, or not finite.
+
+    >>> parse_duration("1h 30min")
+    5400.0
     """
     wrong = ValueError(
-        f"A duration must be a number of seconds or a text such as 30s, 2min, 1.5h or 500ms, "
-        f"but is {text!r}."
+        f"A duration must be a number of seconds or a text such as 30s, 2min, 1.5h or 500ms "
+        f"(units: us, ms, s, min, h, d), but is {text!r}."
     )
     if isinstance(text, bool):
         raise wrong
@@ -49,6 +44,7 @@ def parse_duration(text: str | int | float) -> float:
         if not 0 <= text < math.inf:
             raise wrong
         return float(text)
+    # Term after term, each a number and its unit; an empty text fails at its first.
     seconds, end = 0.0, 0
     while end < len(text) or end == 0:
         term = _TERM.match(text, end)
@@ -65,7 +61,7 @@ def parse_duration(text: str | int | float) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people, to three digits: ``350 ms``, ``29.2 s``, ``12.5 min``, ``3.2 h``."""
+    """A duration to three digits for people: ``350 ms``, ``29.2 s``, ``12.5 min``, ``3.2 h``."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
         if seconds >= (2 * size if size > 1 else 1):
             return f"{_three_digits(seconds / size)} {unit}"
@@ -82,8 +78,8 @@ class BudgetExceeded(SamplerStopped):
     Attributes:
         needed: Seconds that the job would have to reserve, margin included.
         left: Seconds that were left.
-        reserved: Seconds reserved by jobs in flight. Where they end below what they reserved,
-            there is room again: a caller may wait for them and ask once more.
+        reserved: Seconds reserved by jobs in flight. If they take less than they reserved, there
+            is room again: a caller may wait for them and try once more.
     """
 
     def __init__(self, message: str, needed: float, left: float, reserved: float) -> None:
@@ -95,15 +91,15 @@ class QPUBudget:
     r"""Ceiling on QPU access time: what was spent and what is reserved never exceed it together.
 
     A job reserves its estimated time times a margin before it is submitted, and settles with the
-    time that its answer reports. Estimates can be too low: the margin is :data:`HEADROOM` at
-    first, and a job that took :math:`r` times its estimate, more than the margin, raises it to
-    HEADROOM · :math:`r`, for the reservations still open as well. So the ceiling is kept as long
-    as no job takes more than its estimate times the margin. All methods may be called from
+    time that its answer reports. Estimates can be too low: the margin is :data:`SAFETY_MARGIN`
+    at first, and a job that took :math:`r` times its estimate, more than the margin, raises it to
+    SAFETY_MARGIN · :math:`r`, for the reservations still open as well. So the ceiling is kept as
+    long as no job takes more than its estimate times the margin. All methods may be called from
     several threads.
 
     Args:
-        limit: Seconds of QPU access time; None for no ceiling (time is added up all the same).
-        spent: Seconds spent before, by the run that this one continues.
+        limit: Seconds of QPU access time; None means no ceiling (time is added up all the same).
+        spent: Seconds spent by the run that this one continues.
 
     Raises:
         ValueError: A number is negative or not finite.
@@ -115,7 +111,7 @@ class QPUBudget:
         _check_seconds("spent", spent)
         self.limit = limit
         self._spent = spent
-        self._margin = HEADROOM
+        self._margin = SAFETY_MARGIN
         self._open: dict[Reservation, float] = {}
         self._lock = Lock()
 
@@ -158,12 +154,10 @@ class QPUBudget:
             needed, left = estimate * self._margin, self._left()
             if needed > left:
                 raise BudgetExceeded(self._refusal(needed), needed, left, self._reserved())
-            reservation = Reservation(self)
-            self._open[reservation] = estimate
-            return reservation
+            return self._opened(estimate)
 
     def adopt(self, estimate: float) -> "Reservation":
-        """Set time aside for a job that was submitted before, whatever the ceiling allows.
+        """Set time aside for a job submitted earlier, whatever the ceiling allows.
 
         Args:
             estimate: Its estimated QPU access time in seconds.
@@ -173,9 +167,12 @@ class QPUBudget:
         """
         _check_seconds("estimate", estimate)
         with self._lock:
-            reservation = Reservation(self)
-            self._open[reservation] = estimate
-            return reservation
+            return self._opened(estimate)
+
+    def _opened(self, estimate: float) -> "Reservation":
+        reservation = Reservation(self)
+        self._open[reservation] = estimate
+        return reservation
 
     def _settle(self, reservation: "Reservation", actual: float) -> None:
         _check_seconds("actual", actual)
@@ -183,7 +180,7 @@ class QPUBudget:
             estimate = self._close(reservation)
             self._spent += actual
             if actual > estimate * self._margin and estimate > 0:
-                self._margin = HEADROOM * actual / estimate
+                self._margin = SAFETY_MARGIN * actual / estimate
 
     def _cancel(self, reservation: "Reservation") -> None:
         with self._lock:
@@ -216,14 +213,15 @@ class QPUBudget:
 class Reservation:
     """Time set aside for one job by :meth:`QPUBudget.reserve`.
 
-    Left open, because nobody knows whether the job ran, it counts in full for ever.
+    One that is neither settled nor cancelled, because nobody knows whether the job ran, keeps
+    counting in full.
     """
 
     def __init__(self, budget: QPUBudget) -> None:
         self._budget = budget
 
     def settle(self, actual: float) -> None:
-        """The job has run and took `actual` seconds of QPU access time.
+        """Settle: the job has run and took `actual` seconds of QPU access time.
 
         Raises:
             RuntimeError: It was settled or cancelled before.
@@ -232,7 +230,7 @@ class Reservation:
         self._budget._settle(self, actual)
 
     def cancel(self) -> None:
-        """The job has certainly not run: its time is free again.
+        """Cancel: the job has certainly not run, and its time is free again.
 
         Raises:
             RuntimeError: It was settled or cancelled before.

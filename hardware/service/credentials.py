@@ -14,7 +14,7 @@ import platformdirs
 
 from qattn.hardware.service.budget import parse_duration
 from qattn.hardware.service.credentials_file import Layer, ocean_profile, read_credentials_file
-from qattn.hardware.service.secret import Secret, install_log_filter
+from qattn.hardware.service.secret import Secret
 
 FILE_NAME = "credentials.toml"
 
@@ -40,16 +40,16 @@ class NoCredentialsError(ValueError):
 
 @dataclass(frozen=True)
 class Credentials:
-    """What it takes to reach a solver; :func:`resolve` makes it.
+    """Settings with which a solver is reached; :func:`resolve` makes them.
 
     Attributes:
         token: The API token.
         endpoint: URL of the solver API, or None.
         region: Leap's region, or None; at most one of endpoint and region is given, and with
-            neither Ocean takes its default region.
+            neither Ocean uses its default region.
         solver: Name of a solver, or a mapping of features, or None for Ocean's choice.
         qpu_budget: Ceiling on the QPU access time of a run in seconds, or None.
-        sources: Where each value that is given came from, in words; by the names above.
+        sources: Place from which each given value came, in words; by the names above.
     """
 
     token: Secret
@@ -64,9 +64,11 @@ class Credentials:
     def client_config(self) -> dict[str, Any]:
         """Arguments for ``DWaveSampler(**…)`` or ``dwave.cloud.Client.from_config(**…)``.
 
-        They hold the token: hand them over at once, and keep them nowhere. Every value that was
-        found is named, so that the client does not find another one; what qattn does not know
-        (proxy, headers, time-outs) is left to the client's own environment and dwave.conf.
+        They hold the token: hand them over at once, and keep them nowhere. The client logs its
+        configuration at DEBUG: call :func:`~qattn.hardware.service.secret.install_log_filter`
+        before. Every value that is known is named, so that the client does not look for another
+        one; what qattn does not know (proxy, headers, time-outs) is left to the client's own
+        environment and dwave.conf.
         """
         config: dict[str, Any] = {
             "token": self.token.reveal(),
@@ -88,7 +90,7 @@ def resolve(
     qpu_budget: str | int | float | None = None,
     env: Mapping[str, str] = os.environ,
 ) -> Credentials:
-    """Credentials from the first place that gives each value.
+    """Credentials, each value from the first place that gives it.
 
     The places, in order: the arguments (the command line); Ocean's environment variables
     (``DWAVE_API_TOKEN``, ``DWAVE_API_ENDPOINT``, ``DWAVE_API_REGION``, ``DWAVE_API_SOLVER``);
@@ -97,10 +99,8 @@ def resolve(
     either decides, and within one place the endpoint wins, as in Ocean. There is no argument for
     the token, which a shell's history and a list of processes would show.
 
-    From here on the token is kept out of the process's log records.
-
     Args:
-        credentials: The credentials.toml to read. None takes ./credentials.toml, else the one in
+        credentials: The credentials.toml to read. None means ./credentials.toml, else the one in
             qattn's folder of the user's configuration (``~/.config/qattn`` on Linux), if any.
         endpoint: URL of the solver API.
         region: Leap's region, such as ``na-west-1``.
@@ -111,7 +111,7 @@ def resolve(
 
     Raises:
         NoCredentialsError: No place gives a token.
-        FileNotFoundError: A file that was named is not there.
+        FileNotFoundError: A file that was named does not exist.
         ValueError: A value cannot be right, or a file cannot be understood. No message holds a
             token.
     """
@@ -132,29 +132,29 @@ def resolve(
         Layer({}, "", {}) if path is None else read_credentials_file(path),
         ocean_profile(env),
     ]
-    found: dict[str, tuple[Any, Layer]] = {}
+    # The first layer that gives a value decides, endpoint and region together.
+    chosen: dict[str, tuple[Any, Layer]] = {}
     for layer in layers:
         values = {name: value for name, value in layer.values.items() if value not in (None, "")}
         if "endpoint" in values:  # one choice, and the endpoint wins
             values.pop("region", None)
-        if found.keys() & {"endpoint", "region"}:
+        if chosen.keys() & {"endpoint", "region"}:
             values = {n: v for n, v in values.items() if n not in ("endpoint", "region")}
         for name, value in values.items():
-            found.setdefault(name, (value, layer))
-    if "token" not in found:
+            chosen.setdefault(name, (value, layer))
+    if "token" not in chosen:
         raise NoCredentialsError(
             f"No API token in the environment variable DWAVE_API_TOKEN, in "
             f"{path or f'./{FILE_NAME} or {_user_file()}'}, or in Ocean's dwave.conf: copy it "
             f"from https://cloud.dwavesys.com/leap into {FILE_NAME}, as the line "
             f'token = "..." under the line [dwave], and close the file with chmod 600.'
         )
-    sources = {name: layer.source(name) for name, (_, layer) in found.items()}
-    token = _token(found["token"][0], sources["token"])
-    install_log_filter(token)
-    _warn_if_readable(token, found["token"][1].files)
-    if "endpoint" in found:
-        _check_endpoint(found["endpoint"][0], sources["endpoint"])
-    values = {name: value for name, (value, _) in found.items()}
+    sources = {name: layer.source(name) for name, (_, layer) in chosen.items()}
+    values = {name: value for name, (value, _) in chosen.items()}
+    token = _token(values["token"], sources["token"])
+    _warn_if_readable(token, chosen["token"][1].files)
+    if "endpoint" in values:
+        _check_endpoint(values["endpoint"], sources["endpoint"])
     return Credentials(
         token=token,
         endpoint=values.get("endpoint"),

@@ -19,7 +19,14 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """The values that one place gives, and how to call it."""
+    """Values that one place gives, and the place's name in messages.
+
+    Attributes:
+        values: Values by the names of the settings.
+        name: Name of the place.
+        names: More exact names of the place, by setting.
+        files: Files that the values were read from.
+    """
 
     values: Mapping[str, Any]
     name: str
@@ -27,7 +34,7 @@ class Layer:
     files: tuple[Path, ...] = ()
 
     def source(self, value: str) -> str:
-        """Where a value came from, in words."""
+        """Place from which a value came, in words."""
         return self.names.get(value, self.name)
 
     def __repr__(self) -> str:  # the values may hold a token
@@ -71,7 +78,7 @@ def read_credentials_file(path: Path) -> Layer:
 
 
 def ocean_profile(env: Mapping[str, str]) -> Layer:
-    """What the profile of Ocean's dwave.conf gives, in the files that Ocean would read.
+    """Values in the profile of Ocean's dwave.conf, from the files that Ocean would read.
 
     Raises:
         FileNotFoundError: ``DWAVE_CONFIG_FILE`` names a file that cannot be read.

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from qattn.backends.base import SamplerStopped
-from qattn.hardware.embedding.find_packing import cached_packing
-from qattn.hardware.embedding.packing import Packing
-from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.embedding import Packing, WorkingGraph, cached_packing
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.secret import scrubbed
 from qattn.hardware.service.solver_api import ProblemService
 
 
 class SolverUnavailable(SamplerStopped):
-    """There is no solver, it is offline, or the service cannot be reached or refuses the token."""
+    """No solver matches, it is offline, or the service cannot be reached or refuses the token."""
 
 
 class Device:
-    """A solver that Ocean's ``DWaveSampler`` has chosen.
+    """A solver chosen by Ocean's ``DWaveSampler``.
 
     Args:
         sampler: A connected ``dwave.system.DWaveSampler``.
@@ -48,7 +46,7 @@ class Device:
 
     @property
     def supports_fast_anneal(self) -> bool:
-        """Whether it knows fast anneals."""
+        """Whether the solver knows fast anneals."""
         return "fast_anneal" in self.solver.parameters
 
     def most_reads(self, annealing_time: float) -> int:
@@ -56,10 +54,10 @@ class Device:
         return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
 
     def packing(self, num_spins: int, folder: Path | None = None) -> Packing:
-        """As many disjoint cliques of this many spins as were found, kept in memory.
+        """Disjoint cliques of this many spins, as many as could be packed, kept in memory.
 
         Raises:
-            ValueError: Not one fits.
+            ValueError: No clique fits.
         """
         key = num_spins, folder
         if key not in self._packings:
@@ -90,7 +88,7 @@ class Device:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What a report says of it."""
+        """Name, graph and nature of the solver, for reports."""
         return {
             "solver": self.name,
             "graph_id": self.graph.graph_id,
@@ -103,7 +101,7 @@ class Device:
         """The same solver as the service defines it now.
 
         Raises:
-            SolverUnavailable: It is gone, or the service cannot be reached.
+            SolverUnavailable: The solver is gone, or the service cannot be reached.
         """
         client = self.sampler.client
         try:
@@ -121,14 +119,15 @@ class Device:
 
 
 def connect(credentials: Credentials, *, avoid: Collection[str] = ()) -> Device:
-    """The solver that the credentials ask for.
+    """A connection to the solver that the credentials name or describe.
 
     Args:
         credentials: Endpoint, token and solver.
-        avoid: Names of solvers to pass over, when others have the features.
+        avoid: Names of solvers to pass over where others have the features.
 
     Raises:
-        SolverUnavailable: There is none, or the service cannot be reached; one line, no token.
+        SolverUnavailable: No solver matches, or the service cannot be reached; the message is one
+            line without the token.
     """
     from dwave.system import DWaveSampler
 
@@ -152,7 +151,7 @@ def connect(credentials: Credentials, *, avoid: Collection[str] = ()) -> Device:
 
 
 def _explained(action: Callable[[], Any], credentials: Credentials) -> Any:
-    """What the action returns; its failures in one line."""
+    """Return value of the action; its failures become SolverUnavailable in one line."""
     from dwave.cloud.exceptions import SolverAuthenticationError, SolverNotFoundError
 
     where = credentials.endpoint or credentials.region or "Leap's default region"

@@ -1,4 +1,4 @@
-"""A token that does not show itself, and the means to take it out of texts, errors and logs."""
+"""A token that does not show itself, and functions that take it out of texts, errors and logs."""
 
 import hmac
 import logging
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 MASK = "********"
-"""What stands in the place of a token."""
+"""Text that stands in the place of a token."""
 
 
 class Secret:
@@ -91,6 +91,8 @@ def scrubbed(error: BaseException, secret: Secret) -> str:
 def install_log_filter(secret: Secret) -> None:
     """Keep a token out of every log record that this process makes from now on.
 
+    Call it before the token goes to D-Wave's client, as ``DWaveBackend.open`` and the doctor do.
+
     The D-Wave client logs its configuration, token included, at DEBUG, from a dozen loggers that
     appear as its modules are imported. A ``logging.Filter`` sees the records of the one logger it
     hangs on, so this sits where all records are made: in ``logging``'s record factory, on top of
@@ -105,6 +107,8 @@ def install_log_filter(secret: Secret) -> None:
 
 
 class _RedactingFactory:
+    """A record factory on top of another one that masks secrets in messages and tracebacks."""
+
     def __init__(self, make: Any) -> None:
         self.make = make
         self.secrets: list[Secret] = []
@@ -116,8 +120,8 @@ class _RedactingFactory:
         except Exception:  # wrong arguments: the handler reports them, with the arguments
             message = f"{record.msg!r} {record.args!r}"
         clean = self._clean(message)
-        # the client goes on to put the token into dictionaries that it has logged, and a handler
-        # of another thread would format them later
+        # The client later puts the token into dictionaries that it has logged, and a handler of
+        # another thread would format them only then: its records are formatted here, always.
         if clean != message or record.name.startswith("dwave"):
             record.msg, record.args = clean, None
         if record.exc_info and record.exc_info[0] is not None:

@@ -1,8 +1,8 @@
 """Four requests to D-Wave's solver API, and what their failures mean for a job.
 
 They go through the sessions of Ocean's client, with its endpoint, token, time-outs and proxies.
-The client's own worker threads are not used: they give up after one failed poll, and ask for ever
-where an answer is missing.
+The client's own worker threads are not used: they give up after one failed poll, and poll without
+end where an answer is missing.
 """
 
 import base64
@@ -18,7 +18,7 @@ from qattn.hardware.service.secret import Secret, redact, scrubbed
 
 RESPONSES = {
     "list": "application/vnd.dwave.sapi.problems+json",
-    "one": "application/vnd.dwave.sapi.problem+json",
+    "single": "application/vnd.dwave.sapi.problem+json",
 }
 """Media types of the API's responses."""
 
@@ -28,7 +28,7 @@ class ServiceError(Exception):
 
 
 class Refused(ServiceError):  # noqa: N818 - it says what happened
-    """The service said no: what was asked for certainly did not happen."""
+    """The service said no: what was requested certainly did not happen."""
 
 
 class Busy(Refused):
@@ -36,17 +36,17 @@ class Busy(Refused):
 
 
 class Unclear(ServiceError):  # noqa: N818
-    """No usable answer: what was asked for may have happened or not. Asking again is safe."""
+    """No usable answer: what was requested may have happened or not. Asking again is safe."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawAnswer:
-    """The reads of a job as the service sent them.
+    """Reads of a job as the service sent them.
 
     Attributes:
-        qubits: Labels of the qubits that took part, shape (A,).
+        qubits: Labels of the A qubits that took part, shape (A,).
         spins: Values in {-1, +1}, shape (reads, A), int8, in the order in which they were read.
-        timing: The service's account of time in microseconds.
+        timing: Times in microseconds, by the service's names for them.
     """
 
     qubits: NDArray[np.int32]
@@ -56,7 +56,7 @@ class RawAnswer:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Where a job is.
+    """State of a job.
 
     Attributes:
         problem_id: The service's id.
@@ -70,7 +70,7 @@ class JobStatus:
 
 
 class ProblemService:
-    """The problems of one account, seen through a ``dwave.cloud`` client's configuration.
+    """Requests about the problems of one account, with a ``dwave.cloud`` client's configuration.
 
     Args:
         config: ``Client.config`` of a connected client.
@@ -90,7 +90,14 @@ class ProblemService:
         params: dict[str, Any],
         label: str,
     ) -> str:
-        """Send an Ising problem; returns its id.
+        """Send an Ising problem and return its id.
+
+        Args:
+            solver: The solver of Ocean's client.
+            linear: Bias of each qubit, in D-Wave's signs.
+            quadratic: Bias of each coupler, in D-Wave's signs.
+            params: Parameters of the solver.
+            label: Label by which :meth:`find` finds the job.
 
         Raises:
             Refused: It was not accepted.
@@ -122,11 +129,11 @@ class ProblemService:
             ServiceError: The request failed.
         """
         items = self._items("get", "", params={"label": label})
-        found = [item for item in items if item.get("label") == label]
-        return _status(found[0]) if found else None
+        jobs = [item for item in items if item.get("label") == label]
+        return _status(jobs[0]) if jobs else None
 
     def status(self, problem_id: str, wait: float) -> JobStatus:
-        """Where a job is; the service may hold its answer back for up to `wait` seconds.
+        """State of a job; the service may hold its response back for up to `wait` seconds.
 
         Raises:
             ServiceError: The request failed.
@@ -135,13 +142,13 @@ class ProblemService:
         return _status(item)
 
     def answer(self, problem_id: str) -> RawAnswer:
-        """The answer of a completed job.
+        """Answer of a completed job.
 
         Raises:
             ServiceError: The request failed; :class:`Unclear` also where the answer is missing or
                 cannot be decoded.
         """
-        message = self._json("one", "get", f"{problem_id}/")
+        message = self._json("single", "get", f"{problem_id}/")
         try:
             return _decoded(message)
         except (KeyError, TypeError, ValueError) as error:
@@ -174,7 +181,7 @@ class ProblemService:
             raise self._classified(error) from None
 
     def _classified(self, error: Exception) -> ServiceError:
-        """What a failure of Ocean's client means."""
+        """The error that says what a failure of Ocean's client means for a job."""
         from dwave.cloud.api import exceptions as api
 
         text = scrubbed(error, self._token)[:300]
@@ -204,11 +211,12 @@ def _status(item: dict[str, Any]) -> JobStatus:
 
 
 def _decoded(message: dict[str, Any]) -> RawAnswer:
-    """Reads of an answer in the format "qp": bits, most significant first, -1 for 0."""
+    """Reads of an answer in the format "qp": bits, most significant first, 0 for spin -1."""
     answer = message["answer"]
     qubits = np.frombuffer(base64.b64decode(answer["active_variables"], validate=True), "<i4")
     energies = np.frombuffer(base64.b64decode(answer["energies"], validate=True), "<f8")
     packed = np.frombuffer(base64.b64decode(answer["solutions"], validate=True), np.uint8)
+    # Every row is padded to whole bytes.
     bits = np.unpackbits(packed.reshape(len(energies), -(-len(qubits) // 8)), axis=1)
     spins = (2 * bits[:, : len(qubits)]).astype(np.int8) - 1
     if "num_occurrences" in answer:

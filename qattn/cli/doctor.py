@@ -47,8 +47,7 @@ def doctor(
     calibration, and the estimated QPU access time of a training step. Exit status 1 if a step
     failed.
     """
-    from qattn.hardware.doctor.cost import Workload
-    from qattn.hardware.doctor.doctor import diagnose
+    from qattn.hardware.doctor import Workload, diagnose
 
     settings: dict[str, Any] = {} if config is None else _settings(config)
     flags = {
@@ -84,8 +83,8 @@ def doctor(
     for check in checks:
         colour = COLOURS[check.status]
         console.print(f"[{colour}]{check.status:<7}[/] {check.name:<14} {escape(check.detail)}")
-        if check.way_out:
-            console.print(f"{'':<22} -> {escape(check.way_out)}")
+        if check.hint:
+            console.print(f"{'':<22} -> {escape(check.hint)}")
         failed |= check.status == "failed"
     if failed:
         raise typer.Exit(1)

@@ -13,13 +13,10 @@ from typer.testing import CliRunner
 
 from qattn.cli.doctor import doctor
 from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
-from qattn.hardware.doctor import setup_checks
-from qattn.hardware.doctor.cost import Workload, least_step_cost, step_cost
-from qattn.hardware.doctor.doctor import diagnose
-from qattn.hardware.embedding.packing import Packing
-from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.doctor import Workload, diagnose, least_step_cost, setup_checks, step_cost
+from qattn.hardware.embedding import Packing, WorkingGraph
 from qattn.hardware.emulator import EmulatedQPU
-from qattn.hardware.service.budget import format_duration
+from qattn.hardware.service import format_duration
 
 pytestmark = pytest.mark.usefixtures("nobodys_machine")
 
@@ -71,7 +68,7 @@ def fails_at(found, name):
     place = STEPS.index(name)
     assert [found[step].status for step in STEPS[: place + 1]] == [*["ok"] * place, "failed"]
     assert {found[step].status for step in STEPS[place + 1 :]} <= {"skipped"}
-    assert found[name].way_out
+    assert found[name].hint
     return found[name]
 
 
@@ -110,7 +107,7 @@ def test_packing_is_not_made_unasked(qpu):
     write_credentials(qpu)
     found = checks()
     assert found["packing"].status == "skipped"
-    assert "--pack" in found["packing"].way_out
+    assert "--pack" in found["packing"].hint
     assert "in at least " in found["training step"].detail
 
 
@@ -122,7 +119,7 @@ def test_cost_and_budget(qpu):
     assert detail.startswith("30 problems of up to 4 spins in about ")
     assert " jobs of 20 reads at 5 ns: about " in detail
     assert "; the budget of 10 ms pays for " in detail
-    assert "fewer --steps" in found["training step"].way_out
+    assert "fewer --steps" in found["training step"].hint
 
 
 # --- failures
@@ -133,7 +130,7 @@ def test_package_missing(qpu, monkeypatch):
     monkeypatch.setattr(setup_checks, "PACKAGES", ("dwave-system", "no-such-package"))
     check = fails_at(checks(), "packages")
     assert check.detail == "no-such-package not installed"
-    assert check.way_out == "pip install dwave-ocean-sdk"
+    assert check.hint == "pip install dwave-ocean-sdk"
 
 
 def test_no_credentials():
@@ -152,7 +149,7 @@ def test_readable_credentials(qpu):
     path = write_credentials(qpu, mode=0o644)
     check = checks()["credentials"]
     assert check.status == "ok"
-    assert check.way_out == f"Others can read the token in {path}: chmod 600 {path}"
+    assert check.hint == f"Others can read the token in {path}: chmod 600 {path}"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644  # changing it is the user's business
 
 
@@ -210,7 +207,7 @@ def test_forbidden(qpu):
 def test_no_such_solver(qpu, solver):
     write_credentials(qpu)
     check = fails_at(checks(service={"solver": solver}), "solver")
-    assert f"{qpu.name} (online)" in check.way_out
+    assert f"{qpu.name} (online)" in check.hint
 
 
 @pytest.mark.usefixtures("nothing_leaks")
@@ -218,7 +215,7 @@ def test_solver_offline(qpu):
     write_credentials(qpu)
     qpu.online = False
     check = fails_at(checks(), "solver")
-    assert f"{qpu.name} (offline)" in check.way_out
+    assert f"{qpu.name} (offline)" in check.hint
 
 
 @pytest.mark.usefixtures("nothing_leaks")
@@ -234,7 +231,7 @@ def test_solver_without_fast_anneal():
         direct = checks(Workload(context=3, batch_size=5, field_encoding="direct"), pack=True)
     assert found["solver"].status == "ok"
     assert found["fast anneal"].status == "failed"
-    assert """'{"fast_anneal": true}'""" in found["fast anneal"].way_out
+    assert """'{"fast_anneal": true}'""" in found["fast anneal"].hint
     fails_at(other, "solver")
     assert direct["fast anneal"].status == "skipped"
     assert "at 500 ns" in direct["training step"].detail  # the shortest standard anneal
@@ -247,7 +244,7 @@ def test_problems_too_large(qpu):
     found = checks(Workload(context=100, batch_size=1), pack=True)
     for name in ("packing", "training step"):
         assert found[name].status == "failed"
-        assert found[name].way_out == "a shorter --context"
+        assert found[name].hint == "a shorter --context"
 
 
 # --- calibration
@@ -282,7 +279,7 @@ def test_calibration(qpu):
     calibration(qpu, graph_id="before").save(file)
     check = checks(calibration=file)["calibration"]
     assert "which has changed since" in check.detail
-    assert "qattn calibrate" in check.way_out
+    assert "qattn calibrate" in check.hint
     calibration(qpu, solver="Other").save(file)
     assert checks(calibration=file)["calibration"].status == "failed"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qattn.backends import SamplerStopped
 from qattn.hardware.service.budget import (
-    HEADROOM,
+    SAFETY_MARGIN,
     BudgetExceeded,
     QPUBudget,
     format_duration,
@@ -47,12 +47,18 @@ def test_duration(text, seconds):
     "text",
     [
         *("", " ", "s", "-1s", "1e3s", "30 parsecs", "30S", "1 2s", "1s 2", "nan", "1,5s", "١s"),
+        *("30 sec", "30 seconds", "2 minutes", "1 hour", "1 day"),
         *("9" * 400 + "s", -1.0, math.nan, math.inf),
     ],
 )
 def test_not_a_duration(text):
     with pytest.raises(ValueError, match="A duration must be"):
         parse_duration(text)
+
+
+def test_the_error_names_the_units():
+    with pytest.raises(ValueError, match=r"\(units: us, ms, s, min, h, d\), but is '2 minutes'"):
+        parse_duration("2 minutes")
 
 
 def test_true_is_no_duration(as_users_call):
@@ -79,10 +85,10 @@ def test_formatted_duration(seconds, text):
 def test_account():
     budget = QPUBudget(10.0, spent=1.0)
     first, second = budget.reserve(2.0), budget.reserve(3.0)
-    assert budget.reserved == pytest.approx(5.0 * HEADROOM)
+    assert budget.reserved == pytest.approx(5.0 * SAFETY_MARGIN)
     first.settle(2.05)  # within the margin
     assert budget.spent == pytest.approx(3.05)
-    assert budget.margin == HEADROOM
+    assert budget.margin == SAFETY_MARGIN
     second.cancel()
     assert budget.reserved == 0
     assert budget.left == pytest.approx(6.95)
@@ -99,7 +105,7 @@ def test_what_is_left_open_counts_in_full():
     budget.reserve(5.0)
     with pytest.raises(BudgetExceeded):
         budget.reserve(5.0)
-    assert budget.reserved == pytest.approx(5.0 * HEADROOM)
+    assert budget.reserved == pytest.approx(5.0 * SAFETY_MARGIN)
 
 
 def test_refusal_says_what_was_spent():
@@ -122,10 +128,10 @@ def test_margin_grows_with_the_worst_estimate():
     budget = QPUBudget(100.0)
     still_open = budget.reserve(10.0)
     budget.reserve(10.0).settle(12.0)
-    assert budget.margin == pytest.approx(1.2 * HEADROOM)
-    assert budget.reserved == pytest.approx(12.0 * HEADROOM)
+    assert budget.margin == pytest.approx(1.2 * SAFETY_MARGIN)
+    assert budget.reserved == pytest.approx(12.0 * SAFETY_MARGIN)
     still_open.settle(10.0)  # a better one does not shrink it
-    assert budget.margin == pytest.approx(1.2 * HEADROOM)
+    assert budget.margin == pytest.approx(1.2 * SAFETY_MARGIN)
 
 
 def test_no_ceiling():
@@ -194,16 +200,16 @@ def test_never_exceeded_while_estimates_hold_within_the_margin(actions, limit, f
 def test_estimates_worse_than_the_margin_do_exceed_it():
     """The control of the test above: the bound is not empty."""
     budget = QPUBudget(1.0)
-    budget.reserve(0.95).settle(0.95 * HEADROOM * 1.01)
+    budget.reserve(0.95).settle(0.95 * SAFETY_MARGIN * 1.01)
     assert budget.spent > 1.0
 
 
 def test_threads_do_not_overbook():
-    budget = QPUBudget(50 * HEADROOM)
+    budget = QPUBudget(50 * SAFETY_MARGIN)
 
     def attempt(_: int) -> bool:
         try:
-            budget.reserve(1.0).settle(HEADROOM)
+            budget.reserve(1.0).settle(SAFETY_MARGIN)
         except BudgetExceeded:
             return False
         return True
@@ -211,4 +217,4 @@ def test_threads_do_not_overbook():
     with ThreadPoolExecutor(16) as pool:
         allowed = sum(pool.map(attempt, range(400)))
     assert 49 <= allowed <= 50  # the last may fail by rounding
-    assert budget.spent <= 50 * HEADROOM + ROUNDING
+    assert budget.spent <= 50 * SAFETY_MARGIN + ROUNDING

@@ -370,6 +370,12 @@ def test_log_records(token, caplog):
     assert logging.getLogRecordFactory().secrets.count(Secret(token)) == 1
 
 
+def test_to_resolve_credentials_leaves_logging_as_it_is(token):
+    factory = logging.getLogRecordFactory()
+    resolve(env={"DWAVE_API_TOKEN": token})
+    assert logging.getLogRecordFactory() is factory
+
+
 class _Echo(BaseHTTPRequestHandler):
     """A service that refuses the token and repeats it in its answer."""
 
@@ -408,8 +414,8 @@ def test_the_real_client_at_its_most_talkative(
     monkeypatch.setenv("DWAVE_API_TOKEN", token)
     with caplog.filtering(lambda record: record.name.startswith(("dwave", "urllib3"))):
         found = resolve(endpoint=f"http://127.0.0.1:{echo.server_port}/sapi/")
-        if not filtered:
-            logging.setLogRecordFactory(logging.LogRecord)
+        if filtered:
+            install_log_filter(found.token)
         from dwave.system import DWaveSampler
 
         with pytest.raises(Exception, match=token) as caught:  # its own message gives it away

@@ -80,17 +80,17 @@ class SolverAPI:
 
     def _submit(self, request: Any) -> dict[str, Any]:
         if not (isinstance(request, dict) and isinstance(request.get("data"), dict)):
-            return _error(400, "Problem must be an object with data")
+            return error_body(400, "Problem must be an object with data")
         solver = request.get("solver")
         device = next((d for d in self._devices if solver in (d.identity, d.name)), None)
         if device is None:
-            return _error(404, "Solver does not exist or is another version of its graph")
+            return error_body(404, "Solver does not exist or is another version of its graph")
         if request.get("type") not in ("ising", "qubo"):
-            return _error(400, f"Unsupported problem type: {request.get('type')!r}")
+            return error_body(400, f"Unsupported problem type: {request.get('type')!r}")
         fault = self.faults.next("job")
         outcome = None if fault is None else fault.kind
         if outcome == "rejected":
-            return _error(403, OUTCOME_MESSAGES[outcome])
+            return error_body(403, OUTCOME_MESSAGES[outcome])
         delay = fault.seconds if fault is not None and outcome == "pending" else 0.0
         job = self.queue.accept(request, device.identity, outcome, delay)
         return {**job.message(), "status": "PENDING"}
@@ -124,7 +124,9 @@ class SolverAPI:
     def cancel(self, ids: list[str]) -> list[dict[str, Any]]:
         """Cancel those jobs that have not started; the statuses of all."""
         jobs = self.queue.cancel(ids)
-        return [_error(404, "Problem not found") if job is None else job.message() for job in jobs]
+        return [
+            error_body(404, "Problem not found") if job is None else job.message() for job in jobs
+        ]
 
     def run(self) -> None:
         """Run jobs one after the other until the queue is closed."""
@@ -162,7 +164,8 @@ class SolverAPI:
         return jobs
 
 
-def _error(code: int, message: str) -> dict[str, Any]:
+def error_body(code: int, message: str) -> dict[str, Any]:
+    """An error as SAPI states it."""
     return {"error_code": code, "error_msg": message}
 
 

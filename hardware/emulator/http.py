@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from qattn.hardware.emulator.api import RequestError, SolverAPI
+from qattn.hardware.emulator.api import RequestError, SolverAPI, error_body
 from qattn.hardware.emulator.faults import Fault
 from qattn.hardware.emulator.jobs import Job
 
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         where = _kind_of_request(self.command, path, query)
         token = self.headers.get("X-Auth-Token", "")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
-            return self._send(_error(401, "Invalid token or access denied"))
+            return self._send(_error_response(401, "Invalid token or access denied"))
         fault = self.server.api.faults.next(where)
         if fault is not None:
             log.debug("fault %s:%s", fault.where, fault.kind)
@@ -117,9 +117,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             response = self._respond(where, path, query, body)
         except RequestError as error:
-            response = _error(error.status, str(error))
+            response = _error_response(error.status, str(error))
         except (ValueError, KeyError, TypeError, zlib.error, OSError) as error:
-            response = _error(400, f"Bad request: {error}")
+            response = _error_response(400, f"Bad request: {error}")
         return self._send(response) if fault is None else self._fail(fault, response)
 
     def _respond(self, where: str, path: str, query: dict[str, str], body: bytes) -> Response:
@@ -156,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         if fault.status is not None:
-            return self._send(_error(fault.status, f"Emulated fault {fault.status}"))
+            return self._send(_error_response(fault.status, f"Emulated fault {fault.status}"))
         assert response is not None
         if fault.kind == "slow":
             self.server.stopping.wait(fault.seconds)
@@ -224,6 +224,5 @@ def _kind_of_request(command: str, path: str, query: dict[str, str]) -> str:
     return "answer"
 
 
-def _error(status: int, message: str) -> Response:
-    body = json.dumps({"error_code": status, "error_msg": message})
-    return Response(body, "", status)
+def _error_response(status: int, message: str) -> Response:
+    return Response(json.dumps(error_body(status, message)), "", status)

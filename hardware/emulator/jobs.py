@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,7 @@ class Job:
     def account_entry(self) -> AccountEntry:
         """A snapshot of the job for the account."""
         return AccountEntry(
-            self.id,
-            self.label,
-            self.status,
-            self.num_reads,
-            self.num_qubits,
-            self.access_time_us,
-            self.times_answered,
-            self.error_message,
+            **{item.name: getattr(self, item.name) for item in fields(AccountEntry)}
         )
 
     def message(self) -> dict[str, Any]:

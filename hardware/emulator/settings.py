@@ -82,6 +82,11 @@ class EmulatorSettings:
             value = getattr(self, name)
             if not 0 <= value <= 0.5:
                 raise ValueError(f"Argument `{name}` must be between 0 and 0.5, but is {value}.")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(
+                f"Argument `port` must be between 0 and 65535, but is {self.port}: 0 takes a free "
+                f"port."
+            )
         if self.name is not None and "emulated" not in self.name.lower():
             raise ValueError(
                 f"Argument `name` must hold the word 'emulated', so that no result is taken for "

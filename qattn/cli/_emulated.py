@@ -1,4 +1,4 @@
-"""An emulated QPU for the duration of one command, calibrated like a real one."""
+"""An emulated QPU for the duration of one command, calibrated as a real one would be."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,8 @@ import tomli_w
 from qattn.backends.spec import SamplerSpec
 
 ANNEALING_TIME = 5.0
-"""ns; the emulator's temperatures are those of Advantage2_system4's fast schedule there."""
+"""Annealing time in ns for which the emulator's default temperatures hold (first-order theory for
+the fast schedule of Advantage2_system4)."""
 
 
 @contextmanager
@@ -29,18 +30,19 @@ def on_an_emulated_qpu(
         credentials = Path(private) / "credentials.toml"  # a private folder: mode 0700
         credentials.touch(mode=0o600)
         credentials.write_text(tomli_w.dumps({"dwave": qpu.client_options}), encoding="utf-8")
-        found: list[SamplerSpec] = []
+        emulated: list[SamplerSpec] = []
         for spec in specs:
             if spec.name == "dwave":
                 spec = replace(spec, options=spec.options | {"credentials": str(credentials)})
                 if not spec.options.keys() & {"betas", "calibration"}:
                     calibration = _calibrated(spec, folder, seed)
                     spec = spec.with_options(calibration=str(calibration), annealing_time=None)
-            found.append(spec)
-        yield found
+            emulated.append(spec)
+        yield emulated
 
 
 def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:
+    """The calibration file of a sampler's field encoding and annealing time, measured if new."""
     from qattn.hardware.calibrate import calibrate_device
     from qattn.hardware.dwave import DWaveBackend
     from qattn.problems import synthetic

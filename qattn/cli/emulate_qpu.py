@@ -59,9 +59,9 @@ def emulate_qpu(
 ) -> None:
     """Serve an emulated D-Wave processor on the loopback interface until Ctrl-C.
 
-    The unmodified Ocean client takes it for a QPU; its solver name, tags and properties say
-    "emulated". The files of --token-file and --credentials are readable by you alone and are
-    removed at the end.
+    Any program with the unmodified Ocean client takes it for a QPU; its solver name, tags and
+    properties say "emulated". The files of --token-file and --credentials are readable by you
+    alone and are removed at the end.
     """
     from qattn.hardware.emulator import EmulatedQPU, EmulatorSettings, Fault
 
@@ -84,14 +84,16 @@ def emulate_qpu(
         port=port,
         account=account,
     )
-    with ExitStack() as ending, EmulatedQPU(settings) as qpu:
-        for one in faults:
-            qpu.fault(one.where, one.kind, times=one.times, after=one.after, seconds=one.seconds)
+    with ExitStack() as stack, EmulatedQPU(settings) as qpu:
+        for item in faults:
+            qpu.fault(
+                item.where, item.kind, times=item.times, after=item.after, seconds=item.seconds
+            )
         if token_file is not None:
-            _write_secret(token_file, qpu.token + "\n", ending)
+            _write_secret(token_file, qpu.token + "\n", stack)
         if credentials is not None:
             text = tomli_w.dumps({"dwave": qpu.client_options})
-            _write_secret(credentials, text, ending)
+            _write_secret(credentials, text, stack)
         _introduce(qpu, token_file, credentials)
         _wait(seconds)
     console.print(
@@ -121,7 +123,7 @@ def _introduce(qpu: "EmulatedQPU", token_file: Path | None, credentials: Path | 
 
 
 def _wait(seconds: float | None) -> None:
-    """Until Ctrl-C, SIGTERM, or the time is over."""
+    """Wait until Ctrl-C, SIGTERM, or the end of the time."""
     ended = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:
@@ -132,8 +134,8 @@ def _wait(seconds: float | None) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write_secret(file: Path, text: str, ending: ExitStack) -> None:
-    """A new file that its owner alone can read, removed at the end."""
+def _write_secret(file: Path, text: str, stack: ExitStack) -> None:
+    """Write a new file that its owner alone can read, and that the stack removes."""
     descriptor, part = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:
@@ -143,7 +145,7 @@ def _write_secret(file: Path, text: str, ending: ExitStack) -> None:
         raise FileExistsError(f"The file {file} exists: remove it or choose another.") from None
     finally:
         os.unlink(part)
-    ending.callback(file.unlink, missing_ok=True)
+    stack.callback(file.unlink, missing_ok=True)
 
 
 def _numbers(shape: str) -> tuple[int, ...]:

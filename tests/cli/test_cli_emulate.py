@@ -57,6 +57,7 @@ def test_a_token_in_a_file_is_not_on_the_screen(tmp_path):
         (["--shape", "a,b"], "must be numbers such as 12,4 but is 'a,b'"),
         (["--readout-flip", "2"], "`readout_flip` must be between 0 and 0.5"),
         (["--topology", "torus"], "`topology` must be one of"),
+        (["--port", "99999"], "`port` must be between 0 and 65535, but is 99999"),
     ],
 )
 def test_bad_options(options, message):

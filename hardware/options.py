@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qattn.backends.base import Backend
 from qattn.backends.options import option
 from qattn.hardware.calibration_file import DeviceCalibration, load_device_calibration
-from qattn.hardware.calls.runner import Patience
+from qattn.hardware.calls.runner import RetryPolicy
 from qattn.hardware.service.budget import parse_duration
 from qattn.hardware.settings import QPUSettings, check_annealing_time, theory_betas
 
@@ -78,7 +78,7 @@ class DWaveOptions(Backend.Options):
     )
     track: bool = option(True, "Follow the device's betas through the reads.")
     max_in_flight: int = option(4, "Jobs at the service at a time.", may_change=True)
-    patience: Patience | None = option(
+    retry_policy: RetryPolicy | None = option(
         None, "Retry and time-out limits of requests.", python_only=True, may_change=True
     )
 

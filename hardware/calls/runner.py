@@ -48,8 +48,8 @@ class SolverOffline(SolverUnavailable):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to insist.
+class RetryPolicy:
+    """Retry and time-out limits of requests.
 
     Attributes:
         first_wait: Seconds before the first repetition; they double, with jitter.
@@ -91,7 +91,7 @@ class JobRunner:
         journal: Where every step is written before the next one.
         budget: Ceiling on QPU access time.
         max_in_flight: Jobs at the service at a time.
-        patience: How long to insist.
+        patience: Retry and time-out limits of requests.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class JobRunner:
         budget: QPUBudget,
         *,
         max_in_flight: int,
-        patience: Patience,
+        patience: RetryPolicy,
     ) -> None:
         self.device = device
         self.journal = journal

@@ -17,7 +17,13 @@ from qattn.hardware.calls.plan import (
     embeddings_of,
     plan_jobs,
 )
-from qattn.hardware.calls.runner import EmbeddedJob, JobRefused, JobRunner, Patience, SolverOffline
+from qattn.hardware.calls.runner import (
+    EmbeddedJob,
+    JobRefused,
+    JobRunner,
+    RetryPolicy,
+    SolverOffline,
+)
 from qattn.hardware.calls.tracking import BetaTracker
 from qattn.hardware.embedding.embed import EmbeddedProblem
 from qattn.hardware.embedding.limits import DeviceRanges
@@ -97,7 +103,7 @@ class Session:
             journal,
             budget,
             max_in_flight=options.max_in_flight,
-            patience=options.patience or Patience(),
+            patience=options.retry_policy or RetryPolicy(),
         )
         self._embedding = embeddings_of(journal)
         self._break_rate: float | None = None

@@ -3,11 +3,13 @@
 import itertools
 
 from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
-from qattn.hardware.calls.runner import Patience
+from qattn.hardware.calls.runner import RetryPolicy
 from qattn.hardware.dwave import DWaveBackend
 
-HASTE = Patience(first_wait=0.02, longest_wait=0.1, failing=3.0, unseen=0.2, queued=20.0, poll=1.0)
-"""Patience for a service at the other end of a loop."""
+HASTE = RetryPolicy(
+    first_wait=0.02, longest_wait=0.1, failing=3.0, unseen=0.2, queued=20.0, poll=1.0
+)
+"""Limits for a service at the other end of a loop."""
 
 _numbers = itertools.count()
 
@@ -19,7 +21,7 @@ def backend_of(qpu, folder, **options):
         "annealing_time": 5.0,
         "journal": folder / f"journal-{next(_numbers)}",
         "credentials": credentials_of(qpu, folder),
-        "patience": HASTE,
+        "retry_policy": HASTE,
         "track": False,
     }
     return DWaveBackend(**(known | options))

@@ -19,7 +19,7 @@ from _support.qpu_backends import accepted, backend_of, credentials_of, write_ca
 from qattn import problems
 from qattn.backends import SamplerStopped
 from qattn.hardware.calls.journal import Journal
-from qattn.hardware.calls.runner import Patience
+from qattn.hardware.calls.runner import RetryPolicy
 from qattn.hardware.emulator import EmulatedQPU
 
 pytestmark = pytest.mark.usefixtures("packings_are_kept")
@@ -114,8 +114,8 @@ def test_run_stops_with_a_line_and_goes_on_later(qpu, tmp_path, row):
         times, after, seconds = (*rest, *(1, 0, 1.0)[len(rest) :])
         qpu.fault(where, kind, times=times, after=after, seconds=seconds)
     journal = tmp_path / "journal"
-    impatient = Patience(0.02, 0.1, failing=0.6, unseen=0.2, queued=1.0, poll=0.5)
-    backend = backend_of(qpu, tmp_path, journal=journal, patience=impatient, max_in_flight=1)
+    impatient = RetryPolicy(0.02, 0.1, failing=0.6, unseen=0.2, queued=1.0, poll=0.5)
+    backend = backend_of(qpu, tmp_path, journal=journal, retry_policy=impatient, max_in_flight=1)
     with pytest.raises(SamplerStopped, match=line) as stopped:
         backend.sample(BATCH, num_reads=20, seed=1)
     backend.close()

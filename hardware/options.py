@@ -54,24 +54,32 @@ class DWaveOptions(Backend.Options):
         "error", "What happens to a bias that the device cannot hold: error, or clip and count."
     )
     qpu_budget: str | float | None = option(
-        None, "Ceiling on QPU access time, such as 30s or 2min (default: the credentials')."
+        None,
+        "Ceiling on QPU access time, such as 30s or 2min (default: the credentials').",
+        may_change=True,
     )
     journal: str | Path | None = option(
         None, "Folder of the journal (default: in the run's folder, or the user's data folder)."
     )
-    credentials: str | Path | None = option(None, "File like credentials.example.toml.")
-    endpoint: str | None = option(None, "URL of the solver API.")
-    region: str | None = option(None, "Leap's region.")
+    credentials: str | Path | None = option(
+        None, "File like credentials.example.toml.", may_change=True
+    )
+    endpoint: str | None = option(None, "URL of the solver API.", may_change=True)
+    region: str | None = option(None, "Leap's region.", may_change=True)
     solver: str | dict[str, Any] | None = option(
-        None, "The solver's name, or features as JSON text (in Python, also as a mapping)."
+        None,
+        "The solver's name, or features as JSON text (in Python, also as a mapping).",
+        may_change=True,
     )
     failover: bool = option(
-        False, "Continue with another solver of the same features when one goes offline."
+        False,
+        "Continue with another solver of the same features when one goes offline.",
+        may_change=True,
     )
     track: bool = option(True, "Follow the device's betas through the reads.")
-    max_in_flight: int = option(4, "Jobs at the service at a time.")
+    max_in_flight: int = option(4, "Jobs at the service at a time.", may_change=True)
     retry_policy: RetryPolicy | None = option(
-        None, "Retry and time-out limits of requests.", python_only=True
+        None, "Retry and time-out limits of requests.", python_only=True, may_change=True
     )
 
     def __post_init__(self) -> None:

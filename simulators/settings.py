@@ -1,4 +1,4 @@
-"""The settings of a simulated annealer."""
+"""The settings of a simulated quantum anneal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,11 +12,11 @@ from qattn.simulators.schedules import AnnealSchedule, get_schedule
 
 @dataclass(frozen=True)
 class AnnealSettings:
-    """What a simulated annealer needs to know about its anneal.
+    """Settings of a simulated quantum anneal.
 
     Args:
         schedule: An :class:`AnnealSchedule`, the name of an analytic form, or a table's file.
-        annealing_time: Duration in ns; None keeps the schedule's own.
+        annealing_time: Duration in ns; None means the schedule's own.
         sheet: "fast" or "standard", where the schedule is an xlsx file.
         field_encoding: "direct" or "ghost".
         betas: (β_h, β_J) to use instead of the schedule's.
@@ -45,12 +45,13 @@ class AnnealSettings:
         return FieldEncoding(self.field_encoding)
 
     def replaced(self, **changes: Any) -> "AnnealSettings":
-        """These settings with every change that is not None."""
+        """These settings with every change that is not None.
+
+        The betas are dropped where the schedule or its duration changes: they belong to it.
+        """
         given = {key: value for key, value in changes.items() if value is not None}
-        if "schedule" in given and "betas" not in given:
-            given["betas"] = None  # those of another schedule
-        if "annealing_time" in given and "betas" not in given:
-            given["betas"] = None
+        if given.keys() & {"schedule", "annealing_time"}:
+            given.setdefault("betas", None)
         return replace(self, **given)
 
     def make_schedule(self) -> AnnealSchedule:
@@ -58,7 +59,7 @@ class AnnealSettings:
         return get_schedule(self.schedule, self.annealing_time, sheet=self.sheet)
 
     def effective_betas(self, schedule: AnnealSchedule) -> tuple[float, float]:
-        """The (β_h, β_J) in use: given ones, or those of first-order theory.
+        """The (β_h, β_J) by which a batch is divided: given ones, or those of first-order theory.
 
         Raises:
             CannotSample: The schedule's are not positive, as the encoded fields see them.

@@ -27,6 +27,13 @@ class DimodBackend(Backend):
     returns is distributed as exp(-E) is the sampler's affair, and so is scaling. Equal reads that
     it aggregated keep their ``num_occurrences`` as weights.
 
+    >>> import torch
+    >>> from qattn import DimodBackend, IsingBatch, as_dimod_sampler, get_backend
+    >>> backend = DimodBackend(as_dimod_sampler(get_backend("exact")))  # or any dimod.Sampler
+    >>> batch = IsingBatch(h=torch.full((1, 1, 3), 9.0), J=torch.zeros(1, 3, 3))
+    >>> backend.sample(batch, num_reads=2, seed=0).spins.tolist()
+    [[[[1, 1, 1], [1, 1, 1]]]]
+
     Args:
         sampler: The sampler. ``num_reads`` and ``seed`` are passed if its ``parameters`` name
             them.
@@ -85,12 +92,14 @@ def sample_unions(
     max_spins: int,
     num_threads: int = 1,
 ) -> SpinSamples:
-    """Sample a batch through union BQMs with the energies -β(Σ h s + Σ J s s).
+    """Reads of a batch through union BQMs with the energies -β(Σ h s + Σ J s s).
+
+    The BQMs have dimod's sign: linear biases -βh and quadratic biases -βJ, sampled at β = 1.
 
     Args:
         batch: The models.
         sample_bqm: Takes a BQM and a seed below 2^31, another one for every BQM.
-        num_reads: Reads of queries without spins, which no sampler is asked about.
+        num_reads: Reads of queries without spins, which no sampler is given.
         seed: Where the seeds come from.
         max_spins: Bound on the variables of one BQM; a single query may exceed it.
         num_threads: BQMs that are sampled at a time; the reads do not depend on it.
@@ -99,37 +108,40 @@ def sample_unions(
     models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
     linear, quadratic = models.dimod_biases()
     lengths = models.num_active.ravel()
-    (asked,) = lengths.nonzero()
-    lengths, linear, group = lengths[asked], linear[asked], models.group_of_problem[asked]
-    cuts = list(slices(lengths, max_spins))
-    seeds = np.random.SeedSequence(seed).generate_state(len(cuts)) >> 1
+    # Queries without spins are not sampled: their rows stay 0.
+    (present,) = lengths.nonzero()
+    lengths, linear, group = lengths[present], linear[present], models.group_of_problem[present]
+    parts = list(slices(lengths, max_spins))
+    seeds = np.random.SeedSequence(seed).generate_state(len(parts)) >> 1  # below 2^31
 
     def sample_part(part: slice, part_seed: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
         bqm = union_bqm(linear[part], quadratic, group[part], lengths[part])
         sampleset = sample_bqm(bqm, part_seed).change_vartype(dimod.SPIN, inplace=False)
-        found, occurrences = split_union(sampleset, lengths[part], batch.num_spins)
-        return found, np.broadcast_to(occurrences, found.shape[:2])
+        reads, occurrences = split_union(sampleset, lengths[part], batch.num_spins)
+        return reads, np.broadcast_to(occurrences, reads.shape[:2])
 
-    if num_threads > 1 and len(cuts) > 1:
+    if num_threads > 1 and len(parts) > 1:
         with ThreadPoolExecutor(num_threads) as pool:
-            parts = list(pool.map(sample_part, cuts, seeds.tolist()))
+            results = list(pool.map(sample_part, parts, seeds.tolist()))
     else:
-        parts = [sample_part(*args) for args in zip(cuts, seeds.tolist(), strict=True)]
-    spins, counts = [found for found, _ in parts], [count for _, count in parts]
+        results = [sample_part(*args) for args in zip(parts, seeds.tolist(), strict=True)]
+    spins, counts = [reads for reads, _ in results], [count for _, count in results]
 
-    rows = max((found.shape[1] for found in spins), default=num_reads)
+    # Parts that aggregate equal reads differ in rows: all are lengthened to the longest, and
+    # weights are needed as soon as a row stands for other than one read.
+    rows = max((reads.shape[1] for reads in spins), default=num_reads)
     shape = (batch.num_groups, batch.num_queries)
-    everything = np.zeros((shape[0] * shape[1], rows, batch.num_spins), np.int8)
+    all_spins = np.zeros((shape[0] * shape[1], rows, batch.num_spins), np.int8)
     weights = None
     if any(count.shape[1] < rows or (count != 1).any() for count in counts):
-        weights = np.zeros(everything.shape[:2])
+        weights = np.zeros(all_spins.shape[:2])
         weights[:, 0] = num_reads
     if spins:
-        everything[asked] = np.concatenate([_lengthened(x, rows, "edge") for x in spins])
+        all_spins[present] = np.concatenate([_lengthened(x, rows, "edge") for x in spins])
         if weights is not None:
-            weights[asked] = np.concatenate([_lengthened(x, rows, "constant") for x in counts])
+            weights[present] = np.concatenate([_lengthened(x, rows, "constant") for x in counts])
     return SpinSamples(
-        torch.from_numpy(everything).unflatten(0, shape).to(h.device),
+        torch.from_numpy(all_spins).unflatten(0, shape).to(h.device),
         None if weights is None else torch.from_numpy(weights).unflatten(0, shape).to(h),
     )
 

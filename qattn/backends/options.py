@@ -12,15 +12,18 @@ from types import NoneType, UnionType
 from typing import Any
 
 
-def option(default: Any, help: str, *, python_only: bool = False) -> Any:
+def option(default: Any, help: str, *, python_only: bool = False, may_change: bool = False) -> Any:
     """A field of a backend's ``Options`` dataclass.
 
     Args:
         default: Value of the option where none is given.
         help: The option in one line, for command lines and documentation.
         python_only: No text can give the option: its values are objects of Python.
+        may_change: A training that is resumed may change it: it says how reads are obtained, and
+            not what they are.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "python_only": python_only})
+    metadata = {"help": help, "python_only": python_only, "may_change": may_change}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Option:
         default: Value of the option where none is given.
         help: The option in one line, or "".
         python_only: No text can give the option.
+        may_change: A training that is resumed may change it.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Option:
     default: Any
     help: str = ""
     python_only: bool = False
+    may_change: bool = False
 
     def from_text(self, text: str) -> Any:
         """The value that a text such as ``7``, ``1e-4``, ``true`` or ``10.2/11.2`` stands for.
@@ -69,11 +74,7 @@ def declared_options(factory: Callable[..., Any]) -> dict[str, Option]:
         fields = dataclasses.fields(factory.Options)  # type: ignore[attr-defined]
         return {
             field.name: Option(
-                field.name,
-                _plain(types[field.name]),
-                field.default,
-                field.metadata.get("help", ""),
-                field.metadata.get("python_only", False),
+                field.name, _plain(types[field.name]), field.default, **field.metadata
             )
             for field in fields
         }

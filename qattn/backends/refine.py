@@ -33,7 +33,7 @@ def refine(
             reads move together, so draw unaggregated reads where that matters.
         batch: The models.
         num_sweeps: Number of sweeps.
-        seed: Seed of the draws; None takes one from PyTorch's global generator.
+        seed: Seed of the draws; None means one from PyTorch's global generator.
 
     Raises:
         ValueError: `num_sweeps` is negative, or `samples` are not reads of `batch`.
@@ -70,7 +70,7 @@ def _swept(
     num_sweeps: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """The reads after the sweeps; spins lead while they are swept, so that each is contiguous."""
+    """The reads after the sweeps; with the spin axis first, so that each spin is contiguous."""
     G, Q, R, n = spins.shape
     s = spins.permute(0, 3, 1, 2).to(h.dtype).contiguous()
     columns = s.view(G, n, Q * R)
@@ -118,17 +118,17 @@ class RefinedBackend(Backend):
         self.backend.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The backend's."""
+        """State of the backend; see :meth:`Backend.state_dict`."""
         return self.backend.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The backend's."""
+        """Restore :meth:`state_dict`."""
         self.backend.load_state_dict(state)
 
     def metrics(self) -> dict[str, float]:
-        """The backend's."""
+        """Metrics of the backend; see :meth:`Backend.metrics`."""
         return self.backend.metrics()
 
     def provenance(self) -> dict[str, Any]:
-        """The backend's."""
+        """Origin of the backend's reads; see :meth:`Backend.provenance`."""
         return self.backend.provenance()

@@ -59,10 +59,9 @@ def get_backend(name: str, *, refine_sweeps: int = 0, **options: Any) -> Backend
 
     >>> get_backend("neal", num_sweeps=50).options
     NealBackend.Options(num_sweeps=50, ramp_sweeps=0)
-    >>> get_backend("neal", num_sweep=50)
+    >>> get_backend("neal", num_sweep=50)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: Backend 'neal' has no option 'num_sweep': did you mean 'num_sweeps'? Its options \
-    are 'num_sweeps', 'ramp_sweeps', 'refine_sweeps'.
+    ValueError: Backend 'neal' has no option 'num_sweep': did you mean 'num_sweeps'? ...
 
     Args:
         name: One of ``available_backends()``.
@@ -87,8 +86,8 @@ def get_backend(name: str, *, refine_sweeps: int = 0, **options: Any) -> Backend
 def available_backends() -> list[BackendInfo]:
     """All backends by name, those that cannot run here too; loads their modules.
 
-    >>> [info.name for info in available_backends()][:2]
-    ['diabatic', 'dwave']
+    >>> {info.name: info.available for info in available_backends()}["exact"]
+    True
     """
     return [_info(name) for name in sorted(set(_registered) | set(_installed()))]
 

@@ -11,6 +11,7 @@ from qattn import IsingBatch, get_backend, problems
 from qattn.backends import SamplerStopped
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.submission import OutOfRange
+from qattn.hardware.dwave import DWaveBackend
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.replay import ReplayBackend
 from qattn.hardware.service.budget import BudgetExceeded
@@ -310,6 +311,21 @@ class TestArguments:
         backend = backend_of(qpu, folder, annealing_time=1.0)
         with pytest.raises(ValueError, match="between 5 and"):
             backend.open()
+
+    def test_settings_have_the_form_that_journals_hold(self):
+        """A journal finds its calls by these settings: another name or default loses them."""
+        options = DWaveBackend.Options(betas=(2.0, 3.0), annealing_time=5.0)
+        properties = {"j_range": [-1.0, 1.0], "fast_anneal_time_range": [0.005, 0.1]}
+        settings, covariance, calibration = options.settings_for("a solver", properties)
+        assert settings.to_dict() == {
+            "annealing_time": 5.0,
+            "field_encoding": "ghost",
+            "chain_strength": 1.0,
+            "betas": [2.0, 3.0],
+            "spin_reversal_transforms": 1,
+            "out_of_range": "error",
+        }
+        assert (covariance, calibration) == (None, None)
 
 
 def test_no_log_record_holds_the_token(qpu, folder, caplog):

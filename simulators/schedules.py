@@ -102,7 +102,8 @@ class AnnealSchedule:
     ) -> "AnnealSchedule":
         """A schedule from D-Wave's published table: an xlsx file or a CSV.
 
-        An xlsx file has a ``sheet`` for "fast" anneals and one for "standard" ones. The columns are ``s``, ``A(s) (GHz)`` and ``B(s) (GHz)``; others are ignored.
+        An xlsx file has a ``sheet`` for "fast" anneals and one for "standard" ones. The columns are
+        ``s``, ``A(s) (GHz)`` and ``B(s) (GHz)``; others are ignored.
 
         Raises:
             FileNotFoundError: There is no such file.

@@ -65,9 +65,10 @@ class Calibration(Generic[Point]):
     def curves(self, *names: str) -> dict[tuple[Any, ...], list[Point]]:
         """The points by the values of these attributes, each list in order of annealing time."""
         curves: dict[tuple[Any, ...], list[Point]] = {}
-        for point in sorted(self.points, key=attrgetter("annealing_time")):
+        for point in self.points:
             curves.setdefault(tuple(getattr(point, name) for name in names), []).append(point)
-        return curves
+        time = attrgetter("annealing_time")
+        return {values: sorted(points, key=time) for values, points in curves.items()}
 
     def save(self, file: str | Path) -> None:
         """Write a file that backends take as ``calibration``: JSON if so named, else TOML."""

@@ -209,3 +209,17 @@ def test_intervals_are_students():
     low, high = point(5.0).interval()[0]
     assert (low + high) / 2 == pytest.approx(7.0)
     assert high - low == pytest.approx(2 * 2.0227 * math.sqrt(0.01), rel=1e-4)  # t of 39
+
+
+def test_plot_has_a_curve_for_each_setting_and_beta():
+    from qattn.hardware.calibration_plot import plot_betas
+
+    points = tuple(point(time, theory=(6.0, 8.0)) for time in (10.0, 5.0))
+    found = DeviceCalibration("A", "g", True, "2026-01-01T00:00:00+00:00", points, 0)
+    assert found.curves("field_encoding") == {("ghost",): [points[1], points[0]]}
+    above, below = plot_betas(found).axes
+    assert above.get_title() == "A (EMULATED)"
+    assert len(above.containers) == 2
+    labels = above.get_legend_handles_labels()[1]
+    assert {"β_h, theory", "β_J, ghost, chains 2"} <= set(labels)
+    assert list(below.lines[0].get_xdata()) == [5.0, 10.0]

@@ -130,3 +130,13 @@ def test_what_problems_do_not_fix_stays_as_theory_has_it():
     assert point.beta_h == point.theory[0]
     assert point.beta_J != point.theory[1]
     assert point.fitted_divergence < point.divergence
+
+
+def test_plot_has_two_curves_for_each_setting():
+    from qattn.simulators.calibration_plot import plot_divergences
+
+    found = calibrate_simulator(problems(3), annealing_times=[3.0, 2.0])
+    (axes,) = plot_divergences(found).axes
+    curves = [line for line in axes.lines if len(line.get_xdata()) == 2][:4]
+    assert [list(line.get_xdata()) for line in curves] == [[2.0, 3.0]] * 4
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "3"]

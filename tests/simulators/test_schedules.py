@@ -153,7 +153,6 @@ def test_wrong_files_are_named(tmp_path, text, message):
 def test_files_of_other_kinds_are_refused(tmp_path):
     fake = tmp_path / "schedule.xlsx"
     fake.write_text("not a workbook")
-    pytest.importorskip("openpyxl")
     with pytest.raises(ValueError, match="is not a readable xlsx file"):
         AnnealSchedule.from_file(fake, 5.0)
     with pytest.raises(FileNotFoundError, match="must be an existing file"):
@@ -165,7 +164,8 @@ def test_files_of_other_kinds_are_refused(tmp_path):
 
 
 def test_a_workbook_without_the_sheet_is_named(tmp_path):
-    openpyxl = pytest.importorskip("openpyxl")
+    import openpyxl
+
     file = tmp_path / "other.xlsx"
     openpyxl.Workbook().save(file)
     with pytest.raises(ValueError, match="must have a sheet 'Fast-Annealing Schedule'"):

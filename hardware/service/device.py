@@ -53,10 +53,10 @@ class Device:
         return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
 
     def packing(self, num_spins: int, folder: Path | None = None) -> Packing:
-        """Disjoint cliques of this many spins, as many as could be packed; made once per graph.
+        """As many disjoint cliques of this many spins as were found; made once per graph.
 
         Raises:
-            ValueError: No clique fits.
+            ValueError: Not one fits.
         """
         return cached_packing(self.graph, num_spins, folder=folder)
 

@@ -26,9 +26,7 @@ import torch
 from dwave.system import ParallelEmbeddingComposite
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding.embed import Embedding
-from qattn.hardware.embedding.find_packing import cached_packing
-from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.embedding import Embedding, Packing, WorkingGraph, cached_packing
 from qattn.union_bqm import union_bqm
 
 SIZES = {"zephyr": (12, 4), "pegasus": (16,)}
@@ -37,7 +35,7 @@ TURNS = 5
 
 
 class Instant(dimod.Sampler, dimod.Structured):
-    """A sampler that notes when it is called, and answers with the reads it was made with."""
+    """A sampler that notes when it is called, and answers with prepared reads."""
 
     nodelist: ClassVar = []
     edgelist: ClassVar = []
@@ -51,7 +49,7 @@ class Instant(dimod.Sampler, dimod.Structured):
         self.called = self.answered = 0.0
 
     def sample(self, *problem: object, **kwargs: object) -> dimod.SampleSet:
-        """The reads made beforehand."""
+        """Return the prepared reads."""
         self.called = time.perf_counter()
         self.answered = time.perf_counter()
         return self.reads
@@ -59,9 +57,8 @@ class Instant(dimod.Sampler, dimod.Structured):
     sample_ising = sample
 
 
-def answer(embedding: Embedding, num_reads: int, rng: np.random.Generator) -> dimod.SampleSet:
-    """Reads of which 3% of the qubits disagree with their chains."""
-    packing = embedding.packing
+def answer(packing: Packing, num_reads: int, rng: np.random.Generator) -> dimod.SampleSet:
+    """Random reads in which 3% of the qubits disagree with their chains."""
     owner = packing.chain_of_qubit
     used = np.flatnonzero(owner >= 0)
     spins = 2 * rng.integers(0, 2, (num_reads, owner.max() + 1), dtype=np.int8) - 1
@@ -69,6 +66,14 @@ def answer(embedding: Embedding, num_reads: int, rng: np.random.Generator) -> di
     reads = spins[:, owner[used]] * flips
     labels = packing.graph.qubits[used].tolist()
     return dimod.SampleSet.from_samples((reads, labels), "SPIN", energy=np.zeros(num_reads))
+
+
+def reads_of(sampleset: dimod.SampleSet, packing: Packing) -> NDArray[np.int8]:
+    """An answer as `Embedding.unembed` takes it, shape (num_reads, N), 0 for unused qubits."""
+    column = packing.graph.position_of_qubit(list(sampleset.variables))
+    reads = np.zeros((len(sampleset), len(packing.graph.qubits)), dtype=np.int8)
+    reads[:, column] = sampleset.record.sample
+    return reads
 
 
 def main() -> None:
@@ -94,7 +99,7 @@ def main() -> None:
     h = rng.normal(scale=0.2, size=(slots, n))
     J = np.triu(rng.normal(scale=0.2, size=(slots, n, n)), 1)
     J = J + J.mT
-    child = Instant(graph, answer(embedding, arguments.reads, rng))
+    child = Instant(graph, answer(packing, arguments.reads, rng))
     chains = [
         {j: tuple(chain[chain >= 0].tolist()) for j, chain in enumerate(slot)}
         for slot in packing.chains
@@ -105,27 +110,25 @@ def main() -> None:
     def ours() -> tuple[float, float, NDArray[np.int8]]:
         start = time.perf_counter()
         problem = embedding.embed(h, J, chain_strength=CHAIN_STRENGTH)
-        found = child.sample_ising(*problem.to_dicts())
-        reads = embedding.reads_of(found)
-        spins = embedding.unembed(reads, rng=rng).spins
+        sampleset = child.sample_ising(*problem.to_dicts())
+        spins = embedding.unembed(reads_of(sampleset, packing), rng=rng).spins
         return child.called - start, time.perf_counter() - child.answered, spins
 
     def oceans() -> tuple[float, float, list[dimod.SampleSet]]:
         start = time.perf_counter()
-        found, _ = composite.sample_multiple(bqms, [CHAIN_STRENGTH] * slots, auto_scale=False)
-        return child.called - start, time.perf_counter() - child.answered, found
+        samplesets, _ = composite.sample_multiple(bqms, [CHAIN_STRENGTH] * slots, auto_scale=False)
+        return child.called - start, time.perf_counter() - child.answered, samplesets
 
     best = {"qattn": [np.inf, np.inf], "Ocean": [np.inf, np.inf]}
     for _ in range(TURNS):
-        for name, contender in (("qattn", ours), ("Ocean", oceans)):
-            *seconds, found = contender()
-            best[name] = [min(a, b) for a, b in zip(best[name], seconds, strict=True)]
-            if name == "qattn":
-                spins = found
+        *seconds, spins = ours()
+        best["qattn"] = [min(a, b) for a, b in zip(best["qattn"], seconds, strict=True)]
+        *seconds, samplesets = oceans()
+        best["Ocean"] = [min(a, b) for a, b in zip(best["Ocean"], seconds, strict=True)]
     agreement = np.mean(
         [
-            (one.record.sample[:, np.argsort(list(one.variables))] == spins[slot]).mean()
-            for slot, one in enumerate(found)
+            (answered.record.sample[:, np.argsort(list(answered.variables))] == spins[slot]).mean()
+            for slot, answered in enumerate(samplesets)
         ]
     )
     print(f"{slots} problems of {n} spins, {arguments.reads} reads, {100 * agreement:.1f}% equal")

@@ -57,7 +57,7 @@ class Device:
         """Disjoint cliques of this many spins, as many as could be packed, kept in memory.
 
         Raises:
-            ValueError: No clique fits.
+            ValueError: Not one fits.
         """
         key = num_spins, folder
         if key not in self._packings:

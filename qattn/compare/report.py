@@ -26,10 +26,10 @@ PACKAGES = ("torch", "numpy", "scipy", "dimod", "dwave-samplers", "dwave-system"
 DPI = 130
 
 CAPTIONS = {
-    "summary": "Every figure over its noise floor (the value of the same number of independent exact "
-    "reads of the same problems); grey bands: one and two standard deviations of exact reads. Points "
-    "left of a band are not better than exact: a sampler that is too cold scatters over fewer "
-    "states, and the estimate of a KL near zero is as often below as above.",
+    "summary": "Every figure over its noise floor (the value of the same number of independent "
+    "exact reads of the same problems); grey bands: one and two standard deviations of exact "
+    "reads. Points left of a band are not better than exact: a sampler that is too cold scatters "
+    "over fewer states, and the estimate of a KL near zero is as often below as above.",
     "moments": "Magnetisations ⟨s⟩ and correlations ⟨ss⟩ of the reads against the reference, with "
     "the standard errors of independent reads.",
     "energies": "Energies of all problems, each in its own exact standard deviations from its own "

@@ -241,10 +241,9 @@ class BoltzmannAttention(SigmoidAttention):
 
     @backend.setter
     def backend(self, backend: str | Backend) -> None:
-        self._backend_name = ""
-        if isinstance(backend, str) and backend != "exact":
-            self._backend_name, backend = backend, get_backend(backend)
-        self._backend = backend
+        by_name = isinstance(backend, str) and backend != "exact"
+        made = get_backend(str(backend)) if by_name else backend
+        self._backend, self._backend_name = made, str(backend) if by_name else ""
 
     def _refused_sampler(self, _: object) -> None:
         raise AttributeError("Attribute `sampler` of a layer is called `backend`: set that.")

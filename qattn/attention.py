@@ -71,6 +71,15 @@ def boltzmann_attention(
         MemoryError: More positions than exact enumeration can hold.
 
     Source: Kim and Park, "Boltzmann Attention", arXiv 2606.12478.
+
+    Without couplings and with the default β it is sigmoid attention:
+
+    >>> query, key, value = torch.ones(3, 1, 2, 4, 6)  # 1 sequence, 2 heads, 4 positions
+    >>> out = boltzmann_attention(query, key, value, couplings=torch.zeros(2, 4, 4))
+    >>> out.shape
+    torch.Size([1, 2, 4, 6])
+    >>> torch.allclose(out[0, 0, 2], 3 * torch.tensor(6**0.5).sigmoid())  # positions 0, 1, 2
+    True
     """
     if value.ndim != 4 or value.shape[:3] != key.shape[:3]:
         raise ValueError(

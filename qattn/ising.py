@@ -43,7 +43,7 @@ class IsingBatch:
     Args:
         h: Local fields, shape (groups, queries, spins), float32 or float64.
         J: Couplings, shape (groups, spins, spins): symmetric, with zero diagonal. An asymmetry of
-            up to 1e-6 of max |J| is taken for rounding and averaged away; more is an error,
+            up to 1e-6 of max |J| is treated as rounding and averaged away; more is an error,
             because the sum over j < k and the sum over all j, k would then disagree. For
             couplings given in one triangle, pass ``J.triu(1) + J.triu(1).mT``.
         lengths: Number of active spins per query, shape (queries,), or (groups, queries) where
@@ -57,6 +57,15 @@ class IsingBatch:
     Raises:
         ValueError: An argument has the wrong shape, a value out of range, or J is asymmetric.
         TypeError: h and J are not of the same floating dtype.
+
+    Two spins in opposite fields, coupled ferromagnetically:
+
+    >>> J = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> batch = IsingBatch(torch.tensor([[[0.5, -0.5]]]), J)
+    >>> batch.energies(torch.tensor([[[[1, 1], [1, -1]]]]))  # of two states, in dimod's sign
+    tensor([[[-1.,  0.]]])
+    >>> batch.to_bqms()[0]
+    BinaryQuadraticModel({0: -0.5, 1: 0.5}, {(1, 0): -1.0}, 0.0, 'SPIN')
     """
 
     h: Float[Tensor, "groups queries spins"]
@@ -139,6 +148,7 @@ class IsingBatch:
                 f"Argument `spins` must have shape ({G}, {Q}, reads, {n}), "
                 f"but has shape {tuple(spins.shape)}."
             )
+        # sᵀJs counts every pair twice.
         s = spins.to(self.h.dtype) * self.active.unsqueeze(2)
         linear, quadratic = to_dimod_signs(self.h, self.J)
         pairs = (s.flatten(1, 2) @ quadratic).view_as(s)
@@ -164,7 +174,7 @@ class IsingBatch:
 
         The variables are running integers over the active spins in the order (group, query,
         spin); the energy is the sum of the blocks' energies. β is not applied.
-        :func:`qattn.union_bqm.split_union` takes its reads apart again.
+        :func:`qattn.union_bqm.split_union` splits its reads again.
         """
         linear, quadratic = self.dimod_biases()
         return union_bqm(linear, quadratic, self.group_of_problem, self.num_active.ravel())
@@ -194,6 +204,8 @@ class IsingBatch:
         (groups · queries, 1, spins + 1), J (groups · queries, spins + 1, spins + 1).
         """
         G, Q, n = self.h.shape
+        # Spin 0 in front: its couplings are the fields, which differ between queries, so that each
+        # query gets a J of its own.
         J = torch.nn.functional.pad(self.J, (1, 0, 1, 0))
         J = J.unsqueeze(1).expand(G, Q, n + 1, n + 1).clone()
         J[..., 0, 1:] = self.h

@@ -15,7 +15,7 @@ from qattn.backends import Backend, get_backend
 from qattn.ising import IsingBatch
 
 INITIAL_COUPLING_STD = 0.02
-"""Standard deviation of the couplings at the start."""
+"""Standard deviation of the initial couplings."""
 
 
 class MultiheadAttention(nn.Module, ABC):
@@ -180,6 +180,14 @@ class BoltzmannAttention(SigmoidAttention):
     Attributes:
         last_info: What the backend reported about the reads of the last pass
             (:attr:`qattn.SpinSamples.info`); empty if it drew none.
+
+    >>> layer = BoltzmannAttention(embed_dim=8, num_heads=2, context=5)
+    >>> x = torch.randn(3, 4, 8)  # 3 sequences of 4 positions
+    >>> layer(x).shape
+    torch.Size([3, 4, 8])
+    >>> layer.backend, layer.num_reads = "neal", 20  # reads of simulated annealing
+    >>> layer.weights(x).shape
+    torch.Size([3, 2, 4, 4])
     """
 
     coupling_basis: Tensor
@@ -233,10 +241,9 @@ class BoltzmannAttention(SigmoidAttention):
 
     @backend.setter
     def backend(self, backend: str | Backend) -> None:
-        self._backend_name = ""
-        if isinstance(backend, str) and backend != "exact":
-            self._backend_name, backend = backend, get_backend(backend)
-        self._backend = backend
+        by_name = isinstance(backend, str) and backend != "exact"
+        made = get_backend(str(backend)) if by_name else backend
+        self._backend, self._backend_name = made, str(backend) if by_name else ""
 
     def _refused_sampler(self, _: object) -> None:
         raise AttributeError("Attribute `sampler` of a layer is called `backend`: set that.")

@@ -1,4 +1,4 @@
-"""Reads of an Ising batch, as a sampler returned them."""
+"""Reads of an Ising batch as a backend returned them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,11 +22,19 @@ class SpinSamples:
             int8.
         weights: How much each read counts (dimod's ``num_occurrences``, for example), shape
             (groups, queries, reads), not negative; None means 1 each.
-        info: What else the sampler reports (timing, settings).
+        info: What else the backend reports (timing, settings).
 
     Raises:
         ValueError: A shape is wrong.
         TypeError: `spins` is not int8.
+
+    Two reads of one query of two spins:
+
+    >>> samples = SpinSamples(torch.tensor([[[[1, 1], [1, -1]]]], dtype=torch.int8))
+    >>> samples.num_reads
+    2
+    >>> samples.mean_spins()
+    tensor([[[1., 0.]]])
     """
 
     spins: Int8[Tensor, "groups queries reads spins"]

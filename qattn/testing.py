@@ -30,8 +30,8 @@ class Deviation(NamedTuple):
     """Largest distance of an estimate from its exact value beyond the allowed bias.
 
     Attributes:
-        sigmas: In standard errors of as many independent reads.
-        bound: How many of them are allowed, with Bonferroni's correction.
+        sigmas: The distance, in standard errors of the same number of independent reads.
+        bound: The largest that is allowed, with Bonferroni's correction.
     """
 
     sigmas: float
@@ -54,13 +54,13 @@ def deviation_from_exact(
     active = batch.active.expand(batch.h.shape)
     h, J = (x.detach().double() for x in batch.scaled())
     double = IsingBatch(h, J, batch.lengths)
-    found = samples.pair_correlations(torch.float64)
+    estimated = samples.pair_correlations(torch.float64)
     expected = exact.pair_correlations(double)
-    # The mean spins take the place of the diagonal, which is 1.
-    found = found.diagonal_scatter(samples.mean_spins(torch.float64), dim1=-2, dim2=-1)
+    # The diagonal of the correlations is 1 always: put the mean spins there.
+    estimated = estimated.diagonal_scatter(samples.mean_spins(torch.float64), dim1=-2, dim2=-1)
     expected = expected.diagonal_scatter(exact.mean_spins(double), dim1=-2, dim2=-1)
     chosen = (active.unsqueeze(-1) & active.unsqueeze(-2)).tril()
-    excess = ((found - expected).abs() - tolerance).clamp_min(0.0)
+    excess = ((estimated - expected).abs() - tolerance).clamp_min(0.0)
     errors = ((1 - expected**2) / N).clamp_min(1e-12).sqrt()
     sigmas = (excess / errors)[chosen]
     bound = -NormalDist().inv_cdf(FALSE_ALARM / 2 / max(1, len(sigmas)))
@@ -68,7 +68,7 @@ def deviation_from_exact(
 
 
 class BackendConformance:
-    """What every backend must do; the methods are tests.
+    """The contract of a backend as tests, one a method.
 
     Attributes:
         tolerance: The backend's claim: largest bias of any ⟨s_j⟩ or ⟨s_j s_k⟩ on the suite's
@@ -106,8 +106,8 @@ class BackendConformance:
             samples = self.sample(batch, 7)
             spins, weights = samples.spins, samples.weights
             expected = (batch.num_groups, batch.num_queries, batch.num_spins)
-            found = (*spins.shape[:2], spins.shape[3])
-            assert found == expected, f"groups, queries, spins: {found}, not {expected}"
+            shape = (*spins.shape[:2], spins.shape[3])
+            assert shape == expected, f"groups, queries, spins: {shape}, not {expected}"
             assert spins.dtype == torch.int8, f"spins are {spins.dtype}, not torch.int8"
             assert bool((spins.abs() == 1).all()), "a spin is neither -1 nor +1"
             assert spins.device == batch.h.device, f"spins are on {spins.device}"

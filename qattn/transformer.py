@@ -12,7 +12,7 @@ from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
 
 
 class Block(nn.Module):
-    """Attention and, if wanted, a feed-forward network, each behind a norm and a skip."""
+    """Attention and, if `ffn` is set, a feed-forward network, each behind a norm and a skip."""
 
     def __init__(self, embed_dim: int, attention: MultiheadAttention, ffn: bool) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """One layer."""
+        """Output of the block for the input x."""
         x = x + self.attention(self.attention_norm(x))
         return x if self.ffn is None else x + self.ffn(x)
 
@@ -50,6 +50,13 @@ class Transformer(nn.Module):
 
     Raises:
         ValueError: The arm is unknown, or a size is out of range.
+
+    >>> model = Transformer(vocab_size=10, context=6, num_heads=2, embed_dim=8, qk_norm=True)
+    >>> tokens = torch.zeros(3, 6, dtype=torch.int64)
+    >>> model(tokens).shape
+    torch.Size([3, 6, 10])
+    >>> model.ising_batches(tokens)[0].h.shape  # layer 0: heads, queries, spins
+    torch.Size([2, 18, 6])
     """
 
     def __init__(

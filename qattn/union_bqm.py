@@ -1,4 +1,4 @@
-"""Many disjoint Ising models as one dimod problem, and the reads of that problem apart again."""
+"""Many disjoint Ising models as one dimod problem, and the reads of that problem split again."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 
 
 def slices(lengths: Ints, max_spins: int) -> Iterator[slice]:
-    """Cut problems of the given lengths into runs of at most `max_spins` spins, one at least."""
+    """Slices of problems with at most `max_spins` spins together, each of one problem at least."""
     ends = np.cumsum(lengths)
     start = 0
     while start < len(lengths):
@@ -37,8 +37,8 @@ def union_bqm(
     Args:
         linear: Linear biases in dimod's signs, shape (problems, spins).
         quadratic: Quadratic biases of each group, symmetric, shape (groups, spins, spins).
-        group: The group of each problem, shape (problems,); None for one group a problem.
-        lengths: Number of spins of each problem, shape (problems,); None for all.
+        group: The group of each problem, shape (problems,); None means one group a problem.
+        lengths: Number of spins of each problem, shape (problems,); None means all.
     """
     n = linear.shape[1]
     group = np.arange(len(linear)) if group is None else group
@@ -49,8 +49,9 @@ def union_bqm(
     if (lengths == n).all():
         rows, cols = starts + row, starts + col
     else:
-        here = col < lengths[:, None]
-        rows, cols, weights = (starts + row)[here], (starts + col)[here], weights[here]
+        # Pairs j < k both of whose spins are there: those with k below the length.
+        present = col < lengths[:, None]
+        rows, cols, weights = (starts + row)[present], (starts + col)[present], weights[present]
         linear = linear[np.arange(n) < lengths[:, None]]
     vectors = rows.ravel(), cols.ravel(), weights.ravel()
     return dimod.BinaryQuadraticModel.from_numpy_vectors(linear.ravel(), vectors, 0.0, dimod.SPIN)

@@ -22,6 +22,7 @@ from qattn import (
     boltzmann_attention,
     boltzmann_weights,
     exact,
+    get_backend,
     register_backend,
 )
 from qattn.backends import registry
@@ -287,10 +288,11 @@ def test_copy_of_a_layer_makes_its_own_backend(reporters, copied):
 
 
 def test_unknown_backend_is_refused_when_it_is_set():
-    layer = BoltzmannAttention(8, 2, 6)
-    with pytest.raises(ValueError, match="did you mean 'neal'"):
-        layer.backend = "nael"
-    assert layer.backend == "exact"
+    for backend in ("exact", get_backend("neal")):
+        layer = BoltzmannAttention(8, 2, 6, backend=backend)
+        with pytest.raises(ValueError, match="did you mean 'neal'"):
+            layer.backend = "nael"
+        assert layer.backend is backend
 
 
 @pytest.mark.usefixtures("as_users_call")

@@ -71,6 +71,16 @@ def mean_spins(
     Raises:
         ValueError: There is no such estimator, the backend is missing, or `num_reads` is below 2
             (every sampling estimator needs a variance).
+
+    >>> import torch, qattn
+    >>> h = torch.tensor([[[0.3, -0.2]]], requires_grad=True)
+    >>> batch = qattn.IsingBatch(h, torch.tensor([[[0.0, 0.5], [0.5, 0.0]]]))
+    >>> mean = mean_spins(batch, qattn.get_backend("exact"), num_reads=1000, seed=0)
+    >>> bool((mean - qattn.exact.mean_spins(batch)).abs().max() < 0.1)
+    True
+    >>> mean.sum().backward()
+    >>> h.grad.shape
+    torch.Size([1, 1, 2])
     """
     mean, _ = mean_spins_and_info(batch, backend, num_reads, estimator, seed)
     return mean

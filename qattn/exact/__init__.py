@@ -44,6 +44,11 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
         ValueError: h or J holds NaN or infinity.
+
+    Three free spins have eight states of weight 1, and log 8 is:
+
+    >>> log_partition(IsingBatch(torch.zeros(1, 1, 3), torch.zeros(1, 3, 3)))
+    tensor([[2.0794]])
     """
     h, J, lay = _prepared(batch)
     return _restored(log_partition_of_layout(h, J, lay), lay)
@@ -58,6 +63,12 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
         ValueError: h or J holds NaN or infinity.
+
+    A field on the first spin magnetises the second through their coupling, to tanh(h) tanh(J):
+
+    >>> h, J = torch.tensor([[[0.5, 0.0]]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> mean_spins(IsingBatch(h, J))
+    tensor([[[0.4621, 0.3519]]])
     """
     h, J, lay = _prepared(batch)
     return _restored(mean_of_layout(h, J, lay), lay)[..., : batch.num_spins]
@@ -123,12 +134,18 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     Args:
         batch: The models.
         num_reads: Number of reads per query.
-        seed: Seed of the draw; None draws from PyTorch's global generator. The same seed gives
+        seed: Seed of the draw; None means PyTorch's global generator. The same seed gives
             the same reads on one device type.
 
     Raises:
         ValueError: `num_reads` is not positive, or h or J holds NaN or infinity.
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+
+    >>> samples = sample(IsingBatch(torch.ones(1, 1, 2), torch.zeros(1, 2, 2)), 1000, seed=0)
+    >>> samples.spins.shape  # groups, queries, reads, spins
+    torch.Size([1, 1, 1000, 2])
+    >>> bool((samples.mean_spins() - torch.tensor(1.0).tanh()).abs().max() < 0.1)
+    True
     """
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")

@@ -38,7 +38,7 @@ SETS: dict[str, Callable[..., IsingBatch]] = {
 """Generated sets by name."""
 
 RUN_PROBLEMS = 40
-"""Queries of a run unless ``problems`` says otherwise."""
+"""Default number of queries that are taken from a run."""
 
 
 def named(name: str, *, seed: int = 0) -> IsingBatch:
@@ -51,6 +51,10 @@ def named(name: str, *, seed: int = 0) -> IsingBatch:
     Raises:
         ValueError: There is no such set or option, or a value is wrong.
         FileNotFoundError: There is no such run or file.
+
+    >>> batch = named("sk:problems=3,spins=6,beta=0.5")
+    >>> batch.h.shape, batch.beta  # three groups of one query, as each problem has its own J
+    (torch.Size([3, 1, 6]), 0.5)
     """
     kind, _, rest = name.partition(":")
     source = ""
@@ -67,10 +71,10 @@ def named(name: str, *, seed: int = 0) -> IsingBatch:
     if kind == "run":
         from qattn.problems.run import from_run  # a run needs the training stack
 
-        many = options.pop("problems", str(RUN_PROBLEMS))
+        number = options.pop("problems", str(RUN_PROBLEMS))
         _refuse(name, options, ["problems", "beta", "seed"])
         return with_strength(
-            from_run(Path(source), _number(int, "problems", many, name), seed=seed), beta
+            from_run(Path(source), _number(int, "problems", number, name), seed=seed), beta
         )
     if kind not in SETS:
         raise ValueError(

@@ -11,7 +11,7 @@ import torch
 from qattn.ising import IsingBatch, to_dimod_signs
 
 BINARY_START = b"DIMODBQM"
-"""First bytes of what ``bqm.to_file()`` writes."""
+"""First bytes of a file that ``bqm.to_file()`` wrote."""
 
 
 def from_bqms(bqms: Sequence[dimod.BinaryQuadraticModel], beta: float = 1.0) -> IsingBatch:
@@ -46,6 +46,7 @@ def from_bqms(bqms: Sequence[dimod.BinaryQuadraticModel], beta: float = 1.0) -> 
 
 
 def _ordered(bqm: dimod.BinaryQuadraticModel) -> list[Any]:
+    """Labels in the order of the spins."""
     labels = list(bqm.variables)
     return sorted(labels) if all(isinstance(label, int) for label in labels) else labels
 
@@ -67,8 +68,8 @@ def read_bqms(file: str | Path) -> list[dimod.BinaryQuadraticModel]:
     try:
         if data.startswith(BINARY_START):
             return [dimod.BinaryQuadraticModel.from_file(data)]
-        found = json.loads(data)
-        models = found if isinstance(found, list) else [found]
+        content = json.loads(data)
+        models = content if isinstance(content, list) else [content]
         return [dimod.BinaryQuadraticModel.from_serializable(model) for model in models]
     except Exception as error:  # dimod's parsers raise whatever a broken file brings about
         raise ValueError(

@@ -89,6 +89,13 @@ def judge(
     Raises:
         ValueError: `samples` are not reads of `batch`, `floor` is that of another number of reads,
             or a weight is not a count.
+
+    >>> from qattn import exact
+    >>> from qattn.problems import synthetic
+    >>> batch = synthetic(num_problems=10, num_spins=4)
+    >>> quality = judge(exact.sample(batch, 500, seed=1), batch)
+    >>> bool(0.7 < quality.scores["mean_rms"].ratio < 1.3)  # exact reads are at the noise floor
+    True
     """
     reference = reference_of(batch, seed=seed) if reference is None else reference
     split = split_by_problem(samples, batch)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding import Packing, Placement, place
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import FIELD_ENCODINGS, shares
 
 AccessTime = Callable[[int, dict[str, Any]], float]

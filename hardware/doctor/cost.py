@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.field_encoding import FieldEncoding
-from qattn.hardware.embedding import Packing, Placement, place
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
 
 AccessTime = Callable[[int, dict[str, Any]], float]

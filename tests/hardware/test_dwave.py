@@ -326,15 +326,3 @@ class TestArguments:
             "out_of_range": "error",
         }
         assert (covariance, calibration) == (None, None)
-
-
-def test_no_log_record_holds_the_token(qpu, folder, caplog):
-    """The client logs its configuration at DEBUG; the filter is there before it does."""
-    caplog.set_level(1)
-    caplog.set_level(1, logger="dwave")
-    backend = backend_of(qpu, folder)
-    backend.open()
-    backend.close()
-    assert any(record.name.startswith("dwave.cloud") for record in caplog.records)
-    assert qpu.token not in caplog.text
-    assert not any(qpu.token in str(vars(record)) for record in caplog.records)

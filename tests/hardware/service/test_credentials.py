@@ -16,9 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from _support.qpu_backends import backend_of
 from dwave.cloud import Client
 from dwave.cloud.config.constants import DEFAULT_SOLVER_API_ENDPOINT
 
+from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.service.credentials import (
     PLACEHOLDER,
     Credentials,
@@ -429,3 +431,15 @@ def test_the_real_client_at_its_most_talkative(
     assert f"Invalid token {MASK}" in line
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(token.encode() in path.read_bytes() for path in kept)
+
+
+def test_the_backend_keeps_the_token_out_of_the_log(tmp_path, caplog):
+    caplog.set_level(1)
+    caplog.set_level(1, logger="dwave")
+    with EmulatedQPU(shape=(2, 4)) as qpu:
+        backend = backend_of(qpu, tmp_path)
+        backend.open()
+        backend.close()
+    assert any(record.name.startswith("dwave.cloud") for record in caplog.records)
+    assert qpu.token not in caplog.text
+    assert not any(qpu.token in str(vars(record)) for record in caplog.records)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from qattn.training import RunFolder, TrainConfig, plots, read_settings
 from qattn.training import train as run
+from qattn.training.sampler_settings import SamplerSettings
 from qattn.training.tasks import shakespeare
 
 console = Console()
@@ -70,7 +71,7 @@ def _resumed(config: TrainConfig, given: dict[str, Any], folder: Path) -> TrainC
 def _default_name(config: TrainConfig) -> str:
     members = f"-ensemble{config.ensemble}" if config.ensemble > 1 else ""
     return (
-        f"{config.task}-{config.attention}-{config.sampler}"
+        f"{config.task}-{config.attention}-{config.sampler.partition(':')[0]}"
         f"-T{config.context}-seed{config.seed}{members}"
     )
 
@@ -78,7 +79,8 @@ def _default_name(config: TrainConfig) -> str:
 def _train_signature() -> inspect.Signature:
     """One option per field of TrainConfig, so that names, defaults and help stand in one place."""
     parameters: list[tuple[str, Any, Any]] = [("ctx", typer.Context, inspect.Parameter.empty)]
-    for setting in dataclasses.fields(TrainConfig):
+    of_backends = {option.name for option in dataclasses.fields(SamplerSettings)}
+    for setting in sorted(dataclasses.fields(TrainConfig), key=lambda f: f.name in of_backends):
         option = typer.Option(help=setting.metadata["help"])
         parameters.append((setting.name, Annotated[setting.type, option], setting.default))
     path = Path | None

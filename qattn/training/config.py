@@ -2,47 +2,26 @@
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass, field
+import typing
+from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import tomli_w
 import torch
 
-from qattn.backends import Backend, get_backend
+from qattn.backends import Backend, parse_sampler
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
 from qattn.layers import ATTENTION
+from qattn.training.sampler_settings import SamplerSettings, setting
 from qattn.training.tasks import TASKS, make_task
 from qattn.transformer import Transformer
 
 
-def _setting(default: Any, description: str, *, may_change: bool = False) -> Any:
-    """A setting; `may_change` when the run is resumed, because what is computed stays the same."""
-    return field(default=default, metadata={"help": description, "may_change": may_change})
-
-
-BACKEND_OPTIONS = (
-    "schedule",
-    "annealing_time",
-    "field_encoding",
-    "calibration",
-    "chain_strength",
-    "spin_reversal_transforms",
-    "out_of_range",
-    "solver",
-    "endpoint",
-    "region",
-    "credentials",
-    "failover",
-    "qpu_budget",
-    "journal",
-)
-"""Settings that are handed to the sampler, where they are given."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare its fields
     """Settings of a run: values, the same names in TOML files and, with dashes, as flags.
 
     Making one constructs nothing and looks at nothing outside it, so that the settings of a run
@@ -57,63 +36,41 @@ class TrainConfig:
         ('neal', 'boltzmann')
     """
 
-    task: str = _setting("brackets", f"Task: {', '.join(TASKS)}.")
-    data: str | None = _setting(None, "Text file of the task shakespeare.")
-    attention: str = _setting("boltzmann", f"Attention: {', '.join(ATTENTION)}.")
-    sampler: str = _setting("exact", "Where the mean spins come from: see `qattn backends`.")
-    num_reads: int = _setting(100, "Reads per query of a sampler.")
-    estimator: str | None = _setting(None, "Estimator of mean spins and gradients from reads.")
-    refine_sweeps: int = _setting(0, "Gibbs sweeps of the target over a sampler's reads.")
-    schedule: str | None = _setting(None, "Anneal schedule: a name, or a file with A(s) and B(s).")
-    annealing_time: float | None = _setting(None, "Duration of an anneal in ns.")
-    field_encoding: str | None = _setting(
-        None, "How an anneal carries fields: direct, ghost, ancilla (QPUs only)."
+    task: str = setting("brackets", f"Task: {', '.join(TASKS)}.")
+    data: str | None = setting(None, "Text file of the task shakespeare.")
+    attention: str = setting("boltzmann", f"Attention: {', '.join(ATTENTION)}.")
+    sampler: str = setting(
+        "exact", "Where the mean spins come from: see `qattn backends`; or NAME:key=value,...."
     )
-    calibration: str | None = _setting(None, "File that `qattn calibrate` wrote.")
-    chain_strength: float | None = _setting(None, "Coupling within a QPU's chains.")
-    spin_reversal_transforms: int | None = _setting(
-        None, "QPU submissions, under different gauges, that share a call's reads."
+    num_reads: int = setting(100, "Reads per query of a sampler.")
+    estimator: str | None = setting(None, "Estimator of mean spins and gradients from reads.")
+    refine_sweeps: int = setting(0, "Gibbs sweeps of the target over a sampler's reads.")
+    eval_sampler: str = setting(
+        "exact", "Sampler of validations, with its own options: NAME:key=value,...."
     )
-    out_of_range: str | None = _setting(
-        None, "What happens to biases a QPU cannot hold: error, clip."
-    )
-    solver: str | None = _setting(None, "QPU: its name, or features as JSON text.", may_change=True)
-    endpoint: str | None = _setting(None, "URL of the solver API.", may_change=True)
-    region: str | None = _setting(None, "Leap's region.", may_change=True)
-    credentials: str | None = _setting(None, "File like credentials.example.toml.", may_change=True)
-    failover: bool | None = _setting(
-        None, "Go on with another QPU of the same features if one fails.", may_change=True
-    )
-    qpu_budget: str | None = _setting(
-        None, "Ceiling on QPU access time, such as 30s or 2min.", may_change=True
-    )
-    journal: str | None = _setting(
-        None, "Journal of QPU reads (default: in the run's folder); `replay` reads it."
-    )
-    eval_sampler: str = _setting("exact", "Sampler of validations.")
-    context: int = _setting(12, "Number of positions T.")
-    layers: int = _setting(2, "Number of blocks.")
-    heads: int = _setting(4, "Number of heads in each.")
-    width: int = _setting(64, "Width of the model, a multiple of heads.")
-    ffn: bool = _setting(True, "Feed-forward network in each block.")
-    qk_norm: bool = _setting(False, "Layer-normalise queries and keys.")
-    relative: bool = _setting(False, "Couplings depend on the distance only.")
-    normalize: bool = _setting(False, "Divide attention weights by their sum (not for softmax).")
-    steps: int = _setting(1000, "Number of training steps.")
-    batch_size: int = _setting(64, "Sequences per step.")
-    lr: float = _setting(1e-3, "Learning rate of AdamW.")
-    coupling_lr_factor: float = _setting(1.0, "Learning rate of the couplings over --lr.")
-    weight_decay: float = _setting(0.0, "Weight decay of AdamW.")
-    warmup: int = _setting(100, "Steps over which the learning rate rises linearly.")
-    seed: int = _setting(0, "Seed of the weights and the data.")
-    ensemble: int = _setting(1, "Train this many seeds (seed, seed + 1, ...) in one process.")
-    device: str = _setting("cpu", "PyTorch device: cpu, cuda, ...")
-    threads: int | None = _setting(
+    context: int = setting(12, "Number of positions T.")
+    layers: int = setting(2, "Number of blocks.")
+    heads: int = setting(4, "Number of heads in each.")
+    width: int = setting(64, "Width of the model, a multiple of heads.")
+    ffn: bool = setting(True, "Feed-forward network in each block.")
+    qk_norm: bool = setting(False, "Layer-normalise queries and keys.")
+    relative: bool = setting(False, "Couplings depend on the distance only.")
+    normalize: bool = setting(False, "Divide attention weights by their sum (not for softmax).")
+    steps: int = setting(1000, "Number of training steps.")
+    batch_size: int = setting(64, "Sequences per step.")
+    lr: float = setting(1e-3, "Learning rate of AdamW.")
+    coupling_lr_factor: float = setting(1.0, "Learning rate of the couplings over --lr.")
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.")
+    warmup: int = setting(100, "Steps over which the learning rate rises linearly.")
+    seed: int = setting(0, "Seed of the weights and the data.")
+    ensemble: int = setting(1, "Train this many seeds (seed, seed + 1, ...) in one process.")
+    device: str = setting("cpu", "PyTorch device: cpu, cuda, ...")
+    threads: int | None = setting(
         None, "CPU threads (default: one for small models, else all cores).", may_change=True
     )
-    log_every: int = _setting(50, "Steps between lines of the training loss in metrics.jsonl.")
-    eval_every: int = _setting(500, "Steps between validations.")
-    checkpoint_every: int = _setting(500, "Steps between checkpoints.")
+    log_every: int = setting(50, "Steps between lines of the training loss in metrics.jsonl.")
+    eval_every: int = setting(500, "Steps between validations.")
+    checkpoint_every: int = setting(500, "Steps between checkpoints.")
 
     def __post_init__(self) -> None:
         _one_of("task", self.task, TASKS)
@@ -126,13 +83,12 @@ class TrainConfig:
                 f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
                 f"but is {self.num_reads}."
             )
-        for setting in dataclasses.fields(self):
-            value = getattr(self, setting.name)
-            least = 0 if setting.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
-            if setting.type in (int, int | None) and value is not None and value < least:
-                raise ValueError(
-                    f"Argument `{setting.name}` must be at least {least}, but is {value}."
-                )
+        of_backends = {option.name for option in dataclasses.fields(SamplerSettings)}
+        for own in dataclasses.fields(self):
+            value = getattr(self, own.name)
+            least = 0 if own.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
+            if own.name not in of_backends and type(value) is int and value < least:
+                raise ValueError(f"Argument `{own.name}` must be at least {least}, but is {value}.")
         for name in ("lr", "coupling_lr_factor"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(
@@ -170,7 +126,7 @@ class TrainConfig:
         ):
             queries = self.context * (1 if self.attention == "couplings" else self.batch_size)
             check_memory(self.ensemble * self.heads, queries, self.context, itemsize=4)
-        return {name: self._backend(name) for name in (self.sampler, self.eval_sampler)}
+        return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
 
     @property
     def data_path(self) -> Path | None:
@@ -193,16 +149,20 @@ class TrainConfig:
             **options,
         )
 
-    def _backend(self, name: str) -> Backend:
-        """The backend of this name with the options that are addressed to it."""
-        addressed = self.eval_sampler if self.sampler == "exact" else self.sampler
-        options = {
-            option: getattr(self, option)
-            for option in BACKEND_OPTIONS
-            if name == addressed and getattr(self, option) is not None
-        }
-        refine_sweeps = self.refine_sweeps if name == self.sampler else 0
-        return get_backend(name, refine_sweeps=refine_sweeps, **options)
+    def _backend(self, text: str) -> Backend:
+        """The backend of this text, with the settings that are addressed to it."""
+        spec = parse_sampler(text)
+        if text == (self.eval_sampler if self.sampler == "exact" else self.sampler):
+            names = (option.name for option in dataclasses.fields(SamplerSettings))
+            given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            if twice := given.keys() & spec.options.keys():
+                raise ValueError(
+                    f"Setting `{min(twice)}` must be given once, but is part of {text!r} too."
+                )
+            spec = spec.with_options(**given)
+        if self.refine_sweeps and text == self.sampler:
+            spec = spec.with_options(refine_sweeps=self.refine_sweeps)
+        return spec.build()
 
     def to_toml(self) -> str:
         """All settings but those that are None, which TOML cannot say."""
@@ -223,19 +183,27 @@ def read_settings(path: Path) -> dict[str, Any]:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}.") from None
-    known = {setting.name: setting for setting in dataclasses.fields(TrainConfig)}
+    known = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for name, value in settings.items():
         if name not in known:
             raise ValueError(f"{path} has an unknown setting `{name}`; known: {', '.join(known)}.")
-        kind = known[name].type
-        if kind is float and type(value) is int:
-            settings[name] = float(value)
-        elif not isinstance(value, kind) or (kind in (int, int | None) and value is True):  # type: ignore[arg-type]
+        settings[name] = _of_type(known[name].type, value)
+        if settings[name] is None:
+            kind = getattr(known[name].type, "__name__", known[name].type)
             raise ValueError(
-                f"Setting `{name}` in {path} must be of type {getattr(kind, '__name__', kind)}, "
-                f"but is {value!r}."
+                f"Setting `{name}` in {path} must be of type {kind}, but is {value!r}."
             )
     return settings
+
+
+def _of_type(kind: Any, value: Any) -> Any:
+    """A value of TOML as one of this type, which may be a union; None if it is not one."""
+    members = typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if type(value) is int and float in members and int not in members:
+        return float(value)
+    if isinstance(value, list) and any(typing.get_origin(member) is tuple for member in members):
+        return tuple(float(number) for number in value)
+    return value if type(value) in members else None
 
 
 def _one_of(name: str, value: str, known: Any) -> None:

@@ -17,11 +17,11 @@ from collections.abc import Callable
 import torch
 
 from qattn.field_encoding import FieldEncoding
-from qattn.ising import IsingBatch
-from qattn.simulators.choose_splitting import choose_splitting
+from qattn.ising.batch import IsingBatch
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.qutip_backend import QutipBackend
+from qattn.simulators.statevector.choose_splitting import choose_splitting
 
 TOLERANCE = 1e-3
 PROBLEMS = {8: 2048, 12: 128}

@@ -27,7 +27,7 @@ from dwave.system import ParallelEmbeddingComposite
 from numpy.typing import NDArray
 
 from qattn.hardware.embedding import Embedding, Packing, WorkingGraph, cached_packing
-from qattn.union_bqm import union_bqm
+from qattn.ising.union_bqm import union_bqm
 
 SIZES = {"zephyr": (12, 4), "pegasus": (16,)}
 CHAIN_STRENGTH = 2.0

@@ -8,21 +8,29 @@ never lost; :mod:`~qattn.hardware.embedding` puts thousands of small problems on
 set-up; :mod:`~qattn.hardware.emulator` is a local stand-in for the service.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_API = {
-    "DeviceCalibration": "calibration_file",
-    "DevicePoint": "calibration_file",
-    "QPUSettings": "settings",
-    "calibrate_device": "calibrate",
-}
-"""The public names, and the modules that are imported at their first use."""
+from qattn._lazy import lazy
 
-__all__ = list(_API)
+if TYPE_CHECKING:
+    from qattn.hardware.calibrate import calibrate_device as calibrate_device
+    from qattn.hardware.calibration_file import DeviceCalibration as DeviceCalibration
+    from qattn.hardware.calibration_file import DevicePoint as DevicePoint
+    from qattn.hardware.dwave import DWaveBackend as DWaveBackend
+    from qattn.hardware.emulator import EmulatedQPU as EmulatedQPU
+    from qattn.hardware.emulator import EmulatorSettings as EmulatorSettings
+    from qattn.hardware.emulator import Fault as Fault
+    from qattn.hardware.replay import ReplayBackend as ReplayBackend
+    from qattn.hardware.settings import QPUSettings as QPUSettings
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _API:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_API[name]}"), name)
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "qattn.hardware.calibrate": ["calibrate_device"],
+        "qattn.hardware.calibration_file": ["DeviceCalibration", "DevicePoint"],
+        "qattn.hardware.dwave": ["DWaveBackend"],
+        "qattn.hardware.emulator": ["EmulatedQPU", "EmulatorSettings", "Fault"],
+        "qattn.hardware.replay": ["ReplayBackend"],
+        "qattn.hardware.settings": ["QPUSettings"],
+    },
+)

@@ -21,9 +21,9 @@ from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
 from qattn.hardware.calls.request import Request
 from qattn.hardware.calls.session import Session, fitted_betas
 from qattn.hardware.settings import QPUSettings, theory_betas
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import BetaFit
-from qattn.samples import SpinSamples
 
 MAX_ROUNDS = 6
 """Largest number of times that a point's problems are programmed."""

@@ -17,8 +17,8 @@ from qattn.hardware.service.budget import QPUBudget, parse_duration
 from qattn.hardware.service.credentials import resolve
 from qattn.hardware.service.device import connect
 from qattn.hardware.service.secret import install_log_filter
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 
 class DWaveBackend(Backend):

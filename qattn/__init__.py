@@ -1,9 +1,9 @@
 """Boltzmann attention: attention layers whose attention pattern is an Ising model.
 
 Start here: :mod:`qattn.layers` are PyTorch modules around the function of :mod:`qattn.attention`,
-which turns queries and keys into the Ising models of :mod:`qattn.ising`, which :mod:`qattn.exact`
-solves, or which a backend of :mod:`qattn.backends` samples for :mod:`qattn.estimators`. On that
-stand :mod:`qattn.training`, :mod:`qattn.compare` and the command line; :mod:`qattn.simulators` and
+which turns queries and keys into the Ising models of :mod:`qattn.ising`; :mod:`qattn.exact` solves
+them, or a backend of :mod:`qattn.backends` samples them for :mod:`qattn.estimators`. On that stand
+:mod:`qattn.training`, :mod:`qattn.compare` and the command line; :mod:`qattn.simulators` and
 :mod:`qattn.hardware` hold the backends beyond the exact one.
 
 Everything is imported when it is first used.
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from qattn.backends import get_backend as get_backend
     from qattn.backends import register_backend as register_backend
     from qattn.ising import IsingBatch as IsingBatch
+    from qattn.ising import SpinSamples as SpinSamples
     from qattn.layers import BoltzmannAttention as BoltzmannAttention
     from qattn.layers import CouplingsAttention as CouplingsAttention
     from qattn.layers import SigmoidAttention as SigmoidAttention
     from qattn.layers import SoftmaxAttention as SoftmaxAttention
-    from qattn.samples import SpinSamples as SpinSamples
     from qattn.training import TrainConfig as TrainConfig
     from qattn.training import load as load
     from qattn.training import train as train
@@ -54,14 +54,13 @@ __getattr__, __all__ = lazy(
             "get_backend",
             "register_backend",
         ],
-        "qattn.ising": ["IsingBatch"],
+        "qattn.ising": ["IsingBatch", "SpinSamples"],
         "qattn.layers": [
             "BoltzmannAttention",
             "CouplingsAttention",
             "SigmoidAttention",
             "SoftmaxAttention",
         ],
-        "qattn.samples": ["SpinSamples"],
         "qattn.training": ["TrainConfig", "load", "train"],
         "qattn.transformer": ["Transformer"],
         "qattn.estimators": [],

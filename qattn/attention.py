@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qattn import estimators, exact
 from qattn.backends import Backend, get_backend
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 
 def boltzmann_attention(

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qattn.ising import IsingBatch, to_dimod_signs
+from qattn.ising.batch import IsingBatch, to_dimod_signs
 
 
 class CannotSample(ValueError):  # noqa: N818 - it says what is wrong

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from qattn.attention import ising_batch, mean_from_backend, normalized, weights_from_mean
 from qattn.backends import Backend, get_backend
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 INITIAL_COUPLING_STD = 0.02
 """Standard deviation of the initial couplings."""

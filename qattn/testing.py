@@ -19,8 +19,8 @@ from torch import Tensor
 
 from qattn import exact
 from qattn.backends import Backend
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 FALSE_ALARM = 2 * NormalDist().cdf(-5.0)
 """Chance that a right sampler fails a test: five standard errors, two-sided."""

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
 
 

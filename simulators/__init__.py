@@ -1,24 +1,31 @@
 """Local samplers: simulated annealing, and diabatic quantum annealing with its schedules."""
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_API = {
-    "AnnealSchedule": "schedules",
-    "SimulatorCalibration": "calibration_file",
-    "SimulatorPoint": "calibration_file",
-    "calibrate_simulator": "calibrate",
-    "effective_betas": "effective_beta",
-    "get_schedule": "schedules",
-    "plot_schedule": "effective_beta",
-    "uniform_divergence": "calibrate",
-}
-"""The public names, and the modules that are imported at their first use."""
+from qattn._lazy import lazy
 
-__all__ = list(_API)
+if TYPE_CHECKING:
+    from qattn.simulators.calibrate import calibrate_simulator as calibrate_simulator
+    from qattn.simulators.calibrate import uniform_divergence as uniform_divergence
+    from qattn.simulators.calibration_file import SimulatorCalibration as SimulatorCalibration
+    from qattn.simulators.calibration_file import SimulatorPoint as SimulatorPoint
+    from qattn.simulators.diabatic import DiabaticBackend as DiabaticBackend
+    from qattn.simulators.effective_beta import effective_betas as effective_betas
+    from qattn.simulators.effective_beta import plot_schedule as plot_schedule
+    from qattn.simulators.neal import NealBackend as NealBackend
+    from qattn.simulators.qutip_backend import QutipBackend as QutipBackend
+    from qattn.simulators.schedules import AnnealSchedule as AnnealSchedule
+    from qattn.simulators.schedules import get_schedule as get_schedule
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _API:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_API[name]}"), name)
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "qattn.simulators.calibrate": ["calibrate_simulator", "uniform_divergence"],
+        "qattn.simulators.calibration_file": ["SimulatorCalibration", "SimulatorPoint"],
+        "qattn.simulators.diabatic": ["DiabaticBackend"],
+        "qattn.simulators.effective_beta": ["effective_betas", "plot_schedule"],
+        "qattn.simulators.neal": ["NealBackend"],
+        "qattn.simulators.qutip_backend": ["QutipBackend"],
+        "qattn.simulators.schedules": ["AnnealSchedule", "get_schedule"],
+    },
+)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from qattn.field_encoding import SIMULATED, CannotSample, FieldEncoding
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.states import states
 from qattn.pseudolikelihood import fit_betas
 from qattn.simulators.calibration_file import SimulatorCalibration, SimulatorPoint
 from qattn.simulators.diabatic import DiabaticBackend
@@ -17,7 +18,6 @@ from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealSettings
-from qattn.states import states
 
 
 def calibrate_simulator(

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn.backends.options import option
-from qattn.simulators.choose_splitting import LEAST_TOLERANCE, choose_splitting
 from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
-from qattn.simulators.statevector import chunk_size, evolve
+from qattn.simulators.statevector.choose_splitting import LEAST_TOLERANCE, choose_splitting
+from qattn.simulators.statevector.evolve import chunk_size, evolve
 
 
 class DiabaticBackend(QuantumAnnealingSimulator):

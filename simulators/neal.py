@@ -12,8 +12,8 @@ from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.backends.from_dimod import sample_unions
 from qattn.backends.options import option
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 MAX_UNION_SPINS = 1 << 11
 """Variables of one union BQM: enough to spread a call's overhead, few enough for the cache."""

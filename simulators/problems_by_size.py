@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn.field_encoding import FieldEncoding
-from qattn.ising import IsingBatch
-from qattn.simulators.statevector import energies
+from qattn.ising.batch import IsingBatch
+from qattn.simulators.statevector.evolve import energies
 
 
 @dataclass(frozen=True, eq=False)

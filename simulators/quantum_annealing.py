@@ -14,13 +14,13 @@ from torch import Tensor
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.backends.options import option
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
+from qattn.ising.states import invert_cdf
 from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
 from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealSettings
-from qattn.states import invert_cdf
 
 BLOCK_BYTES = 1 << 28
 """Bytes of probabilities that are held at once while reads are drawn."""

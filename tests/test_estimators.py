@@ -17,7 +17,7 @@ from qattn.estimators import (
     mean_spins_from,
     surrogate,
 )
-from qattn.states import states
+from qattn.ising.states import states
 
 SAMPLING = ("callen", "moment", "score")
 SIGMAS = 5.0

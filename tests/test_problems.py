@@ -9,7 +9,7 @@ import torch
 from _support.brute_force import all_states
 
 from qattn import problems
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 from qattn.problems.files import from_bqms, read_bqms
 from qattn.problems.standard import planted_states
 

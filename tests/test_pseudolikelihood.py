@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn import exact
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.states import states
 from qattn.pseudolikelihood import fit_beta, fit_betas, fit_betas_of_each
-from qattn.states import states
 
 BATCH = problems(5, groups=4, queries=3)
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn import exact, quality
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 from qattn.quality.states import entropy
-from qattn.samples import SpinSamples
 
 READS = 1000
 

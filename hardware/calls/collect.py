@@ -12,7 +12,7 @@ from qattn.hardware.calls.plan import Call
 from qattn.hardware.calls.records import JobRecord
 from qattn.hardware.embedding.embed import Embedding, UnembeddedReads
 from qattn.hardware.embedding.packing import Packing
-from qattn.samples import SpinSamples
+from qattn.ising.samples import SpinSamples
 
 
 class Embeddings:

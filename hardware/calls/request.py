@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 
 from qattn.hardware.calls.journal import Arrays, request_digest
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 
 @dataclass(frozen=True, eq=False)

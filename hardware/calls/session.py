@@ -28,9 +28,9 @@ from qattn.hardware.service.budget import QPUBudget
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.device import Device, connect
 from qattn.hardware.settings import QPUSettings
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import BetaFit, fit_betas
-from qattn.samples import SpinSamples
 
 log = logging.getLogger("qattn.hardware")
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 
 from qattn.backends.options import declared_options, has_dataclass
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 
 class SamplerStopped(RuntimeError):  # noqa: N818 - an end, not a mistake

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from qattn import exact
 from qattn.backends.base import Backend
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 
 class ExactBackend(Backend):

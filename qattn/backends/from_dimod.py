@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
-from qattn.union_bqm import slices, split_union, union_bqm
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
+from qattn.ising.union_bqm import slices, split_union, union_bqm
 
 MAX_UNION_SPINS = 1 << 14
 """Default bound on the variables of one union BQM."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 CHUNK_ELEMENTS = 1 << 18
 """Spins that are swept at a time, so that they stay in the cache."""

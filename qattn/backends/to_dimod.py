@@ -9,7 +9,7 @@ from dimod.core.sampler import Sampler
 from numpy.typing import NDArray
 
 from qattn.backends.base import Backend, check_num_reads
-from qattn.ising import IsingBatch, to_dimod_signs
+from qattn.ising.batch import IsingBatch, to_dimod_signs
 
 
 def as_dimod_sampler(backend: Backend) -> Sampler:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from qattn.ising import IsingBatch
+    from qattn.ising.batch import IsingBatch
 
 ANNEALERS = ("diabatic", "qutip")
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qattn.cli._outcome import Outcome
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 if TYPE_CHECKING:
     from qattn.hardware.calibration_file import DeviceCalibration

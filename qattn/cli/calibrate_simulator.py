@@ -8,7 +8,7 @@ from rich.table import Table
 
 from qattn.cli._outcome import Outcome
 from qattn.field_encoding import SIMULATED
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 if TYPE_CHECKING:
     from qattn.simulators.calibration_file import SimulatorCalibration

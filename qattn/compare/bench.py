@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from qattn.compare.results import CompareSettings
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 from qattn.quality import Floor, Quality, Reference, judge, noise_floor
 from qattn.quality.split import split_by_problem, total_weights
-from qattn.samples import SpinSamples
 
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, NotImplementedError)
 """Exceptions of a sampler that do not end the comparison of the others."""

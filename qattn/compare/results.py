@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from qattn.ising.samples import SpinSamples
 from qattn.quality import Floor, Quality, Reference
-from qattn.samples import SpinSamples
 
 
 @dataclass(frozen=True)

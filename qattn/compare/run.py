@@ -14,7 +14,7 @@ from qattn.backends.spec import SamplerSpec
 from qattn.compare.bench import FAILURES, Bench, Progress, reason
 from qattn.compare.results import CompareSettings, Comparison, SamplerResult, SetResult
 from qattn.compare.sweeps import annealing_times, reads_and_strengths
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 from qattn.quality import reference_of
 from qattn.quality.split import split_by_problem
 

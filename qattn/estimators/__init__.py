@@ -25,8 +25,8 @@ from qattn.backends.base import Backend
 from qattn.estimators.autograd import ESTIMATORS, estimate
 from qattn.estimators.draw import draw
 from qattn.estimators.score import check_variance, expectation, hard_patterns, surrogate
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 __all__ = [
     "DEFAULT_ESTIMATOR",

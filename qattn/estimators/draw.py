@@ -8,8 +8,8 @@ from torch import Tensor
 
 from qattn._vmap import over_groups
 from qattn.backends.base import Backend
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 
 def draw(

@@ -18,8 +18,8 @@ from contextlib import suppress
 
 from torch import Tensor
 
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 
 def hard_patterns(samples: SpinSamples, batch: IsingBatch) -> Tensor:

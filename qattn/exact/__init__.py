@@ -18,9 +18,9 @@ from qattn.exact.autograd import log_partition_of_layout, mean_of_layout, solve
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, cut
 from qattn.exact.memory import check_memory, required_bytes
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
-from qattn.states import states
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
+from qattn.ising.states import states
 
 __all__ = [
     "log_partition",

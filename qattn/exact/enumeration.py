@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qattn.exact.layout import Layout, masks
-from qattn.states import states
+from qattn.ising.states import states
 
 CHUNK_ELEMENTS = 1 << 22
 """Elements of the largest temporary tensor."""

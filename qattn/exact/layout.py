@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qattn.states import states
+from qattn.ising.states import states
 
 
 @dataclass(frozen=True, eq=False)

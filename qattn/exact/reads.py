@@ -14,7 +14,7 @@ from qattn.exact import enumeration
 from qattn.exact.autograd import Solution
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout
-from qattn.states import invert_cdf, states
+from qattn.ising.states import invert_cdf, states
 
 CHUNK_ELEMENTS = 1 << 24
 """Elements of the largest temporary tensor."""

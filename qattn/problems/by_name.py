@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 from qattn.problems.files import from_bqms, read_bqms
 from qattn.problems.standard import ferromagnet, frustrated_ring, planted, spin_glass, synthetic
 

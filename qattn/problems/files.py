@@ -8,7 +8,7 @@ from typing import Any
 import dimod
 import torch
 
-from qattn.ising import IsingBatch, to_dimod_signs
+from qattn.ising.batch import IsingBatch, to_dimod_signs
 
 BINARY_START = b"DIMODBQM"
 """First bytes of a file that ``bqm.to_file()`` wrote."""

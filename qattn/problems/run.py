@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 from qattn.layers import BoltzmannAttention
 from qattn.training.folder import RunFolder
 from qattn.training.trained_run import load

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 QUERIES_PER_GROUP = 10
 """Synthetic problems that share one J."""

@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn.estimators import DEFAULT_ESTIMATOR
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import fit_beta, fit_betas, fit_betas_of_each
 from qattn.quality.metrics import METRICS, measure, regression
 from qattn.quality.reference import Reference, reference_of
 from qattn.quality.scores import Floor, Quality, score_of
 from qattn.quality.split import split_by_problem, total_weights
-from qattn.samples import SpinSamples
 
 FLOOR_REPEATS = 10
 """How many times independent exact reads are drawn for the floor."""

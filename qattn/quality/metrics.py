@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn.estimators import DEFAULT_ESTIMATOR
+from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import fit_betas_of_each
 from qattn.quality.autocorrelation import integrated_time
 from qattn.quality.energy import wasserstein_distance
 from qattn.quality.reference import Reference, estimated_gradients
 from qattn.quality.split import total_weights
 from qattn.quality.states import distances
-from qattn.samples import SpinSamples
 
 CHUNK_ELEMENTS = 1 << 22
 """Spins of reads that are converted to float64 at a time."""

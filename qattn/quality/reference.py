@@ -9,10 +9,10 @@ from torch import Tensor
 
 from qattn import exact
 from qattn.estimators import DEFAULT_ESTIMATOR, mean_spins_from
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 from qattn.quality.energy import EnergyDistribution, distribution_of, exact_distribution
 from qattn.quality.split import one_group_per_problem, pieces
-from qattn.samples import SpinSamples
 
 EXACT_SPINS = 20
 """Largest number of spins at which distributions are enumerated by default."""

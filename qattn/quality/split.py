@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 
 from qattn.exact.memory import required_bytes
-from qattn.ising import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 
 PIECE_BYTES = 1 << 26
 """Bytes that exact enumeration of one piece of the problems may need."""

@@ -24,8 +24,8 @@ from jaxtyping import Float
 from scipy import integrate
 from torch import Tensor
 
+from qattn.ising.samples import SpinSamples
 from qattn.quality.split import total_weights
-from qattn.samples import SpinSamples
 
 VANISHING = 50.0
 """Where e^-v counts as zero."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 DATA = Path(
     os.environ.get(

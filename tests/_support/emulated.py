@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from qattn import IsingBatch
-from qattn.samples import SpinSamples
+from qattn.ising.samples import SpinSamples
 from qattn.testing import deviation_from_exact
 
 

@@ -29,9 +29,9 @@ from qattn.backends import (
     register_backend,
     registry,
 )
+from qattn.ising.union_bqm import slices, split_union
 from qattn.simulators.neal import NealBackend
 from qattn.testing import deviation_from_exact
-from qattn.union_bqm import slices, split_union
 
 
 def problems(groups=2, queries=3, spins=4, lengths=None, beta=1.0, seed=0):

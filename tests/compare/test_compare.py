@@ -16,9 +16,9 @@ from qattn.compare import CompareSettings, compare, parse_samplers, report
 from qattn.compare import run as run_module
 from qattn.compare.report import write_report
 from qattn.compare.table import COLUMNS, table, table_rows
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
 from qattn.problems import named
-from qattn.samples import SpinSamples
 
 SET = "synthetic:spins=5,problems=10"
 

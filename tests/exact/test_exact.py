@@ -157,7 +157,7 @@ def test_closed_forms():
 def test_log_prob_is_normalised_and_has_the_score_as_gradient():
     batch = random_batch(5, 0.8, 1.0, seed=7)
     full = IsingBatch(batch.h.requires_grad_(), batch.J, beta=0.7)
-    from qattn.states import states
+    from qattn.ising.states import states
 
     every = states(5, torch.int8, torch.device("cpu")).expand(2, 6, 32, 5)
     log_prob = exact.log_prob(full, every)

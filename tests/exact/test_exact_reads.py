@@ -7,7 +7,7 @@ from scipy import stats
 
 from qattn import IsingBatch, exact
 from qattn.exact import reads
-from qattn.states import invert_cdf
+from qattn.ising.states import invert_cdf
 
 P_LEAST = 5.7e-7  # two-sided 5 sigma
 

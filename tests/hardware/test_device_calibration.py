@@ -15,7 +15,7 @@ from qattn.hardware.calibration_file import (
 )
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.settings import QPUSettings
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 
 pytestmark = pytest.mark.usefixtures("packings_are_kept")
 

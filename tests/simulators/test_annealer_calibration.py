@@ -9,13 +9,13 @@ import torch
 from _support.annealing import advantage2, problems
 
 from qattn import exact
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.states import states
 from qattn.simulators.calibrate import calibrate_simulator, uniform_divergence
 from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.qutip_backend import QutipBackend
 from qattn.simulators.settings import AnnealSettings
-from qattn.states import states
 
 
 def boltzmann(batch, beta_h, beta_J):

@@ -8,16 +8,16 @@ import pytest
 import torch
 from _support.annealing import advantage2, problems, total_variation
 
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
+from qattn.ising.states import states
 from qattn.simulators import statevector
-from qattn.simulators.choose_splitting import choose_splitting
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.effective_beta import effective_betas
 from qattn.simulators.problems_by_size import kl_divergence
 from qattn.simulators.quantum_annealing import DivergenceWarning
 from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.splitting import split
-from qattn.states import states
+from qattn.simulators.statevector.choose_splitting import choose_splitting
+from qattn.simulators.statevector.splitting import split
 
 ENCODINGS = ["direct", "ghost"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from _support.annealing import advantage2, problems, total_variation
 
-from qattn.ising import IsingBatch
+from qattn.ising.batch import IsingBatch
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.quantum_annealing import DivergenceWarning
 from qattn.simulators.qutip_backend import QutipBackend, _operators

@@ -12,10 +12,10 @@ from scipy.sparse.csgraph import connected_components
 from qattn.hardware.emulator.physics.physical_problem import PhysicalProblem, RejectedJobError
 from qattn.hardware.emulator.physics.spin_graph import SpinGraph
 from qattn.hardware.emulator.settings import EmulatorSettings
-from qattn.simulators.choose_splitting import choose_splitting
+from qattn.ising.states import invert_cdf
 from qattn.simulators.schedules import AnnealSchedule, get_schedule
-from qattn.simulators.statevector import evolve
-from qattn.states import invert_cdf
+from qattn.simulators.statevector.choose_splitting import choose_splitting
+from qattn.simulators.statevector.evolve import evolve
 
 ANNEAL_SPINS = 12
 """Largest component, after contraction of chains, whose anneal is simulated."""

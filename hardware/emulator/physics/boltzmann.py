@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qattn import exact
 from qattn.hardware.emulator.physics.physical_problem import FloatArray, IntArray
 from qattn.hardware.emulator.physics.spin_graph import SpinGraph
-from qattn.ising import IsingBatch, to_dimod_signs
+from qattn.ising.batch import IsingBatch, to_dimod_signs
 
 EXACT_SPINS = 20
 """Largest component that is drawn exactly."""

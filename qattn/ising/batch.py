@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qattn.union_bqm import union_bqm
+from qattn.ising.union_bqm import union_bqm
 
 SYMMETRY_TOLERANCE = 1e-6
 """Largest |J_jk - J_kj|, relative to max |J|, that counts as rounding and not as an error."""
@@ -174,7 +174,7 @@ class IsingBatch:
 
         The variables are running integers over the active spins in the order (group, query,
         spin); the energy is the sum of the blocks' energies. β is not applied.
-        :func:`qattn.union_bqm.split_union` splits its reads again.
+        :func:`qattn.ising.union_bqm.split_union` splits its reads again.
         """
         linear, quadratic = self.dimod_biases()
         return union_bqm(linear, quadratic, self.group_of_problem, self.num_active.ravel())

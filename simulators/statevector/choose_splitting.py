@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.splitting import Splitting, split
-from qattn.simulators.statevector import evolve
+from qattn.simulators.statevector.evolve import evolve
+from qattn.simulators.statevector.splitting import Splitting, split
 
 SAFETY = 0.5
 """Fraction of the tolerance that the worst trial problem may use."""

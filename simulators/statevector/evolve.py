@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn.simulators.splitting import Kicks, Splitting
-from qattn.states import states
+from qattn.ising.states import states
+from qattn.simulators.statevector.splitting import Kicks, Splitting
 
 FACTOR_SPINS = 4
 """Spins turned by one matrix product: the fastest of 4 and n/2 as measured on one CPU core."""
@@ -124,7 +124,7 @@ def chunk_size(num_spins: int, itemsize: int, device: torch.device) -> int:
             f"The state of an anneal of {num_spins} spins needs about "
             f"{per_problem / 2**30:.3g} GiB, and the limit is {MEMORY_LIMIT / 2**30:.3g} GiB: use "
             f"fewer spins, or the backend 'neal', or raise "
-            f"qattn.simulators.statevector.MEMORY_LIMIT."
+            f"qattn.simulators.statevector.evolve.MEMORY_LIMIT."
         )
     fitting = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // per_problem
     return max(1, min(max(fitting, MIN_CHUNK), MEMORY_LIMIT // per_problem))

@@ -146,7 +146,7 @@ def test_coupling_groups_are_oceans(rows):
     )
     found = {}
     for (u, v), groups in zip(
-        device.graph.couplers.tolist(), device.coupling_groups.tolist(), strict=True
+        device.graph.couplers.tolist(), device.graph.coupling_groups.tolist(), strict=True
     ):
         for group in groups:
             found.setdefault(group, set()).add((u, v))
@@ -156,7 +156,7 @@ def test_coupling_groups_are_oceans(rows):
 
 
 def test_coupling_groups_of_pegasus_are_qubits():
-    assert EmulatedDevice(WorkingGraph.perfect("pegasus", 2), "emulated").coupling_groups is None
+    assert EmulatedDevice(WorkingGraph.perfect("pegasus", 2), "emulated").graph.coupling_groups is None
 
 
 def test_qubo_conversion_energies_and_histogram():

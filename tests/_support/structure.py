@@ -23,8 +23,7 @@ class Sources:
                 parts = (package, *inside.with_suffix("").parts)
                 self.file_of[".".join(part for part in parts if part != "__init__")] = file
         trees = {
-            name: ast.parse(file.read_text(encoding="utf-8"))
-            for name, file in self.file_of.items()
+            name: ast.parse(file.read_text(encoding="utf-8")) for name, file in self.file_of.items()
         }
         self.imports = {name: self._imports(tree) - {name} for name, tree in trees.items()}
         type_checking = {name: _without_type_checking(tree) for name, tree in trees.items()}
@@ -49,9 +48,7 @@ class Sources:
     def shelves(self):
         """Number of files of each folder, without ``__init__`` and ``__main__``."""
         return Counter(
-            self.room(name)
-            for name, file in self.file_of.items()
-            if not file.stem.startswith("__")
+            self.room(name) for name, file in self.file_of.items() if not file.stem.startswith("__")
         )
 
     def lines(self):

@@ -50,7 +50,7 @@ def upward(imports):
 
 
 def inner(imports):
-    """Without the package itself, which hands on names of every layer, and what asks it for them."""
+    """Without the package itself, which passes on names of every layer."""
     return {m: others - {"qattn"} for m, others in imports.items() if m != "qattn"}
 
 

@@ -1,4 +1,4 @@
-"""The sources as a graph of imports: ``python tests/_support/structure.py [ROOT]`` prints figures."""
+"""The sources as a graph of imports: `python tests/_support/structure.py [ROOT]` prints figures."""
 
 import ast
 import statistics

@@ -1,4 +1,4 @@
-"""Trained runs are used where what trained them is not: no sampler, device, calibration, journal."""
+"""Trained runs are used where sampler, device, calibration and journal are missing."""
 
 import os
 import shutil

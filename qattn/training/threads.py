@@ -2,26 +2,26 @@
 
 import os
 
-from qattn.exact.memory import required_bytes
 from qattn.training.config import TrainConfig
 
-SMALL_TENSOR = 1 << 20
-"""Numbers of the largest tensor up to which more threads than one do not pay.
+SMALL_TENSOR = 1 << 22
+"""Numbers of the largest tensor up to which one thread is chosen.
 
-A second thread gains a quarter at this size on idle cores, and costs two orders of magnitude where
-a neighbour has the other core: PyTorch's threads meet at a barrier after every operation, and spin
-there until the last one was scheduled.
+PyTorch's threads meet at a barrier after every operation, and where a neighbour has a core they
+wait for the scheduler there, a few milliseconds each time. Below this size an operation takes no
+longer than that: a second thread then gains a quarter on idle cores, and costs up to two orders of
+magnitude on busy ones.
 """
 
 
 def choose_threads(config: TrainConfig) -> int:
     """One thread for models whose tensors are small, all cores of this process for others."""
     tokens = config.ensemble * config.batch_size * config.context
-    largest = tokens * 4 * config.width
-    if config.attention in ("boltzmann", "couplings"):
-        groups = config.ensemble * config.heads
+    largest = tokens * 4 * config.width  # inside the feed-forward network
+    if config.sampler == "exact" and config.attention in ("boltzmann", "couplings"):
         queries = tokens if config.attention == "boltzmann" else config.context
-        largest = max(largest, required_bytes(groups, queries, config.context, itemsize=1))
+        half = 1 << (config.context + 1) // 2  # states of half the spins, for each query
+        largest = max(largest, config.heads * max(1 << config.context, queries * half))
     return 1 if largest <= SMALL_TENSOR else _cores()
 
 

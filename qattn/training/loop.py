@@ -48,24 +48,27 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         FileExistsError: `out` exists and `resume` is false.
     """
     folder = RunFolder(out)
-    if config.threads is None:
-        config = replace(config, threads=choose_threads(config))
-    if resume and (before := folder.read_config().threads) not in (None, config.threads):
+    before = folder.read_config().threads if resume else None
+    threads = config.threads or before or choose_threads(config)
+    if before not in (None, threads):
         log.warning(
-            "Going on with %d threads instead of %d: weights may differ in their last bits from "
+            "Resuming with %d threads instead of %d: weights may differ in their last bits from "
             "those of an uninterrupted run.",
-            config.threads,
+            threads,
             before,
         )
+    config = replace(config, threads=threads)
     learner = Learner(config)
-    torch.set_num_threads(config.threads or 1)
     if not resume and out.exists():
         folder.create(config)  # refuses, before anything is connected
+    threads_of_caller = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         learner.open_backends(out)
         return _train(config, learner, folder, resume=resume)
     finally:
         learner.close_backends()
+        torch.set_num_threads(threads_of_caller)
 
 
 def _train(

@@ -52,7 +52,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
         config = replace(config, threads=choose_threads(config))
     if resume and (before := folder.read_config().threads) not in (None, config.threads):
         log.warning(
-            "Going on with %d threads instead of %d: weights may differ in their last bits from "
+            "Resuming with %d threads instead of %d: weights may differ in their last bits from "
             "those of an uninterrupted run.",
             config.threads,
             before,

@@ -62,7 +62,7 @@ class DWaveOptions(Backend.Options):
         None, "Folder of the journal (default: in the run's folder, or the user's data folder)."
     )
     credentials: str | Path | None = option(
-        None, "File like credentials.example.toml.", may_change=True
+        None, "File with the token (default: ./credentials.toml).", may_change=True
     )
     endpoint: str | None = option(None, "URL of the solver API.", may_change=True)
     region: str | None = option(None, "Leap's region.", may_change=True)

@@ -174,7 +174,7 @@ def check_calibration(
         return Check("calibration", "skipped", "none given with --calibration", hint), None
     try:
         loaded = load_device_calibration(file, device.name)
-        point = loaded.point(field_encoding=workload.field_encoding)
+        point = loaded.point(field_encoding=workload.encoding.value)
     except (ValueError, OSError) as error:
         return Check("calibration", "failed", str(error), hint), None
     detail = (
@@ -215,12 +215,13 @@ def check_cost(
     except ValueError as error:
         return Check(name, "failed", str(error), "a shorter --context")
     about = "at least" if packing is None else "about"
-    run = workload.steps * cost.access_time
+    training = workload.training
+    run = training.steps * cost.access_time
     detail = (
         f"{cost.problems} problems of up to {workload.num_spins} spins in {about} {cost.jobs} "
-        f"jobs of {workload.num_reads} reads at {annealing_time:g} ns: {about} "
+        f"jobs of {training.num_reads} reads at {annealing_time:g} ns: {about} "
         f"{format_duration(cost.access_time)} of QPU access time, {format_duration(run)} for "
-        f"{workload.steps} steps"
+        f"{training.steps} steps"
     )
     if budget is None or run <= budget:
         return Check(name, "ok", detail)

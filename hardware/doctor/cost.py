@@ -11,73 +11,60 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.field_encoding import FieldEncoding
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
+from qattn.hardware.settings import QPUSettings
 
 AccessTime = Callable[[int, dict[str, Any]], float]
 """QPU access time of a job in seconds, as a function of its number of qubits and parameters."""
 
 
-@dataclass(frozen=True)
 class Workload:
-    """A training run as a QPU sees it; the names are those of its settings.
+    """A training run as a QPU sees it.
 
     Args:
-        context: Number of positions T.
-        layers: Number of attention layers.
-        heads: Number of heads of each layer.
-        batch_size: Number of sequences in a step.
-        ensemble: Number of models trained side by side.
-        attention: "boltzmann", or "couplings", whose models are the same for all sequences.
-        num_reads: Number of reads of each Ising model.
-        steps: Number of steps.
-        field_encoding: How fields are programmed.
-        spin_reversal_transforms: Submissions among which reads are divided.
+        training: Its settings, such as a :class:`~qattn.training.TrainConfig`: `context`, `layers`,
+            `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; and
+            `field_encoding` and `spin_reversal_transforms`, where None means the default of
+            :class:`~qattn.hardware.settings.QPUSettings`.
+
+    Attributes:
+        training: The settings.
+        encoding: How fields are programmed.
+        transforms: Number of submissions among which the reads of a model are divided.
 
     Raises:
-        ValueError: A number is not positive, or the encoding or the attention is unknown.
+        ValueError: The attention draws no reads, the encoding is unknown, or the number of
+            submissions is not positive.
     """
 
-    context: int = 12
-    layers: int = 2
-    heads: int = 4
-    batch_size: int = 64
-    ensemble: int = 1
-    attention: str = "boltzmann"
-    num_reads: int = 100
-    steps: int = 1000
-    field_encoding: str = "ghost"
-    spin_reversal_transforms: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
-        FieldEncoding.parse(self.field_encoding)
-        if self.attention not in ("boltzmann", "couplings"):
+    def __init__(self, training: Any) -> None:
+        if training.attention not in ("boltzmann", "couplings"):
             raise ValueError(
                 f"Argument `attention` must be one of boltzmann, couplings, "
-                f"but is {self.attention!r}."
+                f"but is {training.attention!r}."
             )
-
-    @property
-    def encoding(self) -> FieldEncoding:
-        """How fields are programmed."""
-        return FieldEncoding(self.field_encoding)
+        names = ("field_encoding", "spin_reversal_transforms")
+        given = {name: getattr(training, name) for name in names}
+        given = {name: value for name, value in given.items() if value is not None}
+        settings = QPUSettings(annealing_time=1.0, **given)  # no time is used from here
+        self.training, self.encoding = training, settings.encoding
+        self.transforms = settings.spin_reversal_transforms
 
     @property
     def num_spins(self) -> int:
-        """Programmed spins of the largest problem."""
-        return self.context + self.encoding.carrier
+        """Number of programmed spins of the largest problem."""
+        return int(self.training.context) + self.encoding.carrier
 
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Programmed spins of the problems of one layer in one step, group by group."""
-        sequences = self.batch_size if self.attention == "boltzmann" else 1
-        queries = self.encoding.programmed_sizes(np.arange(1, self.context + 1, dtype=np.int64))
-        return np.tile(np.repeat(queries, sequences), self.heads * self.ensemble)
+        training = self.training
+        sequences = training.batch_size if training.attention == "boltzmann" else 1
+        queries = np.arange(1, training.context + 1, dtype=np.int64)
+        sizes = self.encoding.programmed_sizes(queries)
+        return np.tile(np.repeat(sizes, sequences), training.heads * training.ensemble)
 
 
 @dataclass(frozen=True)
@@ -166,9 +153,9 @@ def _cost(
     most_reads: int,
 ) -> StepCost:
     # One layer: every placement is programmed once for each part of the reads.
-    sizes = workload.sizes
+    training, sizes = workload.training, workload.sizes
     placements = place(sizes, num_slots, workload.num_spins)
-    parts = shares(workload.num_reads, workload.spin_reversal_transforms, most_reads)
+    parts = shares(training.num_reads, workload.transforms, most_reads)
     seconds = sum(
         access_time(
             qubits(where), {"num_reads": num_reads, "annealing_time": 1e-3 * annealing_time}
@@ -177,7 +164,7 @@ def _cost(
         for num_reads in parts
     )
     return StepCost(
-        problems=workload.layers * len(sizes),
-        jobs=workload.layers * len(placements) * len(parts),
-        access_time=workload.layers * seconds,
+        problems=training.layers * len(sizes),
+        jobs=training.layers * len(placements) * len(parts),
+        access_time=training.layers * seconds,
     )

@@ -22,9 +22,9 @@ class EmulatorSettings:
             D-Wave's signs. The defaults are those of first-order theory for the published fast
             schedule of Advantage2_system4 at 5 ns.
         beta_J: Inverse temperature of couplings.
-        schedule: An anneal schedule, its name, or the file of a published table. Then answers
-            come from the simulated diabatic anneal of the job's annealing time, and `beta_h`,
-            `beta_J` and `drift` are not used.
+        schedule: An anneal schedule, its name, or the file of a published table: answers then come
+            from the simulated diabatic anneal of the job's annealing time. `beta_h`, `beta_J` and
+            `drift` are not used.
         sheet: "fast" or "standard", where `schedule` is an xlsx file.
         chain_threshold: With `schedule`, couplers with J at or below this are chains, which do not
             break and are simulated as one spin.

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from qattn.calibration_file import Calibration
+from qattn.calibration_file import Calibration
 
 console = Console()
 
@@ -18,9 +16,9 @@ console = Console()
 class Outcome(NamedTuple):
     """A calibration, what shows it, and its recommended settings in words."""
 
-    calibration: "Calibration[Any]"
+    calibration: Calibration[Any]
     table: Callable[[Any], Table]
-    plot: "Callable[[Any], Figure]"
+    plot: Callable[[Any], Figure]
     recommended: str
 
     def write_and_print(self, out: Path) -> None:

@@ -1,16 +1,19 @@
 """``qattn calibrate``: at what settings, and at what β, does an annealer sample best."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from qattn.ising.batch import IsingBatch
+from qattn.calibration_file import check_writable
+from qattn.cli._flags import flags_of, with_flags
+from qattn.ising.batch import IsingBatch
 
 ANNEALERS = ("diabatic", "qutip")
+SERVICE = ("solver", "endpoint", "region", "credentials", "qpu_budget")
 
 
+@with_flags(flags_of("dwave", SERVICE, prefix="dwave: "))
 def calibrate(
     sampler: Annotated[str, typer.Option(help="Annealer: diabatic, qutip, dwave.")] = "diabatic",
     run: Annotated[
@@ -38,23 +41,13 @@ def calibrate(
         typer.Option(help="dwave: coupling within chains; may be repeated (default: strongest)."),
     ] = None,
     num_reads: Annotated[int, typer.Option(help="dwave: reads per problem and round.")] = 100,
-    solver: Annotated[
-        str | None, typer.Option(help="dwave: a solver's name, or features as JSON text.")
-    ] = None,
-    endpoint: Annotated[str | None, typer.Option(help="dwave: URL of the solver API.")] = None,
-    region: Annotated[str | None, typer.Option(help="dwave: Leap's region.")] = None,
-    credentials: Annotated[
-        Path | None, typer.Option(help="dwave: file like credentials.example.toml.")
-    ] = None,
-    qpu_budget: Annotated[
-        str | None, typer.Option(help="dwave: ceiling on QPU access time, such as 30s.")
-    ] = None,
     journal: Annotated[
         Path | None, typer.Option(help="dwave: folder of the journal (default: beside --out).")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="File for `--calibration`; a plot goes beside it.")
     ] = Path("calibration.toml"),
+    **service: Any,
 ) -> None:
     """Judge settings of an annealer as a sampler of the Boltzmann distribution.
 
@@ -62,51 +55,43 @@ def calibrate(
     fitted with uncertainties. Prints a table, and writes a file that `qattn train --calibration`
     takes, and a plot beside it.
     """
-    from qattn.calibration_file import check_writable
-    from qattn.cli.calibrate_qpu import qpu_outcome
-    from qattn.cli.calibrate_simulator import simulator_outcome
-
     if sampler not in (*ANNEALERS, "dwave"):
         raise ValueError(
             f"Argument `sampler` must be one of {', '.join(ANNEALERS)}, dwave, but is {sampler!r}."
         )
     if out.exists():
         raise FileExistsError(f"The file {out} exists: choose another --out.")
-    # Before anything is computed or paid: what is found must not be lost.
+    # Before anything is computed or paid: the result must not be lost.
     check_writable(out)
     batch, described = _problems(run, problems, spins, field_sd, coupling_sd, seed)
+    tried: dict[str, Any] = {
+        "schedules": schedule,
+        "annealing_times": annealing_time,
+        "field_encodings": field_encoding,
+    }
     if sampler == "dwave":
+        from qattn.cli.calibrate_qpu import qpu_outcome
+
         outcome = qpu_outcome(
             batch,
+            **tried,
             described=described,
-            schedules=schedule,
-            annealing_times=annealing_time,
-            field_encodings=field_encoding,
             chain_strengths=chain_strength,
             num_reads=num_reads,
             seed=seed,
             journal=journal or out.with_name(f"{out.stem}-journal"),
-            solver=solver,
-            endpoint=endpoint,
-            region=region,
-            credentials=credentials,
-            qpu_budget=qpu_budget,
+            **service,
         )
     else:
-        outcome = simulator_outcome(
-            batch,
-            sampler,
-            schedules=schedule,
-            annealing_times=annealing_time,
-            field_encodings=field_encoding,
-            sheet=sheet,
-        )
+        from qattn.cli.calibrate_simulator import simulator_outcome
+
+        outcome = simulator_outcome(batch, sampler, **tried, sheet=sheet)
     outcome.write_and_print(out)
 
 
 def _problems(
     run: Path | None, problems: int, spins: int, field_sd: float, coupling_sd: float, seed: int
-) -> "tuple[IsingBatch, str]":
+) -> tuple[IsingBatch, str]:
     """The problems to calibrate on, and what they are in words."""
     if run is not None:
         from qattn.problems.run import from_run

@@ -3,16 +3,18 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from qattn.cli._outcome import Outcome
+from qattn.hardware.calibrate import calibrate_device
+from qattn.hardware.calibration_file import DeviceCalibration
+from qattn.hardware.calibration_plot import plot_betas
+from qattn.hardware.dwave import DWaveBackend
+from qattn.hardware.settings import QPUSettings
 from qattn.ising.batch import IsingBatch
-
-if TYPE_CHECKING:
-    from qattn.hardware.calibration_file import DeviceCalibration
 
 ANNEALING_TIMES = (5.0, 7.0, 10.0, 14.0, 20.0)
 """Annealing times in ns that are tried by default."""
@@ -32,11 +34,6 @@ def qpu_outcome(
     **service: Any,
 ) -> Outcome:
     """Measure a QPU's betas at every combination of settings; `service` are backend options."""
-    from qattn.hardware.calibrate import calibrate_device
-    from qattn.hardware.calibration_plot import plot_betas
-    from qattn.hardware.dwave import DWaveBackend
-    from qattn.hardware.settings import QPUSettings
-
     if schedules is not None and len(schedules) > 1:
         raise ValueError("A device has one schedule: give --schedule once.")
     times, encodings = annealing_times or ANNEALING_TIMES, field_encodings or ("ghost",)
@@ -77,7 +74,7 @@ def qpu_outcome(
     return Outcome(calibration, betas_table, plot_betas, recommended)
 
 
-def betas_table(calibration: "DeviceCalibration") -> Table:
+def betas_table(calibration: DeviceCalibration) -> Table:
     """One row per setting: the fitted betas, how well they fit, and theory's."""
     emulated = ", EMULATED" if calibration.emulated else ""
     table = Table(

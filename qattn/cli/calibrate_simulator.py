@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from qattn.backends.registry import load_backend
 from qattn.cli._outcome import Outcome
 from qattn.field_encoding import SIMULATED
 from qattn.ising.batch import IsingBatch
-
-if TYPE_CHECKING:
-    from qattn.simulators.calibration_file import SimulatorCalibration
+from qattn.simulators.calibrate import calibrate_simulator
+from qattn.simulators.calibration_file import SimulatorCalibration
+from qattn.simulators.calibration_plot import plot_divergences
 
 ANNEALING_TIMES = (1.0, 2.0, 3.0, 5.0, 10.0)
 """Annealing times in ns that are tried by default."""
@@ -27,10 +27,6 @@ def simulator_outcome(
     sheet: str,
 ) -> Outcome:
     """Judge a simulated annealer at every combination of settings."""
-    from qattn.backends.registry import load_backend
-    from qattn.simulators.calibrate import calibrate_simulator
-    from qattn.simulators.calibration_plot import plot_divergences
-
     calibration = calibrate_simulator(
         batch,
         schedules=schedules or ("linear",),
@@ -44,7 +40,7 @@ def simulator_outcome(
     return Outcome(calibration, divergence_table, plot_divergences, recommended)
 
 
-def divergence_table(calibration: "SimulatorCalibration") -> Table:
+def divergence_table(calibration: SimulatorCalibration) -> Table:
     """One row per setting: theory's and the fitted betas, and the divergence with each."""
     table = Table(
         *("schedule", "ns", "fields", "β_h, β_J", "fitted", "divergence", "with fitted"),

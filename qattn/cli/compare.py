@@ -2,17 +2,26 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from qattn.backends.spec import parse_samplers
+from qattn.cli._flags import flags_of, with_flags
+from qattn.compare.results import CompareSettings
+from qattn.estimators import available_estimators
+
 console = Console()
 
+SETTINGS = ("num_reads", "refine_sweeps", "estimator", "floor_repeats")
 
+
+@with_flags(flags_of(CompareSettings, SETTINGS))
 def compare(
     samplers: Annotated[
         str,
@@ -27,12 +36,8 @@ def compare(
             "sk:spins=10,beta=0.5; or run:DIR, file:PATH; may be repeated (default: synthetic)."
         ),
     ] = None,
-    num_reads: Annotated[int, typer.Option(help="Reads of each problem.")] = 1000,
     out: Annotated[Path, typer.Option(help="The report's folder, a new one.")] = Path("comparison"),
     seed: Annotated[int, typer.Option(help="Seed of problems and reads.")] = 0,
-    refine_sweeps: Annotated[
-        int, typer.Option(help="Also judge all reads after so many Gibbs sweeps over them.")
-    ] = 0,
     annealing_times: Annotated[
         str, typer.Option(help="Times in ns for the samplers that have one: 2,5,10.")
     ] = "",
@@ -41,12 +46,6 @@ def compare(
     journal: Annotated[
         Path | None, typer.Option(help="Folder of recorded QPU reads, for replay and dwave.")
     ] = None,
-    estimator: Annotated[
-        str, typer.Option(help="How reads become gradients: callen, moment, score.")
-    ] = "callen",
-    floor_repeats: Annotated[
-        int, typer.Option(help="How often exact reads are drawn for the noise floor.")
-    ] = 10,
     emulate_qpu: Annotated[
         bool, typer.Option("--emulate-qpu", help="Run dwave on an emulated QPU, offline.")
     ] = False,
@@ -57,6 +56,7 @@ def compare(
         Path | None, typer.Option(help="With --training: TOML file with its settings.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="With --training: number of seeds.")] = 5,
+    **options: Any,
 ) -> None:
     """Compare samplers with the exact Boltzmann distribution.
 
@@ -66,14 +66,9 @@ def compare(
     each sampler from the same seeds, evaluated exactly, and writes training.json, learning curves
     and training.html.
     """
-    from qattn.backends.spec import parse_samplers
-    from qattn.compare.report import write_report
-    from qattn.compare.results import CompareSettings
-    from qattn.compare.run import compare as run
-    from qattn.compare.table import table
-    from qattn.estimators import available_estimators
     from qattn.problems import named
 
+    num_reads, estimator = options["num_reads"], options["estimator"]
     if num_reads < 2:
         raise ValueError(f"Argument `num_reads` must be at least 2, but is {num_reads}.")
     if estimator not in set(available_estimators()) - {"exact"}:
@@ -90,35 +85,44 @@ def compare(
         ]
     sets = {name: named(name, seed=seed) for name in dict.fromkeys(problems or ["synthetic"])}
     settings = CompareSettings(
-        num_reads=num_reads,
         seed=seed,
-        refine_sweeps=refine_sweeps,
         annealing_times=_numbers("annealing_times", annealing_times),
         reads_sweep=tuple(int(x) for x in _numbers("reads_sweep", reads_sweep)),
         strengths=_numbers("strengths", strengths),
-        estimator=estimator,
-        floor_repeats=floor_repeats,
+        **options,
     )
-    with ExitStack() as ending:
+    with ExitStack() as stack:
         if emulate_qpu:
             from qattn.cli._emulated import on_an_emulated_qpu
 
-            specs = ending.enter_context(on_an_emulated_qpu(specs, out, seed=seed))
+            specs = stack.enter_context(on_an_emulated_qpu(specs, out, seed=seed))
+        status = stack.enter_context(console.status("starting"))
+        write: Callable[..., list[Path]]
+        results: Any
         if training:
-            from qattn.cli.compare_training import compare_training
+            from qattn.cli.compare_training import compared_training
+            from qattn.compare.trainings import compare_trainings
+            from qattn.compare.trainings_report import training_table, write_training_report
 
-            compare_training(specs, config, seeds=seeds, num_reads=num_reads, seed=seed, out=out)
-            return
-        with console.status("starting") as status:
-            found = run(specs, sets, settings, folder=out, progress=status.update)
-            status.update("writing the report")
-            command = shlex.join(["qattn", *sys.argv[1:]])
-            created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-            paths = write_report(found, out, command=command, created=created)
-    for one in found.sets:
-        console.print(table(one))
-    for path in (paths[0], paths[-1]):
-        console.print(str(path), highlight=False, soft_wrap=True)
+            base = compared_training(config, num_reads=num_reads, seed=seed)
+            results = compare_trainings(
+                specs, base, seeds=seeds, folder=out, progress=status.update
+            )
+            write, tables = write_training_report, [training_table(results)]
+        else:
+            from qattn.compare.report import write_report
+            from qattn.compare.run import compare as run
+            from qattn.compare.table import table
+
+            results = run(specs, sets, settings, folder=out, progress=status.update)
+            write, tables = write_report, [table(result) for result in results.sets]
+        status.update("writing the report")
+        command = shlex.join(["qattn", *sys.argv[1:]])
+        created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        paths = write(results, out, command=command, created=created)
+    for shown in tables:
+        console.print(shown)
+    console.print(f"{paths[0]}\n{paths[-1]}", highlight=False, soft_wrap=True)
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:

@@ -6,46 +6,34 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import tomli_w
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from qattn.hardware.emulator import EmulatedQPU
+from qattn.cli._flags import flags_of, with_flags
+from qattn.hardware.emulator import EmulatedQPU, EmulatorSettings, Fault
 
-console = Console()
+console = Console(highlight=False, soft_wrap=True)
 
 WARNING = (
     "EMULATED QPU, for development and tests; no result from it is a quantum computer's result."
 )
+SETTINGS = (
+    *("topology", "port", "dead_qubits", "dead_couplers", "seed", "beta_h", "beta_J"),
+    *("schedule", "sheet", "h_noise", "flux_offset", "readout_flip", "drift"),
+)
 
 
+@with_flags(flags_of(EmulatorSettings, SETTINGS))
 def emulate_qpu(
-    topology: Annotated[str, typer.Option(help="zephyr or pegasus.")] = "zephyr",
     shape: Annotated[str, typer.Option(help="m,t of a Zephyr graph; m of a Pegasus.")] = "12,4",
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
-    dead_qubits: Annotated[float, typer.Option(help="Fraction of dead qubits.")] = 0.0,
-    dead_couplers: Annotated[float, typer.Option(help="Fraction of dead couplers.")] = 0.0,
-    beta_h: Annotated[float, typer.Option(help="Inverse temperature of fields.")] = 10.2,
-    beta_J: Annotated[
-        float, typer.Option("--beta-J", help="Inverse temperature of couplings.")
-    ] = 11.2,
-    schedule: Annotated[
-        str | None, typer.Option(help="Name or file: answers come from the simulated anneal.")
-    ] = None,
-    sheet: Annotated[str, typer.Option(help="Sheet of a schedule file: fast, standard.")] = "fast",
-    h_noise: Annotated[float, typer.Option(help="Control error of h, anew for each job.")] = 0.0,
     j_noise: Annotated[float, typer.Option(help="Control error of J, anew for each job.")] = 0.0,
-    flux_offset: Annotated[float, typer.Option(help="Spread of fixed fields, as h.")] = 0.0,
-    readout_flip: Annotated[float, typer.Option(help="Chance to misread a qubit.")] = 0.0,
-    drift: Annotated[float, typer.Option(help="Relative growth of both β in 1,000 jobs.")] = 0.0,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="where:kind[:times[:after[:seconds]]]; may be repeated."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of defects, noise and reads.")] = 0,
     token_file: Annotated[
         Path | None, typer.Option(help="Write the token to this new file, not to the screen.")
     ] = None,
@@ -56,6 +44,7 @@ def emulate_qpu(
         Path | None, typer.Option(help="Keep the account of jobs in this file (JSON).")
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
+    **options: Any,
 ) -> None:
     """Serve an emulated D-Wave processor on the loopback interface until Ctrl-C.
 
@@ -63,27 +52,8 @@ def emulate_qpu(
     properties say "emulated". The files of --token-file and --credentials are readable by you
     alone and are removed at the end.
     """
-    from qattn.hardware.emulator import EmulatedQPU, EmulatorSettings, Fault
-
     faults = [Fault.parse(text) for text in fault or ()]
-    settings = EmulatorSettings(
-        topology=topology,
-        shape=_numbers(shape),
-        dead_qubits=dead_qubits,
-        dead_couplers=dead_couplers,
-        seed=seed,
-        beta_h=beta_h,
-        beta_J=beta_J,
-        schedule=schedule,
-        sheet=sheet,
-        h_noise=h_noise,
-        J_noise=j_noise,
-        flux_offset=flux_offset,
-        readout_flip=readout_flip,
-        drift=drift,
-        port=port,
-        account=account,
-    )
+    settings = EmulatorSettings(shape=_numbers(shape), J_noise=j_noise, account=account, **options)
     with ExitStack() as stack, EmulatedQPU(settings) as qpu:
         for item in faults:
             qpu.fault(
@@ -97,18 +67,15 @@ def emulate_qpu(
         _introduce(qpu, token_file, credentials)
         _wait(seconds)
     console.print(
-        f"{len(qpu.jobs)} jobs, {qpu.access_time_us / 1e6:.3f} s of emulated QPU access time",
-        highlight=False,
+        f"{len(qpu.jobs)} jobs, {qpu.access_time_us / 1e6:.3f} s of emulated QPU access time"
     )
 
 
-def _introduce(qpu: "EmulatedQPU", token_file: Path | None, credentials: Path | None) -> None:
+def _introduce(qpu: EmulatedQPU, token_file: Path | None, credentials: Path | None) -> None:
     graph = qpu.graph
-    console.print(WARNING, style="bold", highlight=False, soft_wrap=True)
+    console.print(WARNING, style="bold")
     console.print(
-        f"{qpu.name}: {len(graph.qubits)} qubits, {len(graph.couplers)} couplers; Ctrl-C ends it",
-        highlight=False,
-        soft_wrap=True,
+        f"{qpu.name}: {len(graph.qubits)} qubits, {len(graph.couplers)} couplers; Ctrl-C ends it"
     )
     lines = [f"export DWAVE_API_ENDPOINT={qpu.endpoint}"]
     if token_file is not None:
@@ -118,7 +85,7 @@ def _introduce(qpu: "EmulatedQPU", token_file: Path | None, credentials: Path | 
     else:
         lines = [f"credentials in {credentials}"]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, markup=False)
     console.file.flush()  # a script that reads the output waits for these lines
 
 

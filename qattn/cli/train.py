@@ -1,50 +1,63 @@
-"""``qattn train``: a training run from settings, flags, or a folder to go on with."""
+"""``qattn train``: a training run from settings, flags, or a folder to continue."""
 
 import dataclasses
-import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from qattn.cli._flags import flags_of, with_flags
 from qattn.training import RunFolder, TrainConfig, plots, read_settings
 from qattn.training import train as run
 from qattn.training.sampler_settings import SamplerSettings
 from qattn.training.tasks import shakespeare
 
-console = Console()
+console = Console(highlight=False, soft_wrap=True)
+
+OF_BACKENDS = [field.name for field in dataclasses.fields(SamplerSettings)]
+SETTINGS = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in OF_BACKENDS]
 
 
-def train(ctx: typer.Context, **options: Any) -> None:
+@with_flags(flags_of(TrainConfig, SETTINGS + OF_BACKENDS))
+def train(
+    ctx: typer.Context,
+    download: Annotated[
+        bool, typer.Option(help="Fetch Tiny Shakespeare into the cache first.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder (default: runs/ and a name from the settings)."),
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings; flags win.")] = None,
+    **options: Any,
+) -> None:
     """Train a small transformer with Boltzmann attention, or with one of its controls.
 
     Writes config.toml, metrics.jsonl, checkpoint.pt, summary.json and plots to the run's folder.
     """
-    out, resume, config_file = (options.pop(k) for k in ("out", "resume", "config"))
-    if options.pop("download"):
+    if download:
         shakespeare.download()
-    given = {k: v for k, v in options.items() if _is_flag(ctx, k)}
+    given = {name: value for name, value in options.items() if _is_flag(ctx, name)}
     if resume is not None:
-        if out is not None or config_file is not None:
+        if out is not None or config is not None:
             raise ValueError("--resume takes the folder and its settings: drop --out and --config.")
-        config = _resumed(RunFolder(resume).read_config(), given, resume)
+        settings = _resumed(RunFolder(resume).read_config(), given, resume)
     else:
-        settings = {} if config_file is None else read_settings(config_file)
-        config = TrainConfig(**(settings | given))
-    out = resume or out or Path("runs") / _default_name(config)
-    summary = run(config, out, resume=resume is not None)
+        settings = TrainConfig(**(({} if config is None else read_settings(config)) | given))
+    out = resume or out or Path("runs") / _default_name(settings)
+    summary = run(settings, out, resume=resume is not None)
     pictures = plots.plot_run(out)
     metric = "accuracy" if "accuracy" in summary else "perplexity"
     interval = summary.get(f"{metric}_interval")
     console.print(
         f"validation {metric} {summary[metric]:.4f}"
         + (f" (95% {interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
-        + f", {summary['seconds_per_step'] * 1e3:.1f} ms a step",
-        highlight=False,
+        + f", {summary['seconds_per_step'] * 1e3:.1f} ms a step"
     )
     for path in (RunFolder(out).summary_file, *pictures):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(str(path))
 
 
 def _is_flag(ctx: typer.Context, name: str) -> bool:
@@ -74,29 +87,3 @@ def _default_name(config: TrainConfig) -> str:
         f"{config.task}-{config.attention}-{config.sampler.partition(':')[0]}"
         f"-T{config.context}-seed{config.seed}{members}"
     )
-
-
-def _train_signature() -> inspect.Signature:
-    """One option per field of TrainConfig, so that names, defaults and help stand in one place."""
-    parameters: list[tuple[str, Any, Any]] = [("ctx", typer.Context, inspect.Parameter.empty)]
-    of_backends = {option.name for option in dataclasses.fields(SamplerSettings)}
-    for setting in sorted(dataclasses.fields(TrainConfig), key=lambda f: f.name in of_backends):
-        option = typer.Option(help=setting.metadata["help"])
-        parameters.append((setting.name, Annotated[setting.type, option], setting.default))
-    path = Path | None
-    for name, text, kind, default in (
-        ("download", "Fetch Tiny Shakespeare into the cache first.", bool, False),
-        ("out", "The run's folder (default: runs/ and a name from the settings).", path, None),
-        ("resume", "Continue the run in this folder.", path, None),
-        ("config", "TOML file with settings; flags win.", path, None),
-    ):
-        parameters.append((name, Annotated[kind, typer.Option(help=text)], default))
-    return inspect.Signature(
-        [
-            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=a, default=d)
-            for n, a, d in parameters
-        ]
-    )
-
-
-train.__signature__ = _train_signature()  # type: ignore[attr-defined]

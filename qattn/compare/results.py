@@ -20,7 +20,7 @@ class CompareSettings:
         annealing_times: Times in ns at which samplers that have one are compared.
         reads_sweep: Numbers of reads at which all are compared.
         strengths: Factors of β at which all are compared.
-        estimator: How reads become gradients.
+        estimator: How reads become gradients: callen, moment or score.
         floor_repeats: How often independent exact reads are drawn for a floor.
     """
 

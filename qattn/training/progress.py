@@ -1,44 +1,30 @@
 """The progress of a run: a bar on a terminal, a line per validation elsewhere."""
 
-from types import TracebackType
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from qattn.training.config import TrainConfig
 
 
-class Progress:
+class Progress(progress.Progress):
     """Loss, metric, steps per second and the share of time spent in sampling."""
 
     def __init__(self, config: TrainConfig, metric: str) -> None:
-        self.steps, self.metric = config.steps, metric
-        self.console = Console(stderr=True)
-        self.shown: dict[str, Any] = {"loss": "loss …", "metric": f"{metric} …", "speed": ""}
-        self.bar = Bar(
-            TextColumn(f"{config.task}, {config.attention}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}  {task.fields[metric]}  {task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
+        console = Console(stderr=True)
+        super().__init__(
+            progress.TextColumn(f"{config.task}, {config.attention}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[loss]}  {task.fields[metric]}  {task.fields[speed]}"),
+            progress.TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
         )
-        self.id = self.bar.add_task("", total=config.steps, **self.shown)
-
-    def __enter__(self) -> "Progress":
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
+        self.steps, self.metric = config.steps, metric
+        self.shown: dict[str, Any] = {"loss": "loss …", "metric": f"{metric} …", "speed": ""}
+        self.bar = self.add_task("", total=config.steps, **self.shown)
 
     def training(self, record: dict[str, Any]) -> None:
         """Show a line of training: loss and speed."""
@@ -51,12 +37,12 @@ class Progress:
             left = record.get("qpu_seconds_left")
             ceiling = "" if left is None else f", {left:.3g} s left"
             self.shown["speed"] += f", QPU {record['qpu_seconds']:.3g} s spent{ceiling}"
-        self.bar.update(self.id, completed=record["step"], **self.shown)
+        self.update(self.bar, completed=record["step"], **self.shown)
 
     def validation(self, record: dict[str, Any]) -> None:
         """Show a validation: the metric."""
         self.shown["metric"] = f"{self.metric} {record[self.metric]:.4f}"
-        self.bar.update(self.id, completed=record["step"], **self.shown)
+        self.update(self.bar, completed=record["step"], **self.shown)
         if not self.console.is_terminal:
             parts = ", ".join(part for part in self.shown.values() if part)
             self.console.print(f"step {record['step']} of {self.steps}: {parts}", soft_wrap=True)

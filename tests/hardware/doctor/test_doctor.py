@@ -17,10 +17,17 @@ from qattn.hardware.doctor import Workload, diagnose, least_step_cost, setup_che
 from qattn.hardware.embedding import Packing, WorkingGraph
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.service import format_duration
+from qattn.training import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("nobodys_machine")
 
-SMALL = Workload(context=3, layers=1, heads=2, batch_size=5, num_reads=20, steps=10)
+
+def workload_of(**settings):
+    """The workload of a training; the width, which no QPU sees, suits any number of heads."""
+    return Workload(TrainConfig(**{"width": settings.get("heads", 4)} | settings))
+
+
+SMALL = workload_of(context=3, layers=1, heads=2, batch_size=5, num_reads=20, steps=10)
 STEPS = [
     *("packages", "credentials", "service", "token", "solver", "fast anneal", "packing"),
     *("calibration", "training step"),
@@ -228,7 +235,7 @@ def test_solver_without_fast_anneal():
         write_credentials(qpu)
         found = checks()
         other = checks(service={"solver": '{"fast_anneal": true}'})
-        direct = checks(Workload(context=3, batch_size=5, field_encoding="direct"), pack=True)
+        direct = checks(workload_of(context=3, batch_size=5, field_encoding="direct"), pack=True)
     assert found["solver"].status == "ok"
     assert found["fast anneal"].status == "failed"
     assert """'{"fast_anneal": true}'""" in found["fast anneal"].hint
@@ -241,7 +248,7 @@ def test_solver_without_fast_anneal():
 @pytest.mark.usefixtures("nothing_leaks")
 def test_problems_too_large(qpu):
     write_credentials(qpu)
-    found = checks(Workload(context=100, batch_size=1), pack=True)
+    found = checks(workload_of(context=100, batch_size=1), pack=True)
     for name in ("packing", "training step"):
         assert found[name].status == "failed"
         assert found[name].hint == "a shorter --context"
@@ -309,7 +316,7 @@ def test_step_cost_by_hand(one_qubit_slots):
         jobs.append((num_qubits, params["num_reads"], params["annealing_time"]))
         return 0.5
 
-    workload = Workload(context=3, layers=3, heads=2, batch_size=2, num_reads=25)
+    workload = workload_of(context=3, layers=3, heads=2, batch_size=2, num_reads=25)
     assert sorted(workload.sizes.tolist()) == sorted([2, 3, 4] * 4)
     cost = step_cost(workload, one_qubit_slots, access_time, annealing_time=7.0, most_reads=10)
     assert cost.problems == 3 * 12
@@ -330,32 +337,32 @@ def test_least_cost(one_qubit_slots):
         return 1.0 + 1e-6 * num_qubits
 
     settings = {"annealing_time": 5.0, "most_reads": 100}
-    workload = Workload(context=3, layers=3, heads=2, batch_size=2)
+    workload = workload_of(context=3, layers=3, heads=2, batch_size=2)
     real = step_cost(workload, one_qubit_slots, access_time, **settings)
     least = least_step_cost(workload, len(one_qubit_slots.graph.qubits), access_time, **settings)
     assert least.problems == real.problems
     assert least.jobs <= real.jobs
     assert least.access_time <= real.access_time
     # five problems of one spin on two qubits are three jobs
-    lone = Workload(context=1, layers=1, heads=5, batch_size=1, field_encoding="direct")
+    lone = workload_of(context=1, layers=1, heads=5, batch_size=1, field_encoding="direct")
     assert least_step_cost(lone, 2, access_time, **settings).jobs == 3
     with pytest.raises(ValueError, match="do not fit 15 qubits"):
-        least_step_cost(Workload(context=9), 15, access_time, **settings)
-    assert least_step_cost(Workload(context=9), 16, access_time, **settings).jobs > 0
+        least_step_cost(workload_of(context=9), 15, access_time, **settings)
+    assert least_step_cost(workload_of(context=9), 16, access_time, **settings).jobs > 0
 
 
 def test_couplings_are_asked_for_once_a_head():
-    sizes = Workload(context=3, heads=2, batch_size=7, attention="couplings").sizes
+    sizes = workload_of(context=3, heads=2, batch_size=7, attention="couplings").sizes
     assert sizes.tolist() == [2, 3, 4] * 2
-    direct = Workload(context=3, heads=1, batch_size=2, field_encoding="direct")
+    direct = workload_of(context=3, heads=1, batch_size=2, field_encoding="direct")
     assert direct.sizes.tolist() == [1, 1, 2, 2, 3, 3]
-    assert Workload(context=3, heads=1, batch_size=1, ensemble=2).sizes.tolist() == [2, 3, 4] * 2
+    assert workload_of(context=3, heads=1, batch_size=1, ensemble=2).sizes.tolist() == [2, 3, 4] * 2
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"field_encoding": "x"}, {"attention": "softmax"}])
 def test_wrong_workload(wrong):
     with pytest.raises(ValueError, match=f"Argument `{next(iter(wrong))}` must be"):
-        Workload(**wrong)
+        workload_of(**wrong)
 
 
 # --- the command

@@ -1,7 +1,10 @@
 """Sphinx's configuration: `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
 
+import pkgutil
 import re
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from sphinx.util.nodes import make_refnode
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+import qattn  # noqa: E402
 from qattn._version import __version__  # noqa: E402
 
 project = "qattn"
@@ -68,19 +72,48 @@ def setup(app: Any) -> None:
 
 
 def resolve_short_name(app: Any, env: Any, node: Any, contnode: nodes.Element) -> Any:
-    """Docstrings name a thing as its module does: the one whose full name ends like that."""
+    """Docstrings name things as their modules do, the pages as the packages that list them.
+
+    A name leads to the only entry of the pages whose full name ends like that, or to the entry of
+    the same object. What exists but is internal stays plain text; anything else is a broken link.
+    """
     if node.get("refdomain") != "py":
         return None
+    entries = env.get_domain("py").objects
     ending = re.compile(rf"(.*\.)?{re.escape(node['reftarget'].lstrip('.'))}")
-    found = {
-        entry.node_id: (name, entry)
-        for name, entry in env.get_domain("py").objects.items()
-        if ending.fullmatch(name)
-    }
-    if len(found) != 1:
-        return None
-    ((name, entry),) = found.values()
-    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
+    matches = [name for name in entries if ending.fullmatch(name)]
+    if len(matches) != 1:
+        meant = {name: value for name, value in everything().items() if ending.fullmatch(name)}
+        if not meant:
+            return None
+        values = [value for value in meant.values() if value is not None]
+        matches = [n for n in entries if any(everything().get(n) is value for value in values)]
+    if not matches:
+        return contnode
+    entry = entries[matches[0]]
+    return make_refnode(
+        app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, matches[0]
+    )
+
+
+@cache
+def everything() -> dict[str, Any]:
+    """qattn's modules and what they and their classes define or list, by full names."""
+    values: dict[str, Any] = {}
+    names = [info.name for info in pkgutil.walk_packages(qattn.__path__, "qattn.")]
+    for module_name in ["qattn", *names]:
+        if module_name.endswith("__main__"):  # importing it runs it
+            continue
+        module = values[module_name] = import_module(module_name)
+        for name in {*vars(module), *getattr(module, "__all__", ())}:
+            value = getattr(module, name)
+            if not getattr(value, "__module__", "qattn").startswith("qattn"):
+                continue
+            values[f"{module_name}.{name}"] = value
+            if isinstance(value, type):
+                members = dict.fromkeys(getattr(value, "__annotations__", ())) | dict(vars(value))
+                values |= {f"{module_name}.{name}.{m}": v for m, v in members.items()}
+    return values
 
 
 def keep_first_line(

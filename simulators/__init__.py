@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qattn.simulators.effective_beta import effective_betas as effective_betas
     from qattn.simulators.effective_beta import plot_schedule as plot_schedule
     from qattn.simulators.neal import NealBackend as NealBackend
+    from qattn.simulators.quantum_annealing import DivergenceWarning as DivergenceWarning
     from qattn.simulators.qutip_backend import QutipBackend as QutipBackend
     from qattn.simulators.schedules import AnnealSchedule as AnnealSchedule
     from qattn.simulators.schedules import get_schedule as get_schedule
@@ -25,6 +26,7 @@ __getattr__, __all__ = lazy(
         "qattn.simulators.diabatic": ["DiabaticBackend"],
         "qattn.simulators.effective_beta": ["effective_betas", "plot_schedule"],
         "qattn.simulators.neal": ["NealBackend"],
+        "qattn.simulators.quantum_annealing": ["DivergenceWarning"],
         "qattn.simulators.qutip_backend": ["QutipBackend"],
         "qattn.simulators.schedules": ["AnnealSchedule", "get_schedule"],
     },

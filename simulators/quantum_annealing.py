@@ -163,7 +163,7 @@ class QuantumAnnealingSimulator(Backend):
     def probabilities(self, batch: IsingBatch) -> Float[Tensor, "groups queries states"]:
         """Exact distribution of the reads of every query over its 2^n states.
 
-        State i has spin j up where bit j of i is set (:func:`qattn.states.states`); states
+        State i has spin j up where bit j of i is set (:func:`qattn.ising.states`); states
         in which an absent spin is up have probability 0.
 
         Raises:

@@ -3,7 +3,6 @@
 from qattn.hardware.service.budget import (
     BudgetExceeded,
     QPUBudget,
-    Reservation,
     format_duration,
     parse_duration,
 )
@@ -14,39 +13,21 @@ from qattn.hardware.service.credentials import (
     resolve,
 )
 from qattn.hardware.service.device import Device, SolverUnavailable, connect
-from qattn.hardware.service.secret import Secret, install_log_filter, redact, scrubbed
-from qattn.hardware.service.solver_api import (
-    Busy,
-    JobStatus,
-    ProblemService,
-    RawAnswer,
-    Refused,
-    ServiceError,
-    Unclear,
-)
+from qattn.hardware.service.secret import Secret, install_log_filter, redact
 
 __all__ = [
     "BudgetExceeded",
-    "Busy",
     "Credentials",
     "Device",
     "InsecureCredentialsWarning",
-    "JobStatus",
     "NoCredentialsError",
-    "ProblemService",
     "QPUBudget",
-    "RawAnswer",
-    "Refused",
-    "Reservation",
     "Secret",
-    "ServiceError",
     "SolverUnavailable",
-    "Unclear",
     "connect",
     "format_duration",
     "install_log_filter",
     "parse_duration",
     "redact",
     "resolve",
-    "scrubbed",
 ]

@@ -4,6 +4,7 @@ from qattn.training.config import TrainConfig, read_settings
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.loop import Interrupted, train
+from qattn.training.plots import plot_run
 from qattn.training.trained_run import TrainedRun, load
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "TrainConfig",
     "TrainedRun",
     "load",
+    "plot_run",
     "read_settings",
     "train",
 ]

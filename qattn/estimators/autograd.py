@@ -1,28 +1,18 @@
 """Mean spins from reads as one differentiable operation."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
-from qattn._vmap import over_groups
+from qattn._vmap import BackwardFunction, GroupwiseFunction
 from qattn.estimators import callen, moment
-from qattn.estimators.reads import Reads, chunks
+from qattn.estimators.reads import chunks
 
-
-class Estimator(NamedTuple):
-    """Estimates of ⟨s⟩ and of its derivatives, from reads of models with β in their h and J."""
-
-    mean: Callable[[Reads], Tensor]
-    gradients: Callable[[Reads, Tensor], tuple[Tensor, Tensor]]
-
-
-ESTIMATORS = {
-    "callen": Estimator(callen.mean, callen.gradients),
-    "moment": Estimator(moment.mean, moment.gradients),
-}
+ESTIMATORS: dict[str, ModuleType] = {"callen": callen, "moment": moment}
+"""Modules with ``mean(reads)`` and ``gradients(reads, grad)`` of models with β in h and J."""
 
 
 def estimate(
@@ -39,7 +29,7 @@ def estimate(
     return mean
 
 
-class _Estimate(torch.autograd.Function):
+class _Estimate(GroupwiseFunction):
     @staticmethod
     def forward(
         h: Tensor, J: Tensor, spins: Tensor, weights: Tensor | None, active: Tensor, name: str
@@ -61,14 +51,10 @@ class _Estimate(torch.autograd.Function):
         )
         return grad_h, grad_J, None, None, None, None
 
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Sequence[int | None], *args: Any
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return over_groups(_Estimate, info.batch_size, in_dims, args)
 
+class _EstimateBackward(BackwardFunction):
+    subject = "An estimate of mean spins"
 
-class _EstimateBackward(torch.autograd.Function):
     @staticmethod
     def forward(
         grad: Tensor,
@@ -90,20 +76,3 @@ class _EstimateBackward(torch.autograd.Function):
         # the derivative in each.
         grad_J.diagonal(dim1=-2, dim2=-1).zero_()
         return grad_h, grad_J / 2
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        raise NotImplementedError(
-            "Estimators of mean spins have first derivatives only. For second derivatives of a "
-            "small batch, differentiate an explicit sum over its states."
-        )
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Sequence[int | None], *args: Any
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return over_groups(_EstimateBackward, info.batch_size, in_dims, args)

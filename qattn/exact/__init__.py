@@ -92,7 +92,7 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
         for block, factors in zip(lay.blocks, solution.factors, strict=True):
             q, m = slice(block.start, block.end), block.num_spins
             pairs[:, q, :m, :m] = _factorised_pairs(factors, m)
-        for models in enumeration.separate_models(h, J, lay, 1, solution.inverse_Z == 0):
+        for models in enumeration.separate_models(h, J, lay, solution.inverse_Z == 0):
             log_Z = enumeration.log_partition(models)
             zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
             _, second = enumeration.weighted_moments(models, log_Z, zero, one)

@@ -15,25 +15,19 @@ ESTIMATORS: dict[str, ModuleType] = {"callen": callen, "moment": moment}
 """Modules with ``mean(reads)`` and ``gradients(reads, grad)`` of models with β in h and J."""
 
 
-def estimate(
-    h: Float[Tensor, "g q n"],
-    J: Float[Tensor, "g n n"],
-    spins: Int8[Tensor, "g q r n"],
-    weights: Float[Tensor, "g q r"] | None,
-    active: Bool[Tensor, "g q n"],
-    name: str,
-) -> Float[Tensor, "g q n"]:
+class Estimate(GroupwiseFunction):
     """⟨s⟩ from reads of models at β = 1 by the estimator `name`, differentiable in h and J."""
-    mean: Tensor
-    (mean,) = _Estimate.apply(h, J, spins, weights, active, name)  # type: ignore[no-untyped-call]
-    return mean
 
-
-class _Estimate(GroupwiseFunction):
     @staticmethod
     def forward(
-        h: Tensor, J: Tensor, spins: Tensor, weights: Tensor | None, active: Tensor, name: str
-    ) -> tuple[Tensor]:
+        h: Float[Tensor, "g q n"],
+        J: Float[Tensor, "g n n"],
+        spins: Int8[Tensor, "g q r n"],
+        weights: Float[Tensor, "g q r"] | None,
+        active: Bool[Tensor, "g q n"],
+        name: str,
+    ) -> tuple[Float[Tensor, "g q n"]]:
+        """The mean of every query."""
         mean = torch.empty_like(h)
         for q, reads in chunks(h, J, spins, weights, active):
             mean[:, q] = ESTIMATORS[name].mean(reads).mT
@@ -41,11 +35,13 @@ class _Estimate(GroupwiseFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor]) -> None:
+        """Keep the reads."""
         *tensors, ctx.name = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Estimates of the derivatives in h and J."""
         grad_h, grad_J = _EstimateBackward.apply(  # type: ignore[no-untyped-call]
             grads[0], *ctx.saved_tensors, ctx.name
         )

@@ -31,24 +31,6 @@ class Solution(NamedTuple):
     factors: list[Factors]
 
 
-def log_partition_of_layout(
-    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
-) -> Float[Tensor, "g q"]:
-    """Log Z with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
-    log_Z: Tensor
-    _, log_Z, *_ = _Moments.apply(h, J, lay, True)  # type: ignore[no-untyped-call]
-    return log_Z
-
-
-def mean_of_layout(
-    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
-) -> Float[Tensor, "g q n"]:
-    """⟨s⟩ with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
-    mean: Tensor
-    mean, *_ = _Moments.apply(h, J, lay, False)  # type: ignore[no-untyped-call]
-    return mean
-
-
 def solve(
     h: Float[Tensor, "g q n"],
     J: Float[Tensor, "g n n"],
@@ -89,22 +71,27 @@ def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool) -> Solut
         q, m = slice(block.start, block.end), block.num_spins
         tab = tables(m, h.dtype, h.device)
         mask = masks(block, copies, h.dtype, h.device)
-        moments, block_factors = factorised.forward(
+        mean[:, :m, q], log_Z_of_block, block_factors = factorised.forward(
             h[:, q, :m].mT, J[:, :m, :m], tab, mask, wants_log_Z
         )
-        mean[:, :m, q] = moments.mean
         if m < n:
             mean[:, m:, q] = 0.0
-        if moments.log_Z is not None:
-            log_Z.append(moments.log_Z)
+        if log_Z_of_block is not None:
+            log_Z.append(log_Z_of_block)
         factors.append(block_factors)
     inverse_Z = torch.cat([f.inverse_Z for f in factors], 1)
     return Solution(torch.cat(log_Z, 1) if log_Z else None, mean.mT, inverse_Z, factors)
 
 
-class _Moments(GroupwiseFunction):
+class Moments(GroupwiseFunction):
+    """⟨s⟩, then log Z if requested, then factors, with the queries in the order of the layout.
+
+    The first two are differentiable in h and the (symmetric) J.
+    """
+
     @staticmethod
     def forward(h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool) -> tuple[Tensor, ...]:
+        """The :class:`Solution`, flat."""
         with sampling_clock.running(h.device), _full_precision(h.device):
             solution = solve(h, J, lay, wants_log_Z)
         log_Z = () if solution.log_Z is None else (solution.log_Z.to(h.dtype),)
@@ -112,6 +99,7 @@ class _Moments(GroupwiseFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep the factors."""
         h, J, ctx.lay, ctx.wants_log_Z = inputs
         mean, *factors = output
         if ctx.wants_log_Z:
@@ -122,6 +110,7 @@ class _Moments(GroupwiseFunction):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Derivatives in h and J."""
         h, J, mean, *factors = ctx.saved_tensors
         grad_mean = torch.zeros_like(mean) if grads[0] is None else grads[0]
         grad_log_Z = grads[1] if ctx.wants_log_Z else None
@@ -135,7 +124,7 @@ class _Moments(GroupwiseFunction):
 
 
 # Without this, torch inspects the signature at each call, for longer than a small batch takes.
-_Moments.forward.__signature__ = inspect.signature(_Moments.forward)  # type: ignore[attr-defined]
+Moments.forward.__signature__ = inspect.signature(Moments.forward)  # type: ignore[attr-defined]
 
 
 class _MomentsBackward(BackwardFunction):

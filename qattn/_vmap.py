@@ -7,7 +7,40 @@ An operation that treats the groups of an Ising batch separately can be run for 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+
+class GroupwiseFunction(torch.autograd.Function):
+    """An operation on separate groups, the first axis of every tensor that it takes and returns."""
+
+    @classmethod
+    def vmap(
+        cls, info: Any, in_dims: Sequence[int | None], *args: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """All members in one call, as further groups."""
+        folded = (fold(a, dim, info.batch_size) for a, dim in zip(args, in_dims, strict=True))
+        outputs = cls.apply(*folded)  # type: ignore[no-untyped-call]
+        members = tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs)
+        return members, (0,) * len(outputs)
+
+
+class BackwardFunction(GroupwiseFunction):
+    """A backward pass as an operation of its own, which has a vmap rule but no derivative."""
+
+    subject = "This operation"
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing is kept for a derivative."""
+
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+        """Refuse second derivatives."""
+        raise NotImplementedError(
+            f"{cls.subject} has first derivatives only. For second derivatives of a small batch, "
+            f"differentiate an explicit sum over its states."
+        )
 
 
 def fold(value: Any, dim: int | None, size: int) -> Any:
@@ -20,12 +53,3 @@ def fold(value: Any, dim: int | None, size: int) -> Any:
         return value
     value = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
     return value.flatten(0, 1)
-
-
-def over_groups(
-    function: Any, size: int, in_dims: Sequence[int | None], args: Sequence[Any]
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Outputs of ``function.apply`` on all members at once, with the members' dimension first."""
-    folded = (fold(a, dim, size) for a, dim in zip(args, in_dims, strict=True))
-    outputs = function.apply(*folded)
-    return tuple(x.unflatten(0, (size, -1)) for x in outputs), (0,) * len(outputs)

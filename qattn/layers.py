@@ -44,11 +44,8 @@ class MultiheadAttention(nn.Module, ABC):
         normalize: bool = False,
     ) -> None:
         super().__init__()
-        for name, number in (
-            ("embed_dim", embed_dim),
-            ("num_heads", num_heads),
-            ("context", context),
-        ):
+        sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "context": context}
+        for name, number in sizes.items():
             if number < 1:
                 raise ValueError(f"Argument `{name}` must be positive, but is {number}.")
         if embed_dim % num_heads:

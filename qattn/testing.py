@@ -48,9 +48,7 @@ def deviation_from_exact(
     over all spins and pairs, with N the number of reads (the weights' sum). The bound is the
     two-sided five sigma of a single value, corrected for the number of values.
     """
-    reads = samples.num_reads
-    weights = None if samples.weights is None else samples.weights.double().sum(-1)
-    N = torch.as_tensor(float(reads)) if weights is None else weights[..., None, None]
+    N = samples.counts()[..., None, None]
     active = batch.active.expand(batch.h.shape)
     h, J = (x.detach().double() for x in batch.scaled())
     double = IsingBatch(h, J, batch.lengths)
@@ -102,7 +100,10 @@ class BackendConformance:
 
     def test_shape_dtype_and_values(self) -> None:
         """Spins are int8 in {-1, +1}, one row per read or weights that sum to the reads."""
-        for batch in (self.problems(), self._one_spin(), self._double()):
+        single = self.problems()
+        double = IsingBatch(single.h.double(), single.J.double())
+        one_spin = IsingBatch(torch.full((1, 1, 1), 0.2), torch.zeros(1, 1, 1))
+        for batch in (single, one_spin, double):
             samples = self.sample(batch, 7)
             spins, weights = samples.spins, samples.weights
             expected = (batch.num_groups, batch.num_queries, batch.num_spins)
@@ -192,10 +193,3 @@ class BackendConformance:
             f"moments are {sigmas:.1f} standard errors beyond the tolerance {self.tolerance} "
             f"from exact; {bound:.1f} are allowed for {self.num_reads} reads"
         )
-
-    def _one_spin(self) -> IsingBatch:
-        return IsingBatch(torch.full((1, 1, 1), 0.2), torch.zeros(1, 1, 1))
-
-    def _double(self) -> IsingBatch:
-        batch = self.problems()
-        return IsingBatch(batch.h.double(), batch.J.double())

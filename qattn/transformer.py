@@ -1,5 +1,6 @@
 """A small pre-norm transformer language model with any of the attention layers."""
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -103,20 +104,22 @@ class Transformer(nn.Module):
         self, tokens: Int[Tensor, "batch positions"]
     ) -> list[Float[Tensor, "batch heads positions positions"]]:
         """The attention weights of every layer on these tokens."""
-        weights, x = [], self._embedded(tokens)
-        for block in cast("list[Block]", self.blocks):
-            weights.append(block.attention.weights(block.attention_norm(x)))
-            x = block(x)
-        return weights
+        return [attention.weights(x) for attention, x in self._attention_inputs(tokens)]
 
     def ising_batches(self, tokens: Int[Tensor, "batch positions"]) -> list[IsingBatch]:
         """The Ising models that every layer with couplings solves on these tokens."""
-        batches, x = [], self._embedded(tokens)
+        return [
+            attention.ising_batch(x)
+            for attention, x in self._attention_inputs(tokens)
+            if isinstance(attention, BoltzmannAttention)
+        ]
+
+    def _attention_inputs(self, tokens: Tensor) -> Iterator[tuple[MultiheadAttention, Tensor]]:
+        """The attention of each layer, and what it sees of these tokens."""
+        x = self._embedded(tokens)
         for block in cast("list[Block]", self.blocks):
-            if isinstance(block.attention, BoltzmannAttention):
-                batches.append(block.attention.ising_batch(block.attention_norm(x)))
+            yield block.attention, block.attention_norm(x)
             x = block(x)
-        return batches
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         return F.embedding(tokens, self.tokens.weight) + self.positions[: tokens.shape[1]]

@@ -1,8 +1,5 @@
 r"""Gibbs sweeps of the target distribution over reads that a backend returned."""
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +11,9 @@ from qattn.ising.samples import SpinSamples
 
 CHUNK_ELEMENTS = 1 << 18
 """Spins that are swept at a time, so that they stay in the cache."""
+
+FORWARDED = ("open", "close", "state_dict", "load_state_dict", "metrics", "provenance")
+"""Methods of a refined backend that are its inner backend's own."""
 
 
 @torch.no_grad()
@@ -98,6 +98,8 @@ class RefinedBackend(Backend):
             )
         self.backend = backend
         self.refine_sweeps = refine_sweeps
+        for name in FORWARDED:
+            setattr(self, name, getattr(backend, name))
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads and refine them; see :meth:`Backend.sample`."""
@@ -108,27 +110,3 @@ class RefinedBackend(Backend):
         )
         samples = self.backend.sample(batch, num_reads=num_reads, seed=first)
         return refine(samples, batch, self.refine_sweeps, second)
-
-    def open(self, folder: Path | None = None) -> None:
-        """Open the backend; see :meth:`Backend.open`."""
-        self.backend.open(folder)
-
-    def close(self) -> None:
-        """Close the backend."""
-        self.backend.close()
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the backend; see :meth:`Backend.state_dict`."""
-        return self.backend.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-        self.backend.load_state_dict(state)
-
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the backend; see :meth:`Backend.metrics`."""
-        return self.backend.metrics()
-
-    def provenance(self) -> dict[str, Any]:
-        """Origin of the backend's reads; see :meth:`Backend.provenance`."""
-        return self.backend.provenance()

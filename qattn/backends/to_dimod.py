@@ -6,7 +6,6 @@ import dimod
 import numpy as np
 import torch
 from dimod.core.sampler import Sampler
-from numpy.typing import NDArray
 
 from qattn.backends.base import Backend, check_num_reads
 from qattn.ising.batch import IsingBatch, to_dimod_signs
@@ -45,35 +44,24 @@ class _BackendSampler(Sampler):
         check_num_reads(num_reads)
         spin_bqm = bqm.change_vartype(dimod.SPIN, inplace=False)
         labels = list(spin_bqm.variables)
-        if not labels:
-            empty = np.empty((num_reads, 0), np.int8)
-            return _sampleset((empty, labels), bqm, None, {})
-        vectors: Any = spin_bqm.to_numpy_vectors(variable_order=labels)
-        linear, (row, col, values), _ = vectors
-        quadratic = np.zeros((len(labels), len(labels)))
-        quadratic[row, col] = values
-        h, J = to_dimod_signs(  # the conversion is its own inverse
-            torch.from_numpy(linear).double(), torch.from_numpy(quadratic + quadratic.T)
-        )
-        samples = self.backend.sample(
-            IsingBatch(h[None, None], J[None], beta=beta), num_reads=num_reads, seed=seed
-        )
-        rows = samples.spins[0, 0].cpu().numpy()
-        occurrences = None
-        if samples.weights is not None:
-            occurrences = samples.weights[0, 0].cpu().numpy().round().astype(np.int64)
-            rows, occurrences = rows[occurrences > 0], occurrences[occurrences > 0]
+        rows, occurrences, info = np.empty((num_reads, 0), np.int8), None, {}
+        if labels:
+            vectors: Any = spin_bqm.to_numpy_vectors(variable_order=labels)
+            linear, (row, col, values), _ = vectors
+            quadratic = np.zeros((len(labels), len(labels)))
+            quadratic[row, col] = values
+            h, J = to_dimod_signs(  # the conversion is its own inverse
+                torch.from_numpy(linear).double(), torch.from_numpy(quadratic + quadratic.T)
+            )
+            samples = self.backend.sample(
+                IsingBatch(h[None, None], J[None], beta=beta), num_reads=num_reads, seed=seed
+            )
+            rows, info = samples.spins[0, 0].cpu().numpy(), dict(samples.info)
+            if samples.weights is not None:
+                occurrences = samples.weights[0, 0].cpu().numpy().round().astype(np.int64)
+                rows, occurrences = rows[occurrences > 0], occurrences[occurrences > 0]
         rows = rows if bqm.vartype is dimod.SPIN else (rows + 1) // 2
-        return _sampleset((rows, labels), bqm, occurrences, dict(samples.info))
-
-
-def _sampleset(
-    rows: tuple[NDArray[np.int8], list[Any]],
-    bqm: dimod.BinaryQuadraticModel,
-    occurrences: NDArray[np.int64] | None,
-    info: dict[str, Any],
-) -> dimod.SampleSet:
-    sampleset: dimod.SampleSet = dimod.SampleSet.from_samples_bqm(
-        rows, bqm, num_occurrences=occurrences, info=info
-    )
-    return sampleset
+        sampleset: dimod.SampleSet = dimod.SampleSet.from_samples_bqm(
+            (rows, labels), bqm, num_occurrences=occurrences, info=info
+        )
+        return sampleset

@@ -8,8 +8,9 @@ import torch
 from qattn.compare.results import CompareSettings
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
-from qattn.quality import Floor, Quality, Reference, judge, noise_floor
-from qattn.quality.split import split_by_problem, total_weights
+from qattn.problems import with_strength
+from qattn.quality import Floor, Quality, judge, noise_floor, reference_of
+from qattn.quality.split import split_by_problem
 
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, NotImplementedError)
 """Exceptions of a sampler that do not end the comparison of the others."""
@@ -23,17 +24,17 @@ class Bench:
 
     Attributes:
         batch: The problems.
-        reference: What reads are compared with.
         settings: How samplers are compared.
         progress: Called with a line before each part of the work.
+        reference: What reads are compared with.
     """
 
     batch: IsingBatch
-    reference: Reference
     settings: CompareSettings
     progress: Progress
 
     def __post_init__(self) -> None:
+        self.reference = reference_of(self.batch, seed=self.settings.seed, progress=self.progress)
         self._floors: dict[bytes, Floor] = {}
 
     def floor(self, counts: torch.Tensor) -> Floor:
@@ -50,13 +51,19 @@ class Bench:
             )
         return self._floors[key]
 
+    def with_strength(self, strength: float) -> "Bench":
+        """The same problems at `strength` times their β."""
+        if strength == 1.0:
+            return self
+        return Bench(with_strength(self.batch, strength), self.settings, self.progress)
+
     def judge(self, samples: SpinSamples) -> Quality:
         """How good reads of the problems are."""
         return judge(
             samples,
             self.batch,
             reference=self.reference,
-            floor=self.floor(total_weights(split_by_problem(samples, self.batch))),
+            floor=self.floor(split_by_problem(samples, self.batch).counts()[:, 0]),
             estimator=self.settings.estimator,
         )
 

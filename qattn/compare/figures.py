@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from qattn.compare.results import SamplerResult, SetResult
 from qattn.quality import METRICS
-from qattn.quality.split import total_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +44,17 @@ def wrapped(label: str) -> str:
     return "\n".join(lines)
 
 
+def logarithmic(axes: Any, name: str) -> None:
+    """A logarithmic axis, "x" or "y", with ticks at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set(**{f"{name}scale": "log"})
+    axis = getattr(axes, f"{name}axis")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def legend_above(figure: "Figure", axes: Any, entries: int) -> None:
     """The legend of these axes above the whole figure."""
     handles, labels = axes.get_legend_handles_labels()
@@ -55,40 +65,34 @@ def legend_above(figure: "Figure", axes: Any, entries: int) -> None:
 def summary_figure(judged: list[SamplerResult]) -> "Figure":
     """Ratio of every figure and sampler to the floor; bands show the spread of exact reads."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
 
-    names = [name for name in METRICS if any(name in _scores(r) for r in judged)]
+    scores = [result.quality.scores for result in judged if result.quality is not None]
+    names = [name for name in METRICS if any(name in of_sampler for of_sampler in scores)]
     figure = Figure(figsize=(9.5, 0.55 * len(names) + 1.9), layout="constrained")
     axes: Any = figure.subplots()
     offsets = np.linspace(-0.3, 0.3, len(judged)) if len(judged) > 1 else [0.0]
     for row, name in enumerate(names):
-        error = next(_scores(r)[name].ratio_error for r in judged if name in _scores(r))
+        error = next(of_sampler[name].ratio_error for of_sampler in scores if name in of_sampler)
         for reach, alpha in ((2 * error, 0.18), (error, 0.25)):
             left = max(1 - reach, FAR_LEFT)
             axes.barh(row, 1 + reach - left, 0.8, left=left, color="0.5", alpha=alpha, zorder=0)
-    for index, (result, offset) in enumerate(zip(judged, offsets, strict=True)):
-        rows = [
-            (row, _scores(result)[name])
-            for row, name in enumerate(names)
-            if name in _scores(result)
-        ]
+    for index, (result, of_sampler) in enumerate(zip(judged, scores, strict=True)):
+        ratios = np.array([of_sampler[n].ratio if n in of_sampler else math.nan for n in names])
+        rows = np.flatnonzero(np.isfinite(ratios))
         axes.plot(
-            [max(score.ratio, FAR_LEFT) for _, score in rows if math.isfinite(score.ratio)],
-            [row + offset for row, score in rows if math.isfinite(score.ratio)],
+            ratios[rows].clip(FAR_LEFT),
+            rows + offsets[index],
             linestyle="none",
             markersize=6,
             label=result.label,
             **style(index),
         )
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
+    logarithmic(axes, "x")
     axes.set_yticks(range(len(names)), [METRICS[name].label for name in names])
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3, which="both")
     axes.set_xlabel("figure / its noise floor (bands: one and two sd of independent exact reads)")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
     legend_above(figure, axes, len(judged))
     return figure
 
@@ -146,7 +150,7 @@ def _energy_density(
     assert samples is not None
     E = set_result.reference.batch.energies(samples.spins)[:, 0].numpy()
     weights = samples.normalized_weights(torch.float64)[:, 0].numpy()
-    reads = total_weights(samples).numpy()
+    reads = samples.counts()[:, 0].numpy()
     density, variance = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
     for p, d in enumerate(set_result.reference.energies):
         scaled = (E[p] - d.mean) / (d.sd or 1.0)
@@ -155,8 +159,3 @@ def _energy_density(
         variance += (share * (1 - share)).clip(0) / reads[p]
     unit = len(E) * (edges[1] - edges[0])
     return density / unit, np.sqrt(variance) / unit
-
-
-def _scores(result: SamplerResult) -> dict[str, Any]:
-    assert result.quality is not None
-    return dict(result.quality.scores)

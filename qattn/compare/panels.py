@@ -8,7 +8,6 @@ import torch
 
 from qattn.compare.figures import style, wrapped
 from qattn.compare.results import SamplerResult, SetResult
-from qattn.quality.split import total_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +36,7 @@ def moments_figure(set_result: SetResult, judged: list[SamplerResult]) -> "Figur
                 if row == 0
                 else samples.pair_correlations(torch.float64)[:, 0]
             )
-            number = total_weights(samples).reshape(-1, *[1] * (chosen.ndim - 1))
+            number = samples.counts().reshape(-1, *[1] * (chosen.ndim - 1))
             errors = ((1 - values**2).clamp_min(0) / number).sqrt()
             x, y, error = (v[chosen].numpy() for v in (expected, values, errors))
             drawn = np.linspace(0, len(x) - 1, min(POINTS, len(x))).round().astype(int)
@@ -90,9 +89,7 @@ def temperatures_figure(judged: list[SamplerResult]) -> "Figure":
             )
             spans += beta[fixed].tolist()
             axes.axhline(1, color="black", linewidth=0.8)
-            if quality.betas is not None and math.isfinite(
-                (quality.betas.beta_h, quality.betas.beta_J)[row]
-            ):
+            if quality.betas is not None and math.isfinite(quality.betas.values[row]):
                 low, high = quality.betas.interval()[row]
                 axes.axhspan(low, high, color=look["color"], alpha=0.3, zorder=0)
             if not fixed.all():
@@ -122,11 +119,8 @@ def _panels(judged: list[SamplerResult], width: float, height: float) -> tuple["
     size = (max(width * columns, 5.0), 2 * height * blocks + 0.4)
     figure = Figure(figsize=size, layout="constrained")
     grid: Any = figure.subplots(2 * blocks, columns, squeeze=False)
-    for place in range(len(judged), blocks * columns):
-        for row in (0, 1):
-            grid[2 * (place // columns) + row][place % columns].set_visible(False)
-    panels = [
-        [grid[2 * (place // columns) + row][place % columns] for row in (0, 1)]
-        for place in range(len(judged))
-    ]
-    return figure, panels
+    # The two panels of each sampler, block by block of rows.
+    panels = grid.reshape(blocks, 2, columns).swapaxes(1, 2).reshape(-1, 2)
+    for axes in panels[len(judged) :].flat:
+        axes.set_visible(False)
+    return figure, panels[: len(judged)]

@@ -3,6 +3,7 @@
 import base64
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,23 +69,21 @@ def write_report(
         "versions": versions(),
         "samplers": comparison.context(),
     }
-    data = {"comparison": comparison.to_dict(), "context": context}
     paths = [folder / "report.json"]
+    data = {"comparison": comparison.to_dict(), "context": context}
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     paths[0].write_text(text + "\n", encoding="utf-8")
     sections = []
     for number, set_result in enumerate(comparison.sets):
         prefix = "" if len(comparison.sets) == 1 else f"{number + 1}_"
         order = [result.label for result in set_result.results]
-        pictures = []
-        for name, figure in (plots(set_result) | sweep_plots(set_result, order)).items():
-            path = folder / f"{prefix}{name}.png"
-            figure.savefig(path, dpi=DPI)
-            paths.append(path)
-            pictures.append({"name": name, "caption": CAPTIONS[name], "data": data_uri(path)})
+        figures = plots(set_result) | sweep_plots(set_result, order)
+        pictures, files = save_pictures(figures, folder, prefix)
+        paths += files
         sections.append(section(set_result) | {"pictures": pictures})
-    html = page(
-        "report.html.j2",
+    paths.append(folder / "report.html")
+    write_page(
+        paths[-1],
         sections=sections,
         settings={k: v for k, v in vars(comparison.settings).items() if v not in ((), "", 0)}
         | {"seed": comparison.settings.seed},
@@ -93,8 +92,6 @@ def write_report(
         emulated=any(s["emulated"] for s in sections),
         **context,
     )
-    paths.append(folder / "report.html")
-    paths[-1].write_text(html, encoding="utf-8")
     return paths
 
 
@@ -114,24 +111,16 @@ def plots(set_result: SetResult) -> dict[str, "Figure"]:
 def section(set_result: SetResult) -> dict[str, Any]:
     """Values that the template shows of a set of problems, without pictures."""
     devices = [
-        {
-            "label": result.label,
-            "info": plain_info(result.info),
-            "emulated": bool(result.info.get("emulated")),
-            "warnings": result.warnings,
-            "error": result.error,
-            "seconds": result.seconds,
-        }
-        for result in set_result.results
+        vars(r) | {"info": plain_info(r.info), "emulated": bool(r.info.get("emulated"))}
+        for r in set_result.results
     ]
-    judged = [r.quality for r in set_result.results if r.quality is not None]
     return {
         "name": set_result.name,
         "problems": set_result.reference.num_problems,
         "spins": set_result.reference.batch.num_spins,
         "reads": float(set_result.floor.num_reads.mean()),
         "is_exact": set_result.reference.is_exact,
-        "resolved": all(quality.states_resolved for quality in judged),
+        "resolved": all(quality.states_resolved for quality in set_result.judged.values()),
         "rows": table_rows(set_result),
         "devices": devices,
         "emulated": any(device["emulated"] for device in devices),
@@ -139,8 +128,21 @@ def section(set_result: SetResult) -> dict[str, Any]:
     }
 
 
-def page(template: str, **values: Any) -> str:
-    """The page of a template of this package, with `versions` among its values."""
+def save_pictures(
+    figures: Mapping[str, "Figure"], folder: Path, prefix: str = ""
+) -> tuple[list[dict[str, str]], list[Path]]:
+    """Write pictures as PNG; returns what a page shows of each, and their paths."""
+    pictures, paths = [], []
+    for name, figure in figures.items():
+        paths.append(folder / f"{prefix}{name}.png")
+        figure.savefig(paths[-1], dpi=DPI)
+        data = "data:image/png;base64," + base64.b64encode(paths[-1].read_bytes()).decode("ascii")
+        pictures.append({"name": name, "caption": CAPTIONS.get(name, ""), "data": data})
+    return pictures, paths
+
+
+def write_page(path: Path, **values: Any) -> None:
+    """Write the page of this package's template for a file, with `versions` among its values."""
     environment = Environment(
         loader=PackageLoader("qattn.compare"),
         autoescape=True,
@@ -148,7 +150,8 @@ def page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render({"versions": versions()} | values)
+    template = environment.get_template(f"{path.name}.j2")
+    path.write_text(template.render({"versions": versions()} | values), encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -160,8 +163,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return known
-
-
-def data_uri(picture: Path) -> str:
-    """A PNG as the source of an image."""
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")

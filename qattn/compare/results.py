@@ -58,7 +58,7 @@ class SamplerResult:
 
     @property
     def qpu_seconds(self) -> float | None:
-        """QPU access time of the reads, where the sampler reports set_result."""
+        """QPU access time of the reads, where the sampler reports it."""
         value = self.info.get("qpu_access_seconds")
         return None if value is None else float(value)
 
@@ -99,6 +99,11 @@ class SetResult:
     floor: Floor
     results: list[SamplerResult]
     sweeps: dict[str, Sweep]
+
+    @property
+    def judged(self) -> dict[str, Quality]:
+        """How good the reads of each sampler that did not fail are, by its label."""
+        return {r.label: r.quality for r in self.results if r.quality is not None}
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ from qattn.compare.bench import FAILURES, Bench, Progress, reason
 from qattn.compare.results import CompareSettings, Comparison, SamplerResult, SetResult
 from qattn.compare.sweeps import annealing_times, reads_and_strengths
 from qattn.ising.batch import IsingBatch
-from qattn.quality import reference_of
 from qattn.quality.split import split_by_problem
 
 
@@ -60,25 +59,25 @@ def compare(
             def report_progress(text: str, name: str = name) -> None:
                 progress(f"{name}: {text}")
 
-            reference = reference_of(batch, seed=settings.seed, progress=report_progress)
-            bench = Bench(batch, reference, settings, report_progress)
+            bench = Bench(batch, settings, report_progress)
             results: list[SamplerResult] = []
             for spec in samplers:
                 if spec.label in failed:
                     results.append(SamplerResult(spec.label, None, None, failed[spec.label]))
                 else:
                     results += _sampled(spec.label, backends[spec.label], bench)
+            reference = bench.reference
             counts = torch.full((reference.num_problems,), float(settings.num_reads)).double()
-            working = [backend for backend in backends.items() if backend[0] not in failed]
-            known = {r.label: r.quality for r in results if r.quality is not None}
-            sweeps = reads_and_strengths(dict(working), known, bench)
-            sets.append(SetResult(name, reference, bench.floor(counts), results, sweeps))
+            set_result = SetResult(name, reference, bench.floor(counts), results, {})
+            working = {k: backend for k, backend in backends.items() if k not in failed}
+            set_result.sweeps.update(reads_and_strengths(working, set_result.judged, bench))
+            sets.append(set_result)
             benches.append(bench)
     if settings.annealing_times:  # after the stack has closed: a device's journal is free again
         timed = [s for s in samplers if s.label not in failed and s.takes("annealing_time")]
         for set_result, bench in zip(sets, benches, strict=True):
             set_result.sweeps["annealing_time"] = annealing_times(
-                timed, set_result.results, bench, folder
+                timed, set_result.judged, bench, folder
             )
     return Comparison(settings, sets)
 

@@ -7,62 +7,51 @@ from pathlib import Path
 from qattn.backends import Backend
 from qattn.backends.spec import SamplerSpec
 from qattn.compare.bench import FAILURES, Bench, reason
-from qattn.compare.results import SamplerResult, Sweep, SweepPoint
-from qattn.problems import with_strength
-from qattn.quality import Quality, reference_of
+from qattn.compare.results import Sweep, SweepPoint
+from qattn.quality import Quality
 
 
 def reads_and_strengths(
     backends: Mapping[str, Backend], known: Mapping[str, Quality], bench: Bench
 ) -> dict[str, Sweep]:
     """Sweeps of reads and strength; points known from the comparison itself are not drawn again."""
-    settings, sweeps = bench.settings, {}
-    reads = settings.num_reads
-    if settings.reads_sweep:
-        sweep: Sweep = {label: [] for label in backends}
-        for n in settings.reads_sweep:
-            for label, backend in backends.items():
-                if n == reads and label in known:
-                    sweep[label].append(SweepPoint(float(n), known[label]))
-                else:
-                    sweep[label].append(_point(backend, bench, n, float(n), label))
-        sweeps["num_reads"] = sweep
-    if settings.strengths:
-        sweep = {label: [] for label in backends}
-        for strength in settings.strengths:
-            if strength == 1.0:
-                stronger = bench
-            else:
-                batch = with_strength(bench.batch, strength)
-                reference = reference_of(batch, seed=settings.seed, progress=bench.progress)
-                stronger = Bench(batch, reference, settings, bench.progress)
-            for label, backend in backends.items():
-                if strength == 1.0 and label in known:
-                    sweep[label].append(SweepPoint(strength, known[label]))
-                else:
-                    sweep[label].append(_point(backend, stronger, reads, strength, label))
-        sweeps["strength"] = sweep
-    return sweeps
+    settings, reads = bench.settings, bench.settings.num_reads
+    own = {"num_reads": float(reads), "strength": 1.0}
+    varied = {
+        "num_reads": [(float(n), n, bench) for n in settings.reads_sweep],
+        "strength": [(x, reads, bench.with_strength(x)) for x in settings.strengths],
+    }
+    return {
+        name: {
+            label: [
+                SweepPoint(value, known[label])
+                if value == own[name] and label in known
+                else _point(backend, at_value, num_reads, value, label)
+                for value, num_reads, at_value in values
+            ]
+            for label, backend in backends.items()
+        }
+        for name, values in varied.items()
+        if values
+    }
 
 
 def annealing_times(
     samplers: Sequence[SamplerSpec],
-    results: Sequence[SamplerResult],
+    known: Mapping[str, Quality],
     bench: Bench,
     folder: Path | None,
 ) -> Sweep:
     """Each sampler at other annealing times, with the betas that go with them."""
-    known = {r.label: r.quality for r in results if r.quality is not None}
-    sweep: Sweep = {}
-    for spec in samplers:
-        points = []
-        for annealing_time in bench.settings.annealing_times:
-            if spec.options.get("annealing_time") == annealing_time and spec.label in known:
-                points.append(SweepPoint(annealing_time, known[spec.label]))
-            else:
-                points.append(_timed(spec, annealing_time, bench, folder))
-        sweep[spec.label] = points
-    return sweep
+    return {
+        spec.label: [
+            SweepPoint(time, known[spec.label])
+            if spec.options.get("annealing_time") == time and spec.label in known
+            else _timed(spec, time, bench, folder)
+            for time in bench.settings.annealing_times
+        ]
+        for spec in samplers
+    }
 
 
 def _timed(

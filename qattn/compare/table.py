@@ -8,7 +8,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 
 from qattn.compare.results import SamplerResult, SetResult
-from qattn.quality import METRICS, Quality
+from qattn.quality import METRICS, Quality, Score
 
 COLUMNS = (
     "sampler",
@@ -29,12 +29,17 @@ COLUMNS = (
 )
 """Headings of :func:`table_rows`."""
 
+FIGURES = (
+    *("mean_rms", "pair_rms", "total_variation", "kl"),
+    *("energy_distance", "gradient_h", "gradient_J"),
+)
+"""Names of the figures in the columns after the sampler's."""
+
 
 def table_rows(set_result: SetResult) -> list[list[str]]:
     """One row of texts per sampler, after that of the floor."""
-    exact = next((r.quality for r in set_result.results if r.quality is not None), None)
-    first = [["independent exact reads", *_floor(exact)]] if exact is not None else []
-    return first + [_row(result) for result in set_result.results]
+    floor = [_floor(quality) for quality in [*set_result.judged.values()][:1]]
+    return floor + [_row(result) for result in set_result.results]
 
 
 SHORT = {0: "", 1: "⟨s⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 9: "β_J"}
@@ -71,15 +76,15 @@ def _short(row: list[str], column: int) -> str:
 
 def figure_rows(set_result: SetResult) -> list[list[str]]:
     """Every figure of every sampler, and the floor: a heading and a row each."""
-    judged = [(r.label, r.quality.scores) for r in set_result.results if r.quality is not None]
-    table = [["figure", *[label for label, _ in judged], "floor"]]
+    judged = [quality.scores for quality in set_result.judged.values()]
+    rows = [["figure", *set_result.judged, "floor"]]
     for name, metric in METRICS.items():
-        scores = [score[name] for _, score in judged if name in score]
+        scores = [score[name] for score in judged if name in score]
         if scores:
-            values = [f"{score[name].value:.3g}" if name in score else "" for _, score in judged]
+            values = [f"{score[name].value:.3g}" if name in score else "" for score in judged]
             floor = f"{scores[0].floor:.3g} ± {scores[0].floor_sd:.1g}"
-            table.append([metric.label, *values, floor])
-    return table
+            rows.append([metric.label, *values, floor])
+    return rows
 
 
 def _row(result: SamplerResult) -> list[str]:
@@ -87,55 +92,49 @@ def _row(result: SamplerResult) -> list[str]:
     if quality is None:
         return [result.label, f"failed: {result.error}", *[""] * (len(COLUMNS) - 2)]
     mark = "" if quality.states_resolved or not quality.is_exact else " †"
+    times = map(result.per_effective_read, (result.seconds, result.qpu_seconds))
     return [
         result.label,
-        *[_ratio(quality, name) for name in ("mean_rms", "pair_rms")],
-        _ratio(quality, "total_variation") and _ratio(quality, "total_variation") + mark,
-        _kl(quality) and _kl(quality) + mark,
-        *[_ratio(quality, name) for name in ("energy_distance", "gradient_h", "gradient_J")],
+        *_figures(
+            quality,
+            lambda name, score: (
+                (f"{score.value:.2g}" if name == "kl" else f"{score.ratio:.3g}")
+                + (mark if METRICS[name].needs_exact else "")
+            ),
+        ),
         *_betas(quality),
         f"{quality.effective_reads:.0f}",
         f"{quality.equivalent_reads:.3g}",
-        _optional(result.per_effective_read(result.seconds), lambda x: f"{x:.2g}"),
-        _optional(result.per_effective_read(result.qpu_seconds), lambda x: f"{x:.2g}"),
+        *["" if seconds is None else f"{seconds:.2g}" for seconds in times],
     ]
 
 
 def _floor(quality: Quality) -> list[str]:
-    def spread(name: str) -> str:
-        score = quality.scores.get(name)
-        return "" if score is None else f"1 ± {score.ratio_error:.2g}"
+    def text(name: str, score: Score) -> str:
+        if name == "kl":
+            return f"{score.floor:.2g} ± {score.floor_sd:.1g}"
+        return f"1 ± {score.ratio_error:.2g}"
 
-    score = quality.scores.get("kl")
-    return [
-        *[spread(name) for name in ("mean_rms", "pair_rms", "total_variation")],
-        "" if score is None else f"{score.floor:.2g} ± {score.floor_sd:.1g}",
-        *[spread(name) for name in ("energy_distance", "gradient_h", "gradient_J")],
-        *[""] * 7,
-    ]
+    texts = _figures(quality, text)
+    return ["independent exact reads", *texts, *[""] * (len(COLUMNS) - 1 - len(texts))]
 
 
-def _ratio(quality: Quality, name: str) -> str:
-    score = quality.scores.get(name)
-    return "" if score is None else f"{score.ratio:.3g}"
-
-
-def _kl(quality: Quality) -> str:
-    score = quality.scores.get("kl")
-    return "" if score is None else f"{score.value:.2g}"
+def _figures(quality: Quality, text: Callable[[str, Score], str]) -> list[str]:
+    """Texts of the figures that have a column; "" for one that has no value."""
+    scores = quality.scores
+    return [text(name, scores[name]) if name in scores else "" for name in FIGURES]
 
 
 def _betas(quality: Quality) -> list[str]:
     if quality.betas is None:
         return ["not fixed", "not fixed", ""]
-    texts = []
-    for value, (low, high) in zip(
-        (quality.betas.beta_h, quality.betas.beta_J), quality.betas.interval(), strict=True
-    ):
-        texts.append(f"{value:.3f} ± {(high - low) / 2:.3f}" if math.isfinite(value) else "")
     p = math.nan if quality.one_beta is None else quality.one_beta[2]
-    return [*texts, f"{p:.2g}" if math.isfinite(p) else ""]
-
-
-def _optional(value: float | None, text: Callable[[float], str]) -> str:
-    return "" if value is None else text(value)
+    return [
+        *[
+            f"{value:.3f} ± {(high - low) / 2:.3f}" if math.isfinite(value) else ""
+            for value, (low, high) in zip(
+                quality.betas.values, quality.betas.interval(), strict=True
+            )
+        ],
+        f"{p:.2g}" if math.isfinite(p) else "",
+    ]

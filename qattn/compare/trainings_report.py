@@ -12,7 +12,7 @@ from rich.table import Table
 from scipy import stats
 
 from qattn.compare.figures import style
-from qattn.compare.report import DPI, data_uri, page, versions
+from qattn.compare.report import save_pictures, versions, write_page
 from qattn.compare.trainings import TrainingCurve
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ COLUMNS = (
 
 
 def by_sampler(curves: list[TrainingCurve]) -> dict[str, list[TrainingCurve]]:
-    """The curves of each sampler, in order; those of seeds that ended early at the end."""
+    """The curves of each sampler, in order, by its label, which says so if a QPU was emulated."""
     by_label: dict[str, list[TrainingCurve]] = {}
     for curve in curves:
         by_label.setdefault(curve.sampler, []).append(curve)
-    return by_label
+    return {
+        label + (" (EMULATED)" if any(curve.emulated for curve in group) else ""): group
+        for label, group in by_label.items()
+    }
 
 
 def band(values: list[list[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -65,15 +68,14 @@ def training_rows(curves: list[TrainingCurve]) -> list[list[str]]:
         seconds = sum(curve.seconds for curve in group) / (len(group) * steps)
         share = sum(c.sampling_seconds for c in group) / max(1e-12, sum(c.seconds for c in group))
         qpu = [curve.qpu_seconds for curve in group]
-        emulated = " (EMULATED)" if any(curve.emulated for curve in group) else ""
-        errors = [curve.gradient_errors for curve in group]
         rows.append(
             [
-                label + emulated,
+                label,
                 str(len(group)),
-                _last(*band([curve.values for curve in group])),
-                _last(*band([curve.losses for curve in group])),
-                _last(*band(errors)),
+                *(
+                    _last(*band([getattr(curve, name) for curve in group]))
+                    for name in ("values", "losses", "gradient_errors")
+                ),
                 f"{seconds:.3g}",
                 f"{share:.0%}",
                 "" if math.isnan(qpu[0]) else f"{sum(qpu):.3g}",
@@ -84,9 +86,8 @@ def training_rows(curves: list[TrainingCurve]) -> list[list[str]]:
 
 def training_table(curves: list[TrainingCurve]) -> Table:
     """The rows as a table for the terminal."""
-    table = Table(title="Trainings from the same seeds, evaluated exactly; ± 95% over seeds")
-    for name in COLUMNS:
-        table.add_column(name)
+    title = "Trainings from the same seeds, evaluated exactly; ± 95% over seeds"
+    table = Table(*COLUMNS, title=title)
     for row in training_rows(curves):
         table.add_row(*row)
     return table
@@ -110,28 +111,20 @@ def write_training_report(
     curves: list[TrainingCurve], folder: Path, *, command: str = "", created: str = ""
 ) -> list[Path]:
     """Write training.json, the pictures as PNG, and training.html; returns their paths."""
-    paths = [folder / "training.json"]
-    data = {"curves": [asdict(curve) for curve in curves], "versions": versions()}
-    text = json.dumps(data | {"command": command, "created": created}, indent=2)
-    paths[0].write_text(text + "\n", encoding="utf-8")
-    pictures = []
-    for name, figure in training_figures(curves).items():
-        path = folder / f"{name}.png"
-        figure.savefig(path, dpi=DPI)
-        paths.append(path)
-        pictures.append({"name": name, "data": data_uri(path)})
-    html = page(
-        "training.html.j2",
+    stamps = {"command": command, "created": created}
+    pictures, files = save_pictures(training_figures(curves), folder)
+    paths = [folder / "training.json", *files, folder / "training.html"]
+    data = {"curves": [asdict(curve) for curve in curves], "versions": versions()} | stamps
+    paths[0].write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_page(
+        paths[-1],
         columns=COLUMNS,
         rows=training_rows(curves),
         pictures=pictures,
         emulated=any(curve.emulated for curve in curves),
         stopped=[curve for curve in curves if curve.stopped],
-        command=command,
-        created=created,
+        **stamps,
     )
-    paths.append(folder / "training.html")
-    paths[-1].write_text(html, encoding="utf-8")
     return paths
 
 
@@ -147,8 +140,7 @@ def _panels(
             mean, spread = band([getattr(curve, name) for curve in group])
             steps = max((curve.steps for curve in group), key=len)
             look: dict[str, Any] = style(index)
-            emulated = " (EMULATED)" if any(curve.emulated for curve in group) else ""
-            axes.plot(steps, mean, label=label + emulated, markersize=4, **look)
+            axes.plot(steps, mean, label=label, markersize=4, **look)
             axes.fill_between(steps, mean - spread, mean + spread, color=look["color"], alpha=0.2)
         if logarithmic:
             axes.set_yscale("log")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from qattn import exact
 from qattn.backends.base import Backend
-from qattn.estimators.autograd import ESTIMATORS, estimate
+from qattn.estimators.autograd import ESTIMATORS, Estimate
 from qattn.estimators.draw import draw
 from qattn.estimators.score import check_variance, expectation, hard_patterns, surrogate
 from qattn.ising.batch import IsingBatch
@@ -132,7 +132,11 @@ def mean_spins_from(
         return expectation(samples.spins.to(batch.h.dtype), batch, samples)
     h, J = batch.scaled()
     active = batch.active.expand(h.shape)
-    return estimate(h, J, samples.spins, samples.weights, active, estimator)
+    mean: Tensor
+    (mean,) = Estimate.apply(  # type: ignore[no-untyped-call]
+        h, J, samples.spins, samples.weights, active, estimator
+    )
+    return mean
 
 
 def _check_name(estimator: str) -> None:

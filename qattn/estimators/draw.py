@@ -1,12 +1,11 @@
 """Reads of a batch as an operation that torch.func.vmap understands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from qattn._vmap import over_groups
+from qattn._vmap import GroupwiseFunction
 from qattn.backends.base import Backend
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
@@ -48,7 +47,7 @@ class _Call:
         self.info: Mapping[str, Any] = {}
 
 
-class _Draw(torch.autograd.Function):
+class _Draw(GroupwiseFunction):
     @staticmethod
     def forward(
         h: Tensor,
@@ -72,9 +71,3 @@ class _Draw(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
         return (None,) * 6
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Sequence[int | None], *args: Any
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return over_groups(_Draw, info.batch_size, in_dims, args)

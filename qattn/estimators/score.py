@@ -122,8 +122,5 @@ def _log_weights(batch: IsingBatch, samples: SpinSamples) -> tuple[Tensor, Tenso
     h, J = batch.scaled()
     energies = IsingBatch(h, J, batch.lengths, validate=False).energies(samples.spins)
     weights = samples.normalized_weights(h.dtype)
-    if samples.weights is None:
-        count = h.new_full((1, 1, 1, 1), samples.num_reads)
-    else:
-        count = samples.weights.to(h).sum(-1)[..., None, None]
+    count = samples.counts(h.dtype)[..., None, None]
     return weights.unsqueeze(2), (energies.detach() - energies).unsqueeze(2), count

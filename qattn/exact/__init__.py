@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from qattn._clock import sampling_clock
 from qattn.exact import enumeration, reads
-from qattn.exact.autograd import log_partition_of_layout, mean_of_layout, solve
+from qattn.exact.autograd import Moments, solve
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, cut
 from qattn.exact.memory import check_memory, required_bytes
@@ -51,7 +51,8 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     tensor([[2.0794]])
     """
     h, J, lay = _prepared(batch)
-    return _restored(log_partition_of_layout(h, J, lay), lay)
+    _, log_Z, *_ = Moments.apply(h, J, lay, True)  # type: ignore[no-untyped-call]
+    return _restored(log_Z, lay)
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -71,7 +72,8 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
     tensor([[[0.4621, 0.3519]]])
     """
     h, J, lay = _prepared(batch)
-    return _restored(mean_of_layout(h, J, lay), lay)[..., : batch.num_spins]
+    mean, *_ = Moments.apply(h, J, lay, False)  # type: ignore[no-untyped-call]
+    return _restored(mean, lay)[..., : batch.num_spins]
 
 
 @torch.no_grad()
@@ -92,7 +94,7 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
         for block, factors in zip(lay.blocks, solution.factors, strict=True):
             q, m = slice(block.start, block.end), block.num_spins
             pairs[:, q, :m, :m] = _factorised_pairs(factors, m)
-        for models in enumeration.separate_models(h, J, lay, 1, solution.inverse_Z == 0):
+        for models in enumeration.separate_models(h, J, lay, solution.inverse_Z == 0):
             log_Z = enumeration.log_partition(models)
             zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
             _, second = enumeration.weighted_moments(models, log_Z, zero, one)

@@ -1,7 +1,6 @@
 """The exact moments as one differentiable operation, with its fallbacks and its vmap rule."""
 
 import inspect
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn._clock import sampling_clock
-from qattn._vmap import over_groups
+from qattn._vmap import BackwardFunction, GroupwiseFunction
 from qattn.exact import enumeration, factorised
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, masks, tables
@@ -32,49 +31,29 @@ class Solution(NamedTuple):
     factors: list[Factors]
 
 
-def log_partition_of_layout(
-    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
-) -> Float[Tensor, "g q"]:
-    """Log Z with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
-    log_Z: Tensor
-    _, log_Z, *_ = _Moments.apply(h, J, lay, 1, True)  # type: ignore[no-untyped-call]
-    return log_Z
-
-
-def mean_of_layout(
-    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lay: Layout
-) -> Float[Tensor, "g q n"]:
-    """⟨s⟩ with the queries in the order of `lay`; differentiable in h and the (symmetric) J."""
-    mean: Tensor
-    mean, *_ = _Moments.apply(h, J, lay, 1, False)  # type: ignore[no-untyped-call]
-    return mean
-
-
 def solve(
     h: Float[Tensor, "g q n"],
     J: Float[Tensor, "g n n"],
     lay: Layout,
-    copies: int = 1,
     wants_log_Z: bool = False,
 ) -> Solution:
     """Factorised moments: in float32 if that is exact to rounding, else in float64.
 
     Queries that even float64 cannot hold as a product (couplings and fields of hundreds that
-    oppose each other) come from log space; their `inverse_Z` is 0. `copies` is how often the
-    groups of the layout are repeated in h.
+    oppose each other) come from log space; their `inverse_Z` is 0.
     """
     weak = torch.linalg.vector_norm(J, 1, (1, 2)).amax() <= 2 * FLOAT32_COUPLING_LIMIT
     if h.dtype == torch.float32 and bool(weak):
-        solution = _solve_blocks(h, J, lay, copies, wants_log_Z)
+        solution = _solve_blocks(h, J, lay, wants_log_Z)
         if bool((solution.inverse_Z > 0).all()):
             return solution
-    solution = _solve_blocks(h.double(), J.double(), lay, copies, wants_log_Z)
+    solution = _solve_blocks(h.double(), J.double(), lay, wants_log_Z)
     uncertain = solution.inverse_Z == 0
     if bool(uncertain.any()):
         for name, value in (("h", h), ("J", J)):
             if not bool(value.isfinite().all()):
                 raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
-        for models in enumeration.separate_models(h, J, lay, copies, uncertain):
+        for models in enumeration.separate_models(h, J, lay, uncertain):
             log_Z = enumeration.log_partition(models)
             zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
             mean, _ = enumeration.weighted_moments(models, log_Z, zero, one)
@@ -84,40 +63,44 @@ def solve(
     return solution
 
 
-def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, copies: int, wants_log_Z: bool) -> Solution:
-    n = lay.num_spins
+def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool) -> Solution:
+    n, copies = lay.num_spins, lay.copies(len(h))
     mean = h.new_empty(h.shape[0], n, h.shape[1])
     log_Z, factors = [], []
     for block in lay.blocks:
         q, m = slice(block.start, block.end), block.num_spins
         tab = tables(m, h.dtype, h.device)
         mask = masks(block, copies, h.dtype, h.device)
-        moments, block_factors = factorised.forward(
+        mean[:, :m, q], log_Z_of_block, block_factors = factorised.forward(
             h[:, q, :m].mT, J[:, :m, :m], tab, mask, wants_log_Z
         )
-        mean[:, :m, q] = moments.mean
         if m < n:
             mean[:, m:, q] = 0.0
-        if moments.log_Z is not None:
-            log_Z.append(moments.log_Z)
+        if log_Z_of_block is not None:
+            log_Z.append(log_Z_of_block)
         factors.append(block_factors)
     inverse_Z = torch.cat([f.inverse_Z for f in factors], 1)
     return Solution(torch.cat(log_Z, 1) if log_Z else None, mean.mT, inverse_Z, factors)
 
 
-class _Moments(torch.autograd.Function):
+class Moments(GroupwiseFunction):
+    """⟨s⟩, then log Z if requested, then factors, with the queries in the order of the layout.
+
+    The first two are differentiable in h and the (symmetric) J.
+    """
+
     @staticmethod
-    def forward(
-        h: Tensor, J: Tensor, lay: Layout, copies: int, wants_log_Z: bool
-    ) -> tuple[Tensor, ...]:
+    def forward(h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool) -> tuple[Tensor, ...]:
+        """The :class:`Solution`, flat."""
         with sampling_clock.running(h.device), _full_precision(h.device):
-            solution = solve(h, J, lay, copies, wants_log_Z)
+            solution = solve(h, J, lay, wants_log_Z)
         log_Z = () if solution.log_Z is None else (solution.log_Z.to(h.dtype),)
         return solution.mean.to(h.dtype), *log_Z, *(x for f in solution.factors for x in f)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        h, J, ctx.lay, ctx.copies, ctx.wants_log_Z = inputs
+        """Keep the factors."""
+        h, J, ctx.lay, ctx.wants_log_Z = inputs
         mean, *factors = output
         if ctx.wants_log_Z:
             factors = factors[1:]
@@ -127,40 +110,29 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Derivatives in h and J."""
         h, J, mean, *factors = ctx.saved_tensors
         grad_mean = torch.zeros_like(mean) if grads[0] is None else grads[0]
         grad_log_Z = grads[1] if ctx.wants_log_Z else None
-        args = (ctx.lay, ctx.copies, grad_log_Z, grad_mean, h, J, mean, *factors)
+        args = (ctx.lay, grad_log_Z, grad_mean, h, J, mean, *factors)
         # Under vmap, or for second derivatives (which raise), torch must see the backward pass as
         # an operation with rules of its own; otherwise a plain call spares its overhead.
         through_torch = torch.is_grad_enabled()
         run = _MomentsBackward.apply if through_torch else _MomentsBackward.forward
         grad_h, grad_J = run(*args)
-        return grad_h, grad_J, None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: Sequence[int | None],
-        h: Tensor,
-        J: Tensor,
-        lay: Layout,
-        copies: int,
-        wants_log_Z: bool,
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        size = info.batch_size
-        return over_groups(_Moments, size, in_dims, (h, J, lay, copies * size, wants_log_Z))
+        return grad_h, grad_J, None, None
 
 
 # Without this, torch inspects the signature at each call, for longer than a small batch takes.
-_Moments.forward.__signature__ = inspect.signature(_Moments.forward)  # type: ignore[attr-defined]
+Moments.forward.__signature__ = inspect.signature(Moments.forward)  # type: ignore[attr-defined]
 
 
-class _MomentsBackward(torch.autograd.Function):
+class _MomentsBackward(BackwardFunction):
+    subject = "An exact moment"
+
     @staticmethod
     def forward(
         lay: Layout,
-        copies: int,
         grad_log_Z: Tensor | None,
         grad_mean: Tensor,
         h: Tensor,
@@ -174,9 +146,9 @@ class _MomentsBackward(torch.autograd.Function):
             for i in range(len(lay.blocks))
         ]
         with sampling_clock.running(h.device), _full_precision(h.device):
-            grad_h, grad_J = _backward_blocks(lay, copies, grad_log_Z, grad_mean, mean, factors)
+            grad_h, grad_J = _backward_blocks(lay, grad_log_Z, grad_mean, mean, factors)
             uncertain = torch.cat([f.inverse_Z for f in factors], 1) == 0
-            for models in enumeration.separate_models(h, J, lay, copies, uncertain):
+            for models in enumeration.separate_models(h, J, lay, uncertain):
                 # f(s) = g·(s - ⟨s⟩) + dL/dlog Z, as in the factorised backward pass.
                 g = grad_mean[models.group, models.query] * models.active
                 c = -(g * mean[models.group, models.query]).sum(-1)
@@ -189,28 +161,9 @@ class _MomentsBackward(torch.autograd.Function):
                 grad_J.index_add_(0, models.group, second * off_diagonal / 2)
         return grad_h.to(h.dtype), grad_J.to(J.dtype)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        raise NotImplementedError(
-            "qattn.exact has first derivatives only. For second derivatives of a small batch, "
-            "differentiate an explicit sum over its states."
-        )
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Sequence[int | None], lay: Layout, copies: int, *args: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        size = info.batch_size
-        return over_groups(_MomentsBackward, size, in_dims, (lay, copies * size, *args))
-
 
 def _backward_blocks(
     lay: Layout,
-    copies: int,
     grad_log_Z: Tensor | None,
     grad_mean: Tensor,
     mean: Tensor,
@@ -218,6 +171,7 @@ def _backward_blocks(
 ) -> tuple[Tensor, Tensor]:
     dtype, device = factors[0].K.dtype, mean.device
     G, Q, n = mean.shape
+    copies = lay.copies(G)
     grad_h = torch.empty(G, n, Q, dtype=dtype, device=device)
     grad_J = torch.zeros(G, n, n, dtype=dtype, device=device)
     for block, block_factors in zip(lay.blocks, factors, strict=True):

@@ -31,7 +31,6 @@ def separate_models(
     h: Float[Tensor, "g q n"],
     J: Float[Tensor, "g n n"],
     lay: Layout,
-    copies: int,
     chosen: Bool[Tensor, "g q"],
 ) -> Iterator[Models]:
     """The chosen queries of a batch, a chunk at a time, with h and J in the exponent's sign."""
@@ -41,7 +40,7 @@ def separate_models(
     active = torch.zeros(h.shape, dtype=torch.bool, device=h.device)
     for block in lay.blocks:
         in_block = active[:, block.start : block.end, : block.num_spins]
-        mask = masks(block, copies, h.dtype, h.device)
+        mask = masks(block, lay.copies(len(h)), h.dtype, h.device)
         in_block[:] = True if mask is None else mask.present.mT > 0
     for index in chosen.nonzero().split(CHUNK_ROWS):
         group, query = index.unbind(1)

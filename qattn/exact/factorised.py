@@ -44,13 +44,6 @@ class Factors(NamedTuple):
     K: Float[Tensor, "groups states states"]
 
 
-class Moments(NamedTuple):
-    """Logarithm of Z, if requested, and ⟨s⟩ (0 at absent spins), query axis last."""
-
-    log_Z: Float[Tensor, "groups queries"] | None
-    mean: Float[Tensor, "groups n queries"]
-
-
 def couplings_to_K(
     J: Float[Tensor, "g n n"], tab: Tables
 ) -> tuple[Float[Tensor, "g a b"], Float[Tensor, " g"]]:
@@ -95,8 +88,8 @@ def forward(
     tab: Tables,
     mask: Masks | None,
     wants_log_Z: bool,
-) -> tuple[Moments, Factors]:
-    """Log Z and ⟨s⟩ of a block in the dtype of h, and what the backward pass needs.
+) -> tuple[Float[Tensor, "g n q"], Float[Tensor, "g q"] | None, Factors]:
+    """⟨s⟩ (0 at absent spins) and log Z, if requested, in the dtype of h; and the factors.
 
     h and J are in the exponent's sign, β included.
     """
@@ -130,7 +123,7 @@ def forward(
         if mask is not None:
             # Pairs of absent spins, both at -1, are in K: take them out.
             log_Z -= (absent_J * mask.absent).sum(1) / 2
-    return Moments(log_Z, mean), Factors(uv, Kuv, inverse_Z, K)
+    return mean, log_Z, Factors(uv, Kuv, inverse_Z, K)
 
 
 def backward(

@@ -40,14 +40,20 @@ class Layout:
     """How the queries of a batch are cut into blocks.
 
     Attributes:
+        num_groups: Number of groups of the batch.
         num_spins: Number of spins, even: the batch's, or one more.
         blocks: Blocks that cover the queries in order.
         order: Permutation that sorts the queries by length (on the CPU), or None if they are.
     """
 
+    num_groups: int
     num_spins: int
     blocks: tuple[Block, ...]
     order: Tensor | None
+
+    def copies(self, num_groups: int) -> int:
+        """How often the batch's groups are repeated in `num_groups`: the members of a vmap."""
+        return num_groups // self.num_groups
 
 
 def cut(lengths: Tensor | None, num_groups: int, num_queries: int, num_spins: int) -> Layout:
@@ -66,7 +72,7 @@ def _cut(
     lengths: tuple[tuple[int, ...], ...] | None, num_groups: int, num_queries: int, num_spins: int
 ) -> Layout:
     if lengths is None or num_queries == 0:
-        return Layout(num_spins, (Block(0, num_queries, num_spins, None),), None)
+        return Layout(num_groups, num_spins, (Block(0, num_queries, num_spins, None),), None)
     # Queries in the order of their length; where groups differ, of the longest group's.
     longest = [max(column) for column in zip(*lengths, strict=True)]
     order = None
@@ -81,7 +87,7 @@ def _cut(
         part = tuple(row[start:end] for row in lengths)
         full = all(length == sizes[end - 1] for row in part for length in row)
         blocks.append(Block(start, end, sizes[end - 1], None if full else part))
-    return Layout(num_spins, tuple(blocks), order)
+    return Layout(num_groups, num_spins, tuple(blocks), order)
 
 
 def _cheapest_cut(sizes: list[int], num_groups: int) -> list[tuple[int, int]]:

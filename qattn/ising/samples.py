@@ -60,6 +60,13 @@ class SpinSamples:
         """Number of rows per query; with weights, not the number of occurrences."""
         return self.spins.shape[2]
 
+    def counts(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "groups queries"]:
+        """Number of reads of each query: the sum of the weights, if there are weights."""
+        if self.weights is None:
+            shape = self.spins.shape[:2]
+            return torch.full(shape, self.num_reads, dtype=dtype, device=self.spins.device)
+        return self.weights.to(dtype).sum(-1)
+
     def normalized_weights(
         self, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "groups queries reads"]:

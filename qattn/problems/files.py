@@ -35,7 +35,10 @@ def from_bqms(bqms: Sequence[dimod.BinaryQuadraticModel], beta: float = 1.0) -> 
     quadratic = torch.zeros(len(bqms), max(sizes), max(sizes), dtype=torch.float64)
     for p, bqm in enumerate(bqms):
         spin = bqm.change_vartype(dimod.SPIN, inplace=False)
-        vectors: Any = spin.to_numpy_vectors(variable_order=_ordered(spin))
+        labels: list[Any] = list(spin.variables)
+        if all(isinstance(label, int) for label in labels):
+            labels.sort()
+        vectors: Any = spin.to_numpy_vectors(variable_order=labels)
         biases, (row, col, values), _ = vectors
         linear[p, 0, : len(biases)] = torch.as_tensor(biases)
         quadratic[p, torch.as_tensor(row).long(), torch.as_tensor(col).long()] = torch.as_tensor(
@@ -43,12 +46,6 @@ def from_bqms(bqms: Sequence[dimod.BinaryQuadraticModel], beta: float = 1.0) -> 
         )
     h, J = to_dimod_signs(linear, quadratic + quadratic.mT)  # the conversion is its own inverse
     return IsingBatch(h, J, torch.tensor(sizes).unsqueeze(1), beta)
-
-
-def _ordered(bqm: dimod.BinaryQuadraticModel) -> list[Any]:
-    """Labels in the order of the spins."""
-    labels = list(bqm.variables)
-    return sorted(labels) if all(isinstance(label, int) for label in labels) else labels
 
 
 def read_bqms(file: str | Path) -> list[dimod.BinaryQuadraticModel]:

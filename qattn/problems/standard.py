@@ -27,12 +27,7 @@ def synthetic(
     Raises:
         ValueError: A number is not positive.
     """
-    for name, value in (("num_problems", num_problems), ("num_spins", num_spins)):
-        if value < 1:
-            raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
-    for name, sd in (("field_sd", field_sd), ("coupling_sd", coupling_sd)):
-        if not 0 <= sd < float("inf"):
-            raise ValueError(f"Argument `{name}` must not be negative, but is {sd}.")
+    _check(num_problems, num_spins, field_sd=field_sd, coupling_sd=coupling_sd)
     generator = torch.Generator().manual_seed(seed)
     groups, n = -(-num_problems // QUERIES_PER_GROUP), num_spins
     shape = (groups, min(num_problems, QUERIES_PER_GROUP), n)
@@ -155,14 +150,15 @@ def planted_states(
 
 
 def _fields(num_problems: int, num_spins: int, sd: float, seed: int) -> Tensor:
-    _check(num_problems, num_spins)
-    if not 0 <= sd < math.inf:
-        raise ValueError(f"Argument `field_sd` must not be negative, but is {sd}.")
+    _check(num_problems, num_spins, field_sd=sd)
     generator = torch.Generator().manual_seed(seed)
     return sd * torch.randn(num_problems, num_spins, generator=generator, dtype=torch.float64)
 
 
-def _check(num_problems: int, num_spins: int) -> None:
+def _check(num_problems: int, num_spins: int, **deviations: float) -> None:
     for name, value in (("num_problems", num_problems), ("num_spins", num_spins)):
         if value < 1:
             raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
+    for name, sd in deviations.items():
+        if not 0 <= sd < math.inf:
+            raise ValueError(f"Argument `{name}` must not be negative, but is {sd}.")

@@ -52,13 +52,18 @@ class BetaFit:
         of_h, of_J = self.covariance.diagonal().sqrt().tolist()
         return of_h, of_J
 
+    @property
+    def values(self) -> tuple[float, float]:
+        """β_h and β_J."""
+        return self.beta_h, self.beta_J
+
     def interval(self, level: float = 0.95) -> tuple[Interval, Interval]:
         """Confidence intervals of β_h and of β_J, each at this level (Student's t)."""
-        of_h, of_J = self.standard_errors
-        return (
-            _interval(self.beta_h, of_h, self.num_clusters, level),
-            _interval(self.beta_J, of_J, self.num_clusters, level),
+        of_h, of_J = (
+            _interval(value, error, self.num_clusters, level)
+            for value, error in zip(self.values, self.standard_errors, strict=True)
         )
+        return of_h, of_J
 
     def p_value_of_equality(self) -> float:
         r"""Wald's test of β_h = β_J: how likely a difference of this size is if they are equal.

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from qattn.exact import enumeration
@@ -73,16 +72,3 @@ def _merged(values: NDArray[np.float64], probabilities: NDArray[np.float64]) -> 
         values = np.add.reduceat(probabilities * values, first) / total
         probabilities = total
     return EnergyDistribution(values, probabilities / probabilities.sum())
-
-
-def wasserstein_distance(
-    energies: NDArray[np.float64],
-    weights: NDArray[np.float64] | None,
-    distribution: EnergyDistribution,
-) -> float:
-    """W₁ between weighted reads' energies and a distribution (scipy's implementation)."""
-    return float(
-        stats.wasserstein_distance(
-            energies, distribution.values, weights, distribution.probabilities
-        )
-    )

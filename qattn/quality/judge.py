@@ -13,7 +13,7 @@ from qattn.pseudolikelihood import fit_beta, fit_betas, fit_betas_of_each
 from qattn.quality.metrics import METRICS, measure, regression
 from qattn.quality.reference import Reference, reference_of
 from qattn.quality.scores import Floor, Quality, score_of
-from qattn.quality.split import split_by_problem, total_weights
+from qattn.quality.split import split_by_problem
 
 FLOOR_REPEATS = 10
 """How many times independent exact reads are drawn for the floor."""
@@ -99,7 +99,7 @@ def judge(
     """
     reference = reference_of(batch, seed=seed) if reference is None else reference
     split = split_by_problem(samples, batch)
-    counts = total_weights(split)
+    counts = split.counts()[:, 0]
     if floor is None:
         floor = noise_floor(reference, counts, seed=seed, estimator=estimator)
     if not torch.allclose(floor.num_reads, counts):
@@ -108,12 +108,9 @@ def judge(
             f"but is that of {floor.num_reads.mean():g}."
         )
     values = measure(split, reference, estimator=estimator)
-    scores = {}
-    for name, metric in METRICS.items():
-        if name in values:
-            score = score_of(values[name], floor.values[name], metric)
-            if score is not None:
-                scores[name] = score
+    scores = {
+        name: score_of(value, floor.values[name], METRICS[name]) for name, value in values.items()
+    }
     data = regression(split, reference)
     betas_of_each, covariance = fit_betas_of_each(*data)
     betas, one_beta = None, None
@@ -127,7 +124,7 @@ def judge(
     except ValueError:  # reads of nothing but ground states fix no temperature
         pass
     return Quality(
-        scores,
+        {name: score for name, score in scores.items() if score is not None},
         values,
         {name: value.nanmean(0) for name, value in floor.values.items()},
         betas,

@@ -4,21 +4,21 @@ Each is zero for perfect knowledge of the distribution and has a noise floor for
 reads; :mod:`qattn.quality.judge` puts the two side by side.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from scipy import stats
 from torch import Tensor
 
 from qattn.estimators import DEFAULT_ESTIMATOR
 from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import fit_betas_of_each
 from qattn.quality.autocorrelation import integrated_time
-from qattn.quality.energy import wasserstein_distance
 from qattn.quality.reference import Reference, estimated_gradients
-from qattn.quality.split import total_weights
+from qattn.quality.split import part_of
 from qattn.quality.states import distances
 
 CHUNK_ELEMENTS = 1 << 22
@@ -104,7 +104,7 @@ def measure(
         weights = None if samples.weights is None else samples.weights[part]
         chunk = SpinSamples(samples.spins[part], weights)
         figures = _gradients(chunk, reference, part, estimator)
-        for group in _GROUPS:
+        for group in (_moments, _states, _energies, _temperatures, _order):
             figures |= group(chunk, reference, part)
         for name, value in figures.items():
             values[name][part] = value
@@ -129,19 +129,19 @@ def _moments(samples: SpinSamples, reference: Reference, part: slice) -> Values:
 def _states(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     if reference.log_Z is None:
         return {}
-    log_p = -reference.batch_of(part).energies(samples.spins)[:, 0]
+    log_p = -part_of(reference.batch, part).energies(samples.spins)[:, 0]
     variation, divergence = distances(samples, log_p - reference.log_Z[part].unsqueeze(1))
     return {"total_variation": variation, "kl": divergence}
 
 
 def _energies(samples: SpinSamples, reference: Reference, part: slice) -> Values:
-    of_reads = reference.batch_of(part).energies(samples.spins)[:, 0].numpy()
+    of_reads = part_of(reference.batch, part).energies(samples.spins)[:, 0].numpy()
     weights = None if samples.weights is None else samples.weights[:, 0].double().numpy()
     distance = [
-        wasserstein_distance(energies, None if weights is None else weights[p], distribution)
-        for p, (energies, distribution) in enumerate(
-            zip(of_reads, reference.energies[part], strict=True)
+        stats.wasserstein_distance(
+            energies, exact.values, None if weights is None else weights[p], exact.probabilities
         )
+        for p, (energies, exact) in enumerate(zip(of_reads, reference.energies[part], strict=True))
     ]
     return {"energy_distance": torch.tensor(distance, dtype=torch.float64)}
 
@@ -153,9 +153,9 @@ def _temperatures(samples: SpinSamples, reference: Reference, part: slice) -> Va
 
 
 def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimator: str) -> Values:
-    if float(total_weights(samples).min()) < 2:
+    if float(samples.counts().min()) < 2:
         return {}
-    batch, direction = reference.batch_of(part), reference.direction[part]
+    batch, direction = part_of(reference.batch, part), reference.direction[part]
     of_h, of_J = estimated_gradients(samples, batch, direction, estimator)
     size_h = reference.gradient_h.square().sum(1).mean().sqrt()
     size_J = reference.gradient_J.square().sum((1, 2)).mean().sqrt()
@@ -168,19 +168,10 @@ def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimato
 def _order(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     if samples.weights is not None or samples.num_reads < 2:
         return {}
-    energies = reference.batch_of(part).energies(samples.spins)
+    energies = part_of(reference.batch, part).energies(samples.spins)
     of_spins = integrated_time(samples.spins[:, 0].double())
     of_energy = integrated_time(energies[:, 0].unsqueeze(-1))
     return {"autocorrelation": torch.fmax(of_spins, of_energy)}
-
-
-_GROUPS: tuple[Callable[[SpinSamples, Reference, slice], Values], ...] = (
-    _moments,
-    _states,
-    _energies,
-    _temperatures,
-    _order,
-)
 
 
 def regression(

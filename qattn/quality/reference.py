@@ -66,11 +66,6 @@ class Reference:
         mean = torch.tensor([energy.mean for energy in self.energies], dtype=torch.float64)
         return (self.log_Z + mean).exp()
 
-    def batch_of(self, part: slice) -> IsingBatch:
-        """A slice of the problems."""
-        lengths = None if self.batch.lengths is None else self.batch.lengths[part]
-        return IsingBatch(self.batch.h[part], self.batch.J[part], lengths, validate=False)
-
     def draw(self, num_reads: int, seed: int) -> SpinSamples:
         """Independent exact reads; drawn with replacement from a long run where there are none."""
         seeds = torch.Generator().manual_seed(seed)

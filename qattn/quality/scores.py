@@ -98,34 +98,31 @@ class Quality:
         """Plain values for JSON; None for what is not finite."""
         betas = None
         if self.betas is not None:
-            (low_h, high_h), (low_J, high_J) = self.betas.interval()
+            interval_h, interval_J = self.betas.interval()
             betas = {
-                "beta_h": _plain(self.betas.beta_h),
-                "beta_h_interval": [_plain(low_h), _plain(high_h)],
-                "beta_J": _plain(self.betas.beta_J),
-                "beta_J_interval": [_plain(low_J), _plain(high_J)],
+                "beta_h": self.betas.beta_h,
+                "beta_h_interval": interval_h,
+                "beta_J": self.betas.beta_J,
+                "beta_J_interval": interval_J,
             }
         if betas is not None and self.one_beta is not None:
             names = ("beta", "beta_error", "p_value_of_equality")
-            betas |= {k: _plain(v) for k, v in zip(names, self.one_beta, strict=True)}
-        return {
-            "is_exact": self.is_exact,
-            "states_resolved": self.states_resolved,
-            "num_reads": self.num_reads.tolist(),
-            "scores": {
-                name: {k: _plain(v) for k, v in vars(score).items()}
-                for name, score in self.scores.items()
-            },
-            "betas": betas,
-            "betas_of_each": [[_plain(x) for x in row] for row in self.betas_of_each.tolist()],
-            "errors_of_each": [[_plain(x) for x in row] for row in self.errors_of_each.tolist()],
-            "effective_reads": _plain(self.effective_reads),
-            "equivalent_reads": _plain(self.equivalent_reads),
-            "per_problem": {
-                name: [_plain(x) for x in value.tolist()]
-                for name, value in self.per_problem.items()
-            },
-        }
+            betas |= dict(zip(names, self.one_beta, strict=True))
+        values: dict[str, Any] = _plain(
+            {
+                "is_exact": self.is_exact,
+                "states_resolved": self.states_resolved,
+                "num_reads": self.num_reads,
+                "scores": {name: vars(score) for name, score in self.scores.items()},
+                "betas": betas,
+                "betas_of_each": self.betas_of_each,
+                "errors_of_each": self.errors_of_each,
+                "effective_reads": self.effective_reads,
+                "equivalent_reads": self.equivalent_reads,
+                "per_problem": self.per_problem,
+            }
+        )
+        return values
 
 
 def score_of(
@@ -164,5 +161,12 @@ def over_problems(values: Float[Tensor, "*repeats problems"], metric: Metric) ->
     return mean.abs() if metric.over_problems == "size of mean" else mean
 
 
-def _plain(x: float) -> float | None:
-    return x if math.isfinite(x) else None
+def _plain(value: Any) -> Any:
+    """Tensors and tuples as lists, and None for a number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(x) for key, x in value.items()}
+    if isinstance(value, Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -65,12 +65,10 @@ def pieces(batch: IsingBatch) -> Iterator[tuple[slice, IsingBatch]]:
     size = max(1, PIECE_BYTES // need)
     for start in range(0, batch.num_groups, size):
         part = slice(start, start + size)
-        lengths = None if batch.lengths is None else batch.lengths[part]
-        yield part, IsingBatch(batch.h[part], batch.J[part], lengths, validate=False)
+        yield part, part_of(batch, part)
 
 
-def total_weights(samples: SpinSamples) -> torch.Tensor:
-    """Number of reads of each of the separate problems, shape (problems,), float64."""
-    if samples.weights is None:
-        return torch.full((len(samples.spins),), float(samples.num_reads), dtype=torch.float64)
-    return samples.weights.double().sum(-1).squeeze(1)
+def part_of(batch: IsingBatch, part: slice) -> IsingBatch:
+    """A slice of the groups of a batch."""
+    lengths = None if batch.lengths is None else batch.lengths[part]
+    return IsingBatch(batch.h[part], batch.J[part], lengths, validate=False)

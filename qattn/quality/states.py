@@ -25,7 +25,6 @@ from scipy import integrate
 from torch import Tensor
 
 from qattn.ising.samples import SpinSamples
-from qattn.quality.split import total_weights
 
 VANISHING = 50.0
 """Where e^-v counts as zero."""
@@ -48,7 +47,7 @@ def distances(
         raise ValueError(f"Argument `samples` must have at most 62 spins, but has {n}.")
     number = ((samples.spins[:, 0] > 0) * (1 << torch.arange(n))).sum(-1)
     shares = samples.normalized_weights(torch.float64)[:, 0]
-    total = total_weights(samples)
+    total = samples.counts()[:, 0]
     # States by number, bit j for spin j up, so that equal reads are found by sorting.
     variation, divergence = torch.zeros(2, problems, dtype=torch.float64).unbind()
     for p in range(problems):

@@ -13,7 +13,7 @@ from qattn import exact, quality, register_backend
 from qattn.backends import Backend, registry
 from qattn.cli.compare import compare as command
 from qattn.compare import CompareSettings, compare, parse_samplers, report
-from qattn.compare import run as run_module
+from qattn.compare import bench as bench_module
 from qattn.compare.report import write_report
 from qattn.compare.table import COLUMNS, table, table_rows
 from qattn.ising.batch import IsingBatch
@@ -217,7 +217,7 @@ def test_a_long_run_is_marked_as_such(tmp_path, monkeypatch):
 
     monkeypatch.setattr(reference, "LONG_RUN_READS", 2000)
     small = functools.partial(quality.reference_of, exact_spins=3)
-    monkeypatch.setattr(run_module, "reference_of", small)
+    monkeypatch.setattr(bench_module, "reference_of", small)
     found = compared("exact,neal", num_reads=100)
     html = write_report(found, tmp_path)[-1].read_text(encoding="utf-8")
     assert "not exact values" in html

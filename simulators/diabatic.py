@@ -11,7 +11,7 @@ from torch import Tensor
 from qattn.backends.options import option
 from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
 from qattn.simulators.statevector.choose_splitting import LEAST_TOLERANCE, choose_splitting
-from qattn.simulators.statevector.evolve import chunk_size, evolve
+from qattn.simulators.statevector.evolution import chunk_size, evolve
 
 
 class DiabaticBackend(QuantumAnnealingSimulator):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qattn.field_encoding import FieldEncoding
 from qattn.ising.batch import IsingBatch
-from qattn.simulators.statevector.evolve import energies
+from qattn.simulators.statevector.evolution import energies
 
 
 @dataclass(frozen=True, eq=False)

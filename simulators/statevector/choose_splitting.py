@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.statevector.evolve import evolve
+from qattn.simulators.statevector.evolution import evolve
 from qattn.simulators.statevector.splitting import Splitting, split
 
 SAFETY = 0.5

@@ -8,7 +8,7 @@ import pytest
 import torch
 from _support.qpu_backends import credentials_of, write_calibration
 
-from qattn.backends.spec import parse_samplers
+from qattn.backends import parse_samplers, registry
 from qattn.compare.trainings import compare_trainings, training_config
 from qattn.compare.trainings_report import band, training_rows, write_training_report
 from qattn.hardware.emulator import EmulatedQPU
@@ -131,10 +131,13 @@ def test_a_qpu_is_counted_named_and_may_end_early(tmp_path):
     assert "EMULATED" in (tmp_path / "training.html").read_text()
 
 
-def test_what_a_training_does_not_take(tmp_path):
-    for text in ("neal:default", "diabatic:tolerance=1e-3"):
+def test_what_a_training_does_not_take(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry._registered, "theirs", lambda strength=1.0: None)
+    for text in ("neal:default", "theirs:strength=2"):
         (spec,) = parse_samplers(text)
         with pytest.raises(ValueError, match="leave it out"):
             training_config(spec, BASE)
+    (spec,) = parse_samplers("diabatic:tolerance=1e-3")
+    assert training_config(spec, BASE).tolerance == 1e-3
     with pytest.raises(ValueError, match="seeds"):
         compare_trainings(parse_samplers("exact"), BASE, seeds=0, folder=tmp_path)

@@ -15,7 +15,7 @@ from qattn.hardware.emulator.settings import EmulatorSettings
 from qattn.ising.states import invert_cdf
 from qattn.simulators.schedules import AnnealSchedule, get_schedule
 from qattn.simulators.statevector.choose_splitting import choose_splitting
-from qattn.simulators.statevector.evolve import evolve
+from qattn.simulators.statevector.evolution import evolve
 
 ANNEAL_SPINS = 12
 """Largest component, after contraction of chains, whose anneal is simulated."""

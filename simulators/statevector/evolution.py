@@ -124,7 +124,7 @@ def chunk_size(num_spins: int, itemsize: int, device: torch.device) -> int:
             f"The state of an anneal of {num_spins} spins needs about "
             f"{per_problem / 2**30:.3g} GiB, and the limit is {MEMORY_LIMIT / 2**30:.3g} GiB: use "
             f"fewer spins, or the backend 'neal', or raise "
-            f"qattn.simulators.statevector.evolve.MEMORY_LIMIT."
+            f"qattn.simulators.statevector.evolution.MEMORY_LIMIT."
         )
     fitting = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // per_problem
     return max(1, min(max(fitting, MIN_CHUNK), MEMORY_LIMIT // per_problem))

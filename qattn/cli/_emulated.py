@@ -43,8 +43,7 @@ def on_an_emulated_qpu(
 
 def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:
     """The calibration file of a sampler's field encoding and annealing time, measured if new."""
-    from qattn.hardware.calibrate import calibrate_device
-    from qattn.hardware.dwave import DWaveBackend
+    from qattn.cli.calibrate_qpu import qpu_outcome
     from qattn.problems import synthetic
 
     encoding = spec.options.get("field_encoding", "ghost")
@@ -53,22 +52,15 @@ def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:
     if file.exists():
         return file
     folder.mkdir(parents=True, exist_ok=True)
-    backend = DWaveBackend(
-        betas=(1.0, 1.0),
-        annealing_time=annealing_time,
-        field_encoding=encoding,
+    outcome = qpu_outcome(
+        synthetic(100, 8, seed=seed),
+        described="100 problems of 8 spins, fields 1, couplings 0.3",
+        seed=seed,
+        annealing_times=(annealing_time,),
+        field_encodings=(encoding,),
+        quiet=True,
         credentials=spec.options["credentials"],
         journal=folder / f"{file.stem}-journal",
-        track=False,
     )
-    try:
-        session = backend.session
-        problems = synthetic(100, 8, seed=seed)
-        described = "100 problems of 8 spins, fields 1, couplings 0.3"
-        calibration = calibrate_device(
-            session, problems, [session.settings], seed=seed, described=described
-        )
-        calibration.save(file)
-    finally:
-        backend.close()
+    outcome.calibration.save(file)
     return file

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,16 +23,33 @@ def qpu_outcome(
     batch: IsingBatch,
     *,
     described: str,
-    schedules: Sequence[str] | None,
-    annealing_times: Sequence[float] | None,
-    field_encodings: Sequence[str] | None,
-    chain_strengths: Sequence[float] | None,
-    num_reads: int,
     seed: int,
-    journal: Path,
-    **service: Any,
+    schedules: Sequence[str] | None = None,
+    annealing_times: Sequence[float] | None = None,
+    field_encodings: Sequence[str] | None = None,
+    chain_strengths: Sequence[float] | None = None,
+    num_reads: int = 100,
+    quiet: bool = False,
+    **options: Any,
 ) -> Outcome:
-    """Measure a QPU's betas at every combination of settings; `service` are backend options."""
+    """Measure a QPU's betas at every combination of settings.
+
+    Args:
+        batch: The problems.
+        described: What they are, for the calibration's file.
+        seed: Seed of the reads.
+        schedules: File of the device's published schedule, for the betas of theory; one at most.
+        annealing_times: Annealing times in ns; None means :data:`ANNEALING_TIMES`.
+        field_encodings: How fields are programmed; None means "ghost".
+        chain_strengths: Couplings within chains; None means the strongest that the device allows.
+        num_reads: Reads per problem and round.
+        quiet: Print no line before each setting.
+        options: More options of the backend "dwave", such as its credentials and its journal.
+
+    Raises:
+        ValueError: More than one schedule is given, or an option has another value.
+        SamplerStopped: The service or the solver is not available, or a job failed.
+    """
     if schedules is not None and len(schedules) > 1:
         raise ValueError("A device has one schedule: give --schedule once.")
     times, encodings = annealing_times or ANNEALING_TIMES, field_encodings or ("ghost",)
@@ -42,10 +58,9 @@ def qpu_outcome(
         annealing_time=times[0],
         field_encoding=encodings[0],
         track=False,
-        journal=journal,
-        **service,
+        **options,
     )
-    status = Console(stderr=True)
+    status = Console(stderr=True, quiet=quiet)
     try:
         session = backend.session
         strengths = chain_strengths or (session.settings.chain_strength,)

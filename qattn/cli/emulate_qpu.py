@@ -55,10 +55,8 @@ def emulate_qpu(
     faults = [Fault.parse(text) for text in fault or ()]
     settings = EmulatorSettings(shape=_numbers(shape), J_noise=j_noise, account=account, **options)
     with ExitStack() as stack, EmulatedQPU(settings) as qpu:
-        for item in faults:
-            qpu.fault(
-                item.where, item.kind, times=item.times, after=item.after, seconds=item.seconds
-            )
+        for queued in faults:
+            qpu.fault(**vars(queued))
         if token_file is not None:
             _write_secret(token_file, qpu.token + "\n", stack)
         if credentials is not None:

@@ -15,7 +15,7 @@ from qattn.backends import Backend, parse_sampler
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
 from qattn.layers import ATTENTION
-from qattn.training.sampler_settings import SamplerSettings, setting
+from qattn.training.sampler_settings import OF_BACKENDS, SamplerSettings, setting
 from qattn.training.tasks import TASKS, make_task
 from qattn.transformer import Transformer
 
@@ -83,11 +83,10 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
                 f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
                 f"but is {self.num_reads}."
             )
-        of_backends = {option.name for option in dataclasses.fields(SamplerSettings)}
         for own in dataclasses.fields(self):
             value = getattr(self, own.name)
             least = 0 if own.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
-            if own.name not in of_backends and type(value) is int and value < least:
+            if own.name not in OF_BACKENDS and type(value) is int and value < least:
                 raise ValueError(f"Argument `{own.name}` must be at least {least}, but is {value}.")
         for name in ("lr", "coupling_lr_factor"):
             if not 0 < getattr(self, name) < float("inf"):
@@ -153,8 +152,8 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
         """The backend of this text, with the settings that are addressed to it."""
         spec = parse_sampler(text)
         if text == (self.eval_sampler if self.sampler == "exact" else self.sampler):
-            names = (option.name for option in dataclasses.fields(SamplerSettings))
-            given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            values = {name: getattr(self, name) for name in OF_BACKENDS}
+            given = {name: value for name, value in values.items() if value is not None}
             if twice := given.keys() & spec.options.keys():
                 raise ValueError(
                     f"Setting `{min(twice)}` must be given once, but is part of {text!r} too."

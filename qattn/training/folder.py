@@ -1,7 +1,7 @@
 """A run's folder: config.toml, metrics.jsonl, checkpoint.pt, summary.json and plots."""
 
+import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,9 @@ class RunFolder:
 
     def write_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint."""
-        partial = self.checkpoint_file.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.checkpoint_file)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(self.checkpoint_file, content.getvalue())
 
     def read_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None if the run was stopped before its first."""

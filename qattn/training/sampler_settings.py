@@ -46,3 +46,6 @@ SamplerSettings: Any = make_dataclass(
     kw_only=True,
 )
 """A field for each option, None where the backend's own default stands."""
+
+OF_BACKENDS = tuple(SamplerSettings.__dataclass_fields__)
+"""Names of these fields: the settings of a training that are options of backends."""

@@ -114,6 +114,23 @@ def test_bad_calls_are_one_line_and_touch_nothing(monkeypatch, capsys, tmp_path,
     assert not (tmp_path / "new").exists()
 
 
+def test_compare_trainings(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "comparison"
+    (tmp_path / "short.toml").write_text(
+        "context = 4\nwidth = 8\nheads = 2\nlayers = 1\nsteps = 4\nbatch_size = 8\neval_every = 2\n"
+    )
+    arguments = ["compare", "--training", "--samplers=exact,neal", "--seeds=2", "--num-reads=20"]
+    arguments += ["--config", tmp_path / "short.toml", "--out", out]
+    status, printed, errors = run(monkeypatch, capsys, *arguments)
+    assert status == 0, errors
+    assert {"training.json", "training.html", "curves.jsonl"} <= {p.name for p in out.iterdir()}
+    assert printed.endswith(f"{out / 'training.json'}\n{out / 'training.html'}\n")
+    report = json.loads((out / "training.json").read_text())
+    assert report["command"].startswith("qattn compare --training --samplers=exact,neal")
+    assert report["created"].endswith(" UTC")
+    assert [curve["steps"] for curve in report["curves"]] == [[0, 2, 4]] * 4
+
+
 def test_unknown_flag_and_version(monkeypatch, capsys):
     status, _, errors = run(monkeypatch, capsys, "train", "--step=3")
     assert status == 2

@@ -398,3 +398,22 @@ def test_command_that_fails(qpu):
     assert "failed  service" in result.output
     assert "-> check the network" in result.output
     assert qpu.token not in result.output
+
+
+@pytest.mark.usefixtures("nothing_leaks")
+def test_command_with_a_trainings_settings(qpu):
+    """The file's settings stand where no flag is given; the model's width does not matter."""
+    write_credentials(qpu)
+    Path("run.toml").write_text(
+        "context = 3\nlayers = 1\nheads = 2\nbatch_size = 5\nsteps = 7\nannealing_time = 9.0\n"
+        'sampler = "dwave"\ncalibration = "none.toml"\n'
+    )
+    result = command("--config=run.toml", "--heads=3", "--num-reads=20", "--pack")
+    assert result.exit_code == 1
+    words = " ".join(result.output.split())
+    assert "45 problems of up to 4 spins" in words
+    assert " jobs of 20 reads at 9 ns" in words
+    assert "for 7 steps" in words
+    assert "none.toml" in words
+    result = command("--config=run.toml", "--heads=0")
+    assert "Argument `heads` must be at least 1, but is 0" in str(result.exception)

@@ -46,14 +46,10 @@ __getattr__, __all__ = lazy(
     __name__,
     {
         "qattn.attention": ["boltzmann_attention", "boltzmann_weights"],
-        "qattn.backends": [
-            "Backend",
-            "DimodBackend",
-            "as_dimod_sampler",
-            "available_backends",
-            "get_backend",
-            "register_backend",
-        ],
+        "qattn.backends.base": ["Backend"],
+        "qattn.backends.from_dimod": ["DimodBackend"],
+        "qattn.backends.registry": ["available_backends", "get_backend", "register_backend"],
+        "qattn.backends.to_dimod": ["as_dimod_sampler"],
         "qattn.ising": ["IsingBatch", "SpinSamples"],
         "qattn.layers": [
             "BoltzmannAttention",
@@ -63,6 +59,7 @@ __getattr__, __all__ = lazy(
         ],
         "qattn.training": ["TrainConfig", "load", "train"],
         "qattn.transformer": ["Transformer"],
+        "qattn.backends": [],
         "qattn.estimators": [],
         "qattn.exact": [],
         "qattn.hardware": [],

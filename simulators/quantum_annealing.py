@@ -3,7 +3,7 @@ r"""The base class of simulated quantum annealers: a batch is programmed, anneal
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from qattn.ising.samples import SpinSamples
 from qattn.ising.states import invert_cdf
 from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
-from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealSettings
 
 BLOCK_BYTES = 1 << 28
@@ -57,35 +56,16 @@ class QuantumAnnealingSimulator(Backend):
         FileNotFoundError: There is no such file.
     """
 
-    @dataclass(frozen=True)
-    class Options(Backend.Options):
+    @dataclass(frozen=True, kw_only=True)
+    class Options(AnnealSettings):
         """The anneal, and how a batch is programmed; what is not given is the calibration's."""
 
-        schedule: AnnealSchedule | str | Path | None = option(
-            None,
-            "linear (the default), quadratic or flux_qubit, or the file of a published table "
-            "(xlsx or csv); in Python, also an AnnealSchedule.",
-        )
-        annealing_time: float | None = option(
-            None, "Duration of an anneal in ns (default: the schedule's own)."
-        )
-        _: KW_ONLY
-        sheet: str | None = option(None, "fast (the default) or standard, of an xlsx file.")
-        field_encoding: str | None = option(
-            None, "How fields are programmed: direct (the default) or ghost."
-        )
-        betas: tuple[float, float] | None = option(
-            None, "(β_h, β_J) by which to divide instead of the schedule's."
-        )
         calibration: str | Path | None = option(
             None, "File that `qattn calibrate` wrote; it recommends the settings above."
         )
         warn_divergence: float = option(
             0.1, "Mean divergence from the target, in nats, above which a warning is given."
         )
-
-        def __post_init__(self) -> None:
-            self.applied_to(AnnealSettings())
 
         def anneal_settings(self) -> AnnealSettings:
             """The settings; reads the calibration.
@@ -95,12 +75,7 @@ class QuantumAnnealingSimulator(Backend):
                 ValueError: It is not the calibration of a simulated annealer.
             """
             calibration = self.calibration
-            return self.applied_to(
-                AnnealSettings() if calibration is None else load_settings(calibration)
-            )
-
-        def applied_to(self, settings: AnnealSettings) -> AnnealSettings:
-            """The settings with those options that are given."""
+            settings = AnnealSettings() if calibration is None else load_settings(calibration)
             return settings.replaced(
                 **{name: getattr(self, name) for name in AnnealSettings.__dataclass_fields__}
             )
@@ -215,7 +190,7 @@ class QuantumAnnealingSimulator(Backend):
                 f"distribution by {divergence:.2g} nats (mean of {problems} problems), more than "
                 f"`warn_divergence` = {limit:g}: these fields and couplings are too "
                 f"strong for schedule {self.schedule.name!r} at {self.schedule.annealing_time:g} "
-                f"ns with field_encoding={self.settings.field_encoding!r}. `qattn calibrate` "
+                f"ns with field_encoding={self.settings.encoding.value!r}. `qattn calibrate` "
                 f"compares settings; refine_sweeps brings reads nearer.",
                 DivergenceWarning,
                 stacklevel=3,

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from qattn.backends.base import SamplerStopped
-from qattn.hardware.embedding import Packing, WorkingGraph, cached_packing
+from qattn.hardware.embedding.find_packing import cached_packing
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.secret import scrubbed
 from qattn.hardware.service.solver_api import ProblemService
@@ -44,12 +46,7 @@ class Device:
         """Whether this is a program that speaks a QPU's protocol."""
         return bool(self.properties.get("emulated", False))
 
-    @property
-    def supports_fast_anneal(self) -> bool:
-        """Whether the solver knows fast anneals."""
-        return "fast_anneal" in self.solver.parameters
-
-    def most_reads(self, annealing_time: float) -> int:
+    def max_reads(self, annealing_time: float) -> int:
         """Largest number of reads of one job with this annealing time in ns."""
         return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
 
@@ -70,13 +67,7 @@ class Device:
         Raises:
             SolverUnavailable: The solver publishes no timing data.
         """
-        names = (
-            "num_reads",
-            "annealing_time",
-            "programming_thermalization",
-            "readout_thermalization",
-            "reduce_intersample_correlation",
-        )
+        names = ("num_reads", "annealing_time")
         used = {name: params[name] for name in names if name in params}
         try:
             microseconds = self.solver.estimate_qpu_access_time(num_qubits, **used)

@@ -24,7 +24,8 @@ class DiabaticBackend(QuantumAnnealingSimulator):
 
     with h and J in D-Wave's signs; A, B in GHz, times in ns. States are complex64 for a float32
     batch and complex128 for a float64 one; the cost per problem is 2^n numbers times a number of
-    kicks that :func:`~qattn.simulators.choose_splitting.choose_splitting` finds for the tolerance.
+    kicks that :func:`~qattn.simulators.statevector.choose_splitting.choose_splitting` finds for the
+    tolerance.
 
     Raises:
         ValueError: An argument has another value, or a schedule file is of the wrong form.

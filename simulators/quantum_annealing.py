@@ -113,15 +113,13 @@ class QuantumAnnealingSimulator(Backend):
         spins = torch.zeros(G * Q, num_reads, n, dtype=torch.int8, device=batch.h.device)
         judged: list[Tensor] = []
         with sampling_clock.running(batch.h.device):
-            for problems in self._programmed(batch):
-                bit = torch.arange(problems.n, device=batch.h.device)
-                for block, probabilities in self._blocks(problems):
-                    if block.start == 0:
-                        judged.append(problems.divergence(probabilities[:JUDGED_PROBLEMS]))
-                    states = invert_cdf(probabilities, uniforms[problems.index[block]])
-                    # Spin j of a state is up where bit j of its number is set.
-                    bits = (states.unsqueeze(-1) >> bit) & 1
-                    spins[problems.index[block], :, : problems.n] = (2 * bits - 1).to(torch.int8)
+            for problems, block, probabilities in self._blocks(batch):
+                if block.start == 0:
+                    judged.append(problems.divergence(probabilities[:JUDGED_PROBLEMS]))
+                states = invert_cdf(probabilities, uniforms[problems.index[block]])
+                # Spin j of a state is up where bit j of its number is set.
+                bits = (states.unsqueeze(-1) >> torch.arange(problems.n, device=states.device)) & 1
+                spins[problems.index[block], :, : problems.n] = (2 * bits - 1).to(torch.int8)
         divergence = float(torch.cat(judged).mean()) if judged else float("nan")
         self._warn(divergence, sum(map(len, judged)))
         info = self.settings.to_dict() | {
@@ -154,33 +152,28 @@ class QuantumAnnealingSimulator(Backend):
             )
         result = batch.h.new_zeros(G * Q, 1 << n)
         result[:, 0] = 1.0
-        for problems in self._programmed(batch):
-            for block, probabilities in self._blocks(problems):
-                result[problems.index[block], : 1 << problems.n] = probabilities
+        for problems, block, probabilities in self._blocks(batch):
+            result[problems.index[block], : 1 << problems.n] = probabilities
         return result.view(G, Q, -1)
 
     @torch.no_grad()
     def divergence(self, batch: IsingBatch) -> Float[Tensor, "groups queries"]:
         r"""Exact Kullback-Leibler divergence Σ_s P(s) log(P(s)/p(s)) from the target, in nats."""
         result = batch.h.new_zeros(batch.h.shape[:2]).flatten()
-        for problems in self._programmed(batch):
-            for block, probabilities in self._blocks(problems):
-                divergence = problems.divergence(probabilities, block.start)
-                result[problems.index[block]] = divergence
+        for problems, block, probabilities in self._blocks(batch):
+            result[problems.index[block]] = problems.divergence(probabilities, block.start)
         return result.view(batch.h.shape[:2])
 
-    def _programmed(self, batch: IsingBatch) -> Iterator[EqualSizedProblems]:
-        return problems_by_size(batch, (self.beta_h, self.beta_J), self.settings.encoding)
-
-    def _blocks(self, problems: EqualSizedProblems) -> Iterator[tuple[slice, Tensor]]:
-        """Probabilities of the targets' spins, a block of problems at a time."""
-        h, J = problems.h, problems.J
-        solve = self._solver(h, J)
-        size = max(1, BLOCK_BYTES // (h.element_size() << h.shape[1]))
-        for start in range(0, len(h), size):
-            block = slice(start, min(start + size, len(h)))
-            probabilities = solve(h[block], J[block])
-            yield block, self.settings.encoding.decode_probabilities(probabilities)
+    def _blocks(self, batch: IsingBatch) -> Iterator[tuple[EqualSizedProblems, slice, Tensor]]:
+        """Probabilities of the targets' spins, a block of problems of one size at a time."""
+        encoding = self.settings.encoding
+        for problems in problems_by_size(batch, (self.beta_h, self.beta_J), encoding):
+            h, J = problems.h, problems.J
+            solve = self._solver(h, J)
+            size = max(1, BLOCK_BYTES // (h.element_size() << h.shape[1]))
+            for start in range(0, len(h), size):
+                block = slice(start, min(start + size, len(h)))
+                yield problems, block, encoding.decode_probabilities(solve(h[block], J[block]))
 
     def _warn(self, divergence: float, problems: int) -> None:
         limit = self.options.warn_divergence

@@ -1,6 +1,6 @@
 """Limits of a processor: ranges of its fields, its couplers, and of sums of couplers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from qattn.hardware.embedding.embed import EmbeddedProblem
 from qattn.hardware.embedding.packing import Packing
-from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.embedding.working_graph import WorkingGraph, check_has
+
+OPTIONAL_RANGES = ("extended_j_range", "per_qubit_coupling_range", "per_group_coupling_range")
+"""Properties that limit biases, and that not every solver has."""
 
 _WORDS = {"coupler": "a coupler", "per_qubit": "a qubit", "per_group": "a group of couplers"}
 
@@ -77,24 +80,14 @@ class DeviceRanges:
         Raises:
             ValueError: "h_range" or "j_range" is missing, or a range is not one.
         """
-        missing = {"h_range", "j_range"} - properties.keys()
-        if missing:
-            raise ValueError(
-                f"Argument `properties` must have 'h_range' and 'j_range', but lacks "
-                f"{', '.join(map(repr, sorted(missing)))}: choose a QPU solver."
-            )
+        check_has(properties, "h_range", "j_range")
 
-        def optional(name: str) -> Range | None:
-            return _range(properties[name]) if properties.get(name) else None
+        def given(name: str) -> Any:
+            low, high = properties[name]
+            return float(low), float(high)
 
-        return cls(
-            graph,
-            _range(properties["h_range"]),
-            _range(properties["j_range"]),
-            optional("extended_j_range"),
-            optional("per_qubit_coupling_range"),
-            optional("per_group_coupling_range"),
-        )
+        optional = (given(name) if properties.get(name) else None for name in OPTIONAL_RANGES)
+        return cls(graph, given("h_range"), given("j_range"), *optional)
 
     @property
     def coupler_range(self) -> Range:
@@ -108,13 +101,13 @@ class DeviceRanges:
             By name "h", "J", "per_qubit" and "per_group"; 0 where there is no limit.
         """
         excess = {
-            "h": _ratio(problem.linear, self.h_range),
-            "J": _ratio(problem.quadratic, self.coupler_range),
+            "h": largest_ratio(problem.linear, self.h_range),
+            "J": largest_ratio(problem.quadratic, self.coupler_range),
             "per_qubit": 0.0,
             "per_group": 0.0,
         }
         for name, totals, limit in self._totals(problem.quadratic):
-            excess[name] = _ratio(totals, limit)
+            excess[name] = largest_ratio(totals, limit)
         return excess
 
     def max_logical(self, packing: Packing, chain_strength: float) -> LogicalLimits:
@@ -141,7 +134,7 @@ class DeviceRanges:
         # The chains by themselves must fit; what they leave of each limit on sums is for J.
         fixed = [("coupler", chains, self.coupler_range), *self._totals(chains)]
         for name, totals, limit in fixed:
-            if _ratio(totals, limit) > 1:
+            if largest_ratio(totals, limit) > 1:
                 raise ValueError(
                     f"Argument `chain_strength` must keep the chains of {_WORDS[name]} within "
                     f"{list(limit)}, but {chain_strength} adds up to {totals.min():g}."
@@ -157,21 +150,15 @@ class DeviceRanges:
         totals: list[tuple[str, Floats, Range]] = []
         ends, groups = self.graph.coupler_ends, self.graph.coupling_groups
         if self.per_qubit is not None:
-            sums = _sums(ends, quadratic, len(self.graph.qubits))
+            sums = coupler_sums(ends, quadratic, len(self.graph.qubits))
             totals.append(("per_qubit", sums, self.per_qubit))
         if self.per_group is not None and groups is not None:
-            sums = _sums(groups, quadratic, int(groups.max()) + 1)
+            sums = coupler_sums(groups, quadratic, int(groups.max()) + 1)
             totals.append(("per_group", sums, self.per_group))
         return totals
 
 
-def _range(value: Any) -> Range:
-    """A range of two numbers from a property."""
-    low, high = value
-    return float(low), float(high)
-
-
-def _ratio(values: Floats, limit: Range) -> float:
+def largest_ratio(values: Floats, limit: Sequence[float]) -> float:
     """Largest value over the end of the range on its side of zero."""
     low, high = limit
     return float(max(values.max(initial=0.0) / high, values.min(initial=0.0) / low))
@@ -186,6 +173,6 @@ def _room(fixed: Floats, share: Floats, limit: Range | None) -> float:
     return float((np.minimum(limit[1] - fixed, fixed - limit[0]) / share).min())
 
 
-def _sums(index: NDArray[np.integer[Any]], quadratic: Floats, size: int) -> Floats:
+def coupler_sums(index: NDArray[np.integer[Any]], quadratic: Floats, size: int) -> Floats:
     """Sums of couplers, each counted at both of its entries of `index`, shape (E, 2)."""
     return np.asarray(sum(np.bincount(side, quadratic, size) for side in index.T))

@@ -54,7 +54,7 @@ class RetryPolicy:
 
     Attributes:
         first_wait: Seconds before the first repetition; they double, with jitter.
-        longest_wait: Most seconds between two repetitions.
+        longest_wait: Largest number of seconds between two repetitions.
         failing: Seconds for which a request may keep failing.
         unseen: Seconds after a submission without a response in which its label must appear.
         queued: Seconds for which a job may wait and run.

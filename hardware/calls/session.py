@@ -59,13 +59,8 @@ class Session:
     ) -> None:
         self.options, self.journal, self.budget = options, journal, budget
         self._credentials = credentials
-        self.runner = JobRunner(
-            device,
-            journal,
-            budget,
-            max_in_flight=options.max_in_flight,
-            retry_policy=options.retry_policy or RetryPolicy(),
-        )
+        policy = options.retry_policy or RetryPolicy()
+        self.runner = JobRunner(device, journal, budget, options.max_in_flight, policy)
         self._embeddings = Embeddings(journal)
         self._break_rate: float | None = None
         self._use(device, settings)

@@ -101,6 +101,11 @@ class QPUBudget:
         limit: Seconds of QPU access time; None means no ceiling (time is added up all the same).
         spent: Seconds spent by the run that this one continues.
 
+    Attributes:
+        limit: The ceiling, or None.
+        spent: Seconds of the jobs that have settled, and of the run before.
+        margin: Factor that a reservation puts on its estimate.
+
     Raises:
         ValueError: A number is negative or not finite.
     """
@@ -110,22 +115,16 @@ class QPUBudget:
             _check_seconds("limit", limit)
         _check_seconds("spent", spent)
         self.limit = limit
-        self._spent = spent
-        self._margin = SAFETY_MARGIN
+        self.spent = spent
+        self.margin = SAFETY_MARGIN
         self._open: set[Reservation] = set()
         self._lock = RLock()
-
-    @property
-    def spent(self) -> float:
-        """Seconds of the jobs that have settled."""
-        with self._lock:
-            return self._spent
 
     @property
     def reserved(self) -> float:
         """Seconds set aside for the jobs that have not, margin included."""
         with self._lock:
-            return math.fsum(job.estimate for job in self._open) * self._margin
+            return math.fsum(job.estimate for job in self._open) * self.margin
 
     @property
     def left(self) -> float:
@@ -133,13 +132,7 @@ class QPUBudget:
         with self._lock:
             if self.limit is None:
                 return math.inf
-            return max(0.0, self.limit - self._spent - self.reserved)
-
-    @property
-    def margin(self) -> float:
-        """Factor that a reservation puts on its estimate."""
-        with self._lock:
-            return self._margin
+            return max(0.0, self.limit - self.spent - self.reserved)
 
     def reserve(self, estimate: float) -> "Reservation":
         """Set time aside for a job about to be submitted.
@@ -153,7 +146,7 @@ class QPUBudget:
         """
         _check_seconds("estimate", estimate)
         with self._lock:
-            needed, left = estimate * self._margin, self.left
+            needed, left = estimate * self.margin, self.left
             if needed > left:
                 raise BudgetExceeded(self._refusal(needed), needed, left, self.reserved)
             return Reservation(self, estimate)
@@ -176,7 +169,7 @@ class QPUBudget:
             waiting = f", {format_duration(self.reserved)} reserved for jobs in flight"
         return (
             f"The QPU budget of {format_duration(self.limit or 0.0)} does not allow another job: "
-            f"{format_duration(self._spent)} spent{waiting}, and the next job needs "
+            f"{format_duration(self.spent)} spent{waiting}, and the next job needs "
             f"{format_duration(needed)}. Raise --qpu-budget to go on."
         )
 
@@ -204,9 +197,9 @@ class Reservation:
         budget = self._budget
         with budget._lock:
             self.cancel()
-            budget._spent += actual
-            if actual > self.estimate * budget._margin and self.estimate > 0:
-                budget._margin = SAFETY_MARGIN * actual / self.estimate
+            budget.spent += actual
+            if actual > self.estimate * budget.margin and self.estimate > 0:
+                budget.margin = SAFETY_MARGIN * actual / self.estimate
 
     def cancel(self) -> None:
         """Cancel: the job has certainly not run, and its time is free again.

@@ -25,26 +25,25 @@ class Device:
         sampler: A connected ``dwave.system.DWaveSampler``.
         solver: Its solver, or a newer definition of it.
 
+    Attributes:
+        name: The solver's name.
+        properties: Its properties, as D-Wave publishes them.
+        emulated: Whether this is a program that speaks a QPU's protocol.
+        graph: Its working graph.
+        service: The service that runs its jobs.
+
     Raises:
         ValueError: Its working graph is neither Zephyr nor Pegasus.
     """
 
     def __init__(self, sampler: Any, solver: Any) -> None:
         self.sampler, self.solver = sampler, solver
+        self.name = str(solver.name)
         self.properties: dict[str, Any] = dict(solver.properties)
+        self.emulated = bool(self.properties.get("emulated", False))
         self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
         self.service = ProblemService(sampler.client.config)
         self._packings: dict[tuple[int, Path | None], Packing] = {}
-
-    @property
-    def name(self) -> str:
-        """The solver's name."""
-        return str(self.solver.name)
-
-    @property
-    def emulated(self) -> bool:
-        """Whether this is a program that speaks a QPU's protocol."""
-        return bool(self.properties.get("emulated", False))
 
     def max_reads(self, annealing_time: float) -> int:
         """Largest number of reads of one job with this annealing time in ns."""

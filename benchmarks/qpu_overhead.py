@@ -26,7 +26,10 @@ import torch
 from dwave.system import ParallelEmbeddingComposite
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding import Embedding, Packing, WorkingGraph, cached_packing
+from qattn.hardware.embedding.embed import Embedding
+from qattn.hardware.embedding.find_packing import cached_packing
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.ising.union_bqm import union_bqm
 
 SIZES = {"zephyr": (12, 4), "pegasus": (16,)}

@@ -19,7 +19,8 @@ import torch
 from qattn import exact
 from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
 from qattn.hardware.calls.request import Request
-from qattn.hardware.calls.session import Session, fitted_betas
+from qattn.hardware.calls.session import Session
+from qattn.hardware.calls.tracking import fitted_betas
 from qattn.hardware.settings import QPUSettings, theory_betas
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
@@ -99,7 +100,7 @@ def _measure(
     betas = _first_betas(session, batch, settings)
     for attempt in range(MAX_ROUNDS):
         programmed = betas
-        session.change(replace(settings, betas=programmed))
+        session.use_settings(replace(settings, betas=programmed))
         # Another seed in each round, so that its reads are not those of the round before.
         request = Request.of(batch, num_reads, seed + 1000 * attempt)
         samples = session.reads(request)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,22 +93,15 @@ class DeviceCalibration(Calibration[DevicePoint]):
         now = now or datetime.now(UTC)
         return (now - datetime.fromisoformat(self.created)).total_seconds() / 3600
 
-    def point(
-        self,
-        annealing_time: float | None = None,
-        field_encoding: str | None = None,
-        chain_strength: float | None = None,
-    ) -> DevicePoint:
+    def point(self, **settings: Any) -> DevicePoint:
         """The point with these settings: the recommended one, else that of the least misfit.
+
+        Args:
+            **settings: Any of :data:`qattn.hardware.settings.CHOSEN_BY`; None means any value.
 
         Raises:
             ValueError: No point has these settings.
         """
-        settings = {
-            "annealing_time": annealing_time,
-            "field_encoding": field_encoding,
-            "chain_strength": chain_strength,
-        }
         required = {name: value for name, value in settings.items() if value is not None}
         matching = [
             point

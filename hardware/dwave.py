@@ -13,7 +13,7 @@ from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.request import Request
 from qattn.hardware.calls.session import Session
 from qattn.hardware.options import DWaveOptions
-from qattn.hardware.service.budget import QPUBudget, parse_duration
+from qattn.hardware.service.budget import QPUBudget
 from qattn.hardware.service.credentials import resolve
 from qattn.hardware.service.device import connect
 from qattn.hardware.service.secret import install_log_filter
@@ -83,17 +83,15 @@ class DWaveBackend(Backend):
             endpoint=options.endpoint,
             region=options.region,
             solver=options.solver,
+            qpu_budget=options.qpu_budget,
         )
         install_log_filter(credentials.token)
-        limit = credentials.qpu_budget
-        if options.qpu_budget is not None:
-            limit = parse_duration(options.qpu_budget)
         device = connect(credentials)
         journal = None
         try:
             settings = options.settings_for(device.name, device.properties)
             journal = Journal(options.journal or _journal_folder(folder))
-            budget = QPUBudget(limit, journal.resolved_access_time)
+            budget = QPUBudget(credentials.qpu_budget, journal.resolved_access_time)
             self._session = Session(device, options, settings, journal, budget, credentials)
         except BaseException:
             if journal is not None:

@@ -13,7 +13,7 @@ from qattn.backends.options import option
 from qattn.hardware.calibration_file import DeviceCalibration, load_device_calibration
 from qattn.hardware.calls.runner import RetryPolicy
 from qattn.hardware.service.budget import parse_duration
-from qattn.hardware.settings import QPUSettings, check_annealing_time, theory_betas
+from qattn.hardware.settings import CHOSEN_BY, QPUSettings, check_annealing_time, theory_betas
 
 AnnealSource = tuple[QPUSettings, NDArray[np.float64] | None, DeviceCalibration | None]
 """Settings, the covariance of their betas where it is known, and the calibration they are from."""
@@ -118,9 +118,8 @@ class DWaveOptions(Backend.Options):
         covariance, calibration = None, None
         if self.calibration is not None:
             calibration = load_device_calibration(self.calibration, solver)
-            names = ("annealing_time", "field_encoding", "chain_strength")
-            point = calibration.point(**{name: getattr(self, name) for name in names})
-            values |= {name: getattr(point, name) for name in names}
+            point = calibration.point(**{name: getattr(self, name) for name in CHOSEN_BY})
+            values |= {name: getattr(point, name) for name in CHOSEN_BY}
             if self.betas is None:
                 values["betas"] = (point.beta_h, point.beta_J)
                 covariance = np.array(point.covariance)

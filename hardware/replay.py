@@ -12,11 +12,9 @@ from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.plan import Call
 from qattn.hardware.calls.records import CallRecord
 from qattn.hardware.calls.request import Request
+from qattn.hardware.settings import CHOSEN_BY
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
-
-CHOSEN_BY = ("annealing_time", "field_encoding", "chain_strength")
-"""Settings by which calls are chosen where a journal holds several."""
 
 
 class ReplayBackend(Backend):

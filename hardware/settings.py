@@ -8,6 +8,9 @@ from typing import Any
 
 from qattn.field_encoding import FieldEncoding
 
+CHOSEN_BY = ("annealing_time", "field_encoding", "chain_strength")
+"""Settings by which a calibration's points and a journal's calls are chosen."""
+
 OUT_OF_RANGE = ("error", "clip")
 """What happens to fields and couplings that the device cannot hold."""
 

@@ -16,8 +16,7 @@ from qattn.simulators.calibration_file import SimulatorCalibration, SimulatorPoi
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
-from qattn.simulators.schedules import AnnealSchedule
-from qattn.simulators.settings import AnnealSettings
+from qattn.simulators.settings import DEFAULTS, AnnealSettings
 
 
 def calibrate_simulator(
@@ -51,7 +50,7 @@ def calibrate_simulator(
     """
     points: list[SimulatorPoint] = []
     for schedule, time, encoding in itertools.product(schedules, annealing_times, field_encodings):
-        settings = AnnealSettings(schedule, time, sheet, encoding)
+        settings = AnnealSettings(schedule, time, sheet=sheet, field_encoding=encoding)
         try:
             settings.effective_betas(settings.make_schedule())
         except CannotSample:
@@ -94,7 +93,7 @@ def _judge(
     options: dict[str, Any],
 ) -> SimulatorPoint:
     """One setting, judged with theory's betas and with those fitted to the output."""
-    annealer = _annealer(backend, settings, options)
+    annealer = backend(**vars(settings), **options)
     theory = annealer.beta_h, annealer.beta_J
     present = torch.from_numpy(batch.num_active > 0).to(batch.h.device)
     with_theory = annealer.divergence(batch)[present]
@@ -107,13 +106,13 @@ def _judge(
     with_fitted = with_theory
     if min(beta_h, beta_J) > 0:
         refitted = settings.replaced(betas=(beta_h, beta_J))
-        with_fitted = _annealer(backend, refitted, options).divergence(batch)[present]
+        with_fitted = backend(**vars(refitted), **options).divergence(batch)[present]
     better = with_fitted if float(with_fitted.mean()) < float(with_theory.mean()) else with_theory
     return SimulatorPoint(
         schedule=str(settings.schedule),
-        sheet=settings.sheet,
+        sheet=settings.sheet or DEFAULTS["sheet"],
         annealing_time=annealer.schedule.annealing_time,
-        field_encoding=settings.field_encoding,
+        field_encoding=settings.encoding.value,
         theory=theory,
         beta_h=beta_h,
         beta_J=beta_J,
@@ -139,18 +138,3 @@ def _fitted_factors(batch: IsingBatch, annealer: QuantumAnnealingSimulator) -> t
         active,
     )
     return fit.beta_h, fit.beta_J
-
-
-def _annealer(
-    backend: type[QuantumAnnealingSimulator], settings: AnnealSettings, options: dict[str, Any]
-) -> QuantumAnnealingSimulator:
-    schedule = settings.schedule
-    assert not isinstance(schedule, AnnealSchedule)
-    return backend(
-        schedule,
-        settings.annealing_time,
-        sheet=settings.sheet,
-        field_encoding=settings.field_encoding,
-        betas=settings.betas,
-        **options,
-    )

@@ -48,7 +48,11 @@ class SimulatorPoint:
         """The settings of this point, with the fitted betas where they are the better pair."""
         fitted = (self.beta_h, self.beta_J) if self.fitted_divergence < self.divergence else None
         return AnnealSettings(
-            self.schedule, self.annealing_time, self.sheet, self.field_encoding, betas=fitted
+            self.schedule,
+            self.annealing_time,
+            sheet=self.sheet,
+            field_encoding=self.field_encoding,
+            betas=fitted,
         )
 
 
@@ -83,6 +87,18 @@ def load_settings(file: str | Path) -> AnnealSettings:
         ValueError: The file is not a calibration of a simulated annealer.
     """
     values = read_calibration(file, SimulatorCalibration.kind)
-    if isinstance(values.get("recommended"), dict):  # format 1 held the settings themselves
-        return AnnealSettings.from_dict(values["recommended"])
-    return SimulatorCalibration.from_values(values, file).best.settings
+    recommended = values.get("recommended")
+    if not isinstance(recommended, dict):
+        return SimulatorCalibration.from_values(values, file).best.settings
+    # Format 1 held the settings themselves.
+    known = AnnealSettings.__dataclass_fields__.keys()
+    if not recommended.keys() <= known:
+        raise ValueError(
+            f"Annealer settings must have keys among {', '.join(sorted(known))}, "
+            f"but have {', '.join(sorted(recommended.keys() - known))}."
+        )
+    betas = recommended.get("betas")
+    if betas is not None:
+        beta_h, beta_J = betas
+        betas = float(beta_h), float(beta_J)
+    return AnnealSettings(**recommended | {"betas": betas})

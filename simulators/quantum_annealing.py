@@ -3,7 +3,7 @@ r"""The base class of simulated quantum annealers: a batch is programmed, anneal
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from qattn.ising.samples import SpinSamples
 from qattn.ising.states import invert_cdf
 from qattn.simulators.calibration_file import load_settings
 from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
-from qattn.simulators.schedules import AnnealSchedule
 from qattn.simulators.settings import AnnealSettings
 
 BLOCK_BYTES = 1 << 28
@@ -57,35 +56,16 @@ class QuantumAnnealingSimulator(Backend):
         FileNotFoundError: There is no such file.
     """
 
-    @dataclass(frozen=True)
-    class Options(Backend.Options):
+    @dataclass(frozen=True, kw_only=True)
+    class Options(AnnealSettings):
         """The anneal, and how a batch is programmed; what is not given is the calibration's."""
 
-        schedule: AnnealSchedule | str | Path | None = option(
-            None,
-            "linear (the default), quadratic or flux_qubit, or the file of a published table "
-            "(xlsx or csv); in Python, also an AnnealSchedule.",
-        )
-        annealing_time: float | None = option(
-            None, "Duration of an anneal in ns (default: the schedule's own)."
-        )
-        _: KW_ONLY
-        sheet: str | None = option(None, "fast (the default) or standard, of an xlsx file.")
-        field_encoding: str | None = option(
-            None, "How fields are programmed: direct (the default) or ghost."
-        )
-        betas: tuple[float, float] | None = option(
-            None, "(β_h, β_J) by which to divide instead of the schedule's."
-        )
         calibration: str | Path | None = option(
             None, "File that `qattn calibrate` wrote; it recommends the settings above."
         )
         warn_divergence: float = option(
             0.1, "Mean divergence from the target, in nats, above which a warning is given."
         )
-
-        def __post_init__(self) -> None:
-            self.applied_to(AnnealSettings())
 
         def anneal_settings(self) -> AnnealSettings:
             """The settings; reads the calibration.
@@ -95,12 +75,7 @@ class QuantumAnnealingSimulator(Backend):
                 ValueError: It is not the calibration of a simulated annealer.
             """
             calibration = self.calibration
-            return self.applied_to(
-                AnnealSettings() if calibration is None else load_settings(calibration)
-            )
-
-        def applied_to(self, settings: AnnealSettings) -> AnnealSettings:
-            """The settings with those options that are given."""
+            settings = AnnealSettings() if calibration is None else load_settings(calibration)
             return settings.replaced(
                 **{name: getattr(self, name) for name in AnnealSettings.__dataclass_fields__}
             )
@@ -138,15 +113,13 @@ class QuantumAnnealingSimulator(Backend):
         spins = torch.zeros(G * Q, num_reads, n, dtype=torch.int8, device=batch.h.device)
         judged: list[Tensor] = []
         with sampling_clock.running(batch.h.device):
-            for problems in self._programmed(batch):
-                bit = torch.arange(problems.n, device=batch.h.device)
-                for block, probabilities in self._blocks(problems):
-                    if block.start == 0:
-                        judged.append(problems.divergence(probabilities[:JUDGED_PROBLEMS]))
-                    states = invert_cdf(probabilities, uniforms[problems.index[block]])
-                    # Spin j of a state is up where bit j of its number is set.
-                    bits = (states.unsqueeze(-1) >> bit) & 1
-                    spins[problems.index[block], :, : problems.n] = (2 * bits - 1).to(torch.int8)
+            for problems, block, probabilities in self._blocks(batch):
+                if block.start == 0:
+                    judged.append(problems.divergence(probabilities[:JUDGED_PROBLEMS]))
+                states = invert_cdf(probabilities, uniforms[problems.index[block]])
+                # Spin j of a state is up where bit j of its number is set.
+                bits = (states.unsqueeze(-1) >> torch.arange(problems.n, device=states.device)) & 1
+                spins[problems.index[block], :, : problems.n] = (2 * bits - 1).to(torch.int8)
         divergence = float(torch.cat(judged).mean()) if judged else float("nan")
         self._warn(divergence, sum(map(len, judged)))
         info = self.settings.to_dict() | {
@@ -179,33 +152,28 @@ class QuantumAnnealingSimulator(Backend):
             )
         result = batch.h.new_zeros(G * Q, 1 << n)
         result[:, 0] = 1.0
-        for problems in self._programmed(batch):
-            for block, probabilities in self._blocks(problems):
-                result[problems.index[block], : 1 << problems.n] = probabilities
+        for problems, block, probabilities in self._blocks(batch):
+            result[problems.index[block], : 1 << problems.n] = probabilities
         return result.view(G, Q, -1)
 
     @torch.no_grad()
     def divergence(self, batch: IsingBatch) -> Float[Tensor, "groups queries"]:
         r"""Exact Kullback-Leibler divergence Σ_s P(s) log(P(s)/p(s)) from the target, in nats."""
         result = batch.h.new_zeros(batch.h.shape[:2]).flatten()
-        for problems in self._programmed(batch):
-            for block, probabilities in self._blocks(problems):
-                divergence = problems.divergence(probabilities, block.start)
-                result[problems.index[block]] = divergence
+        for problems, block, probabilities in self._blocks(batch):
+            result[problems.index[block]] = problems.divergence(probabilities, block.start)
         return result.view(batch.h.shape[:2])
 
-    def _programmed(self, batch: IsingBatch) -> Iterator[EqualSizedProblems]:
-        return problems_by_size(batch, (self.beta_h, self.beta_J), self.settings.encoding)
-
-    def _blocks(self, problems: EqualSizedProblems) -> Iterator[tuple[slice, Tensor]]:
-        """Probabilities of the targets' spins, a block of problems at a time."""
-        h, J = problems.h, problems.J
-        solve = self._solver(h, J)
-        size = max(1, BLOCK_BYTES // (h.element_size() << h.shape[1]))
-        for start in range(0, len(h), size):
-            block = slice(start, min(start + size, len(h)))
-            probabilities = solve(h[block], J[block])
-            yield block, self.settings.encoding.decode_probabilities(probabilities)
+    def _blocks(self, batch: IsingBatch) -> Iterator[tuple[EqualSizedProblems, slice, Tensor]]:
+        """Probabilities of the targets' spins, a block of problems of one size at a time."""
+        encoding = self.settings.encoding
+        for problems in problems_by_size(batch, (self.beta_h, self.beta_J), encoding):
+            h, J = problems.h, problems.J
+            solve = self._solver(h, J)
+            size = max(1, BLOCK_BYTES // (h.element_size() << h.shape[1]))
+            for start in range(0, len(h), size):
+                block = slice(start, min(start + size, len(h)))
+                yield problems, block, encoding.decode_probabilities(solve(h[block], J[block]))
 
     def _warn(self, divergence: float, problems: int) -> None:
         limit = self.options.warn_divergence
@@ -215,7 +183,7 @@ class QuantumAnnealingSimulator(Backend):
                 f"distribution by {divergence:.2g} nats (mean of {problems} problems), more than "
                 f"`warn_divergence` = {limit:g}: these fields and couplings are too "
                 f"strong for schedule {self.schedule.name!r} at {self.schedule.annealing_time:g} "
-                f"ns with field_encoding={self.settings.field_encoding!r}. `qattn calibrate` "
+                f"ns with field_encoding={self.settings.encoding.value!r}. `qattn calibrate` "
                 f"compares settings; refine_sweeps brings reads nearer.",
                 DivergenceWarning,
                 stacklevel=3,

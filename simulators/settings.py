@@ -1,39 +1,48 @@
 """The settings of a simulated quantum anneal."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qattn.backends.base import Backend
+from qattn.backends.options import option
 from qattn.field_encoding import SIMULATED, FieldEncoding
 from qattn.simulators import effective_beta
 from qattn.simulators.schedules import AnnealSchedule, get_schedule
 
+DEFAULTS = {"schedule": "linear", "sheet": "fast", "field_encoding": "direct"}
+"""What None means for these settings."""
+
 
 @dataclass(frozen=True)
-class AnnealSettings:
-    """Settings of a simulated quantum anneal.
-
-    Args:
-        schedule: An :class:`AnnealSchedule`, the name of an analytic form, or a table's file.
-        annealing_time: Duration in ns; None means the schedule's own.
-        sheet: "fast" or "standard", where the schedule is an xlsx file.
-        field_encoding: "direct" or "ghost".
-        betas: (β_h, β_J) to use instead of the schedule's.
+class AnnealSettings(Backend.Options):
+    """Settings of a simulated quantum anneal, and as such options of its backends.
 
     Raises:
         ValueError: `field_encoding` or `betas` has another value.
     """
 
-    schedule: AnnealSchedule | str | Path = "linear"
-    annealing_time: float | None = None
-    sheet: str = "fast"
-    field_encoding: str = "direct"
-    betas: tuple[float, float] | None = None
+    schedule: AnnealSchedule | str | Path | None = option(
+        None,
+        "linear (the default), quadratic or flux_qubit, or the file of a published table "
+        "(xlsx or csv); in Python, also an AnnealSchedule.",
+    )
+    annealing_time: float | None = option(
+        None, "Duration of an anneal in ns (default: the schedule's own)."
+    )
+    _: KW_ONLY
+    sheet: str | None = option(None, "fast (the default) or standard, of an xlsx file.")
+    field_encoding: str | None = option(
+        None, "How fields are programmed: direct (the default) or ghost."
+    )
+    betas: tuple[float, float] | None = option(
+        None, "(β_h, β_J) by which to divide instead of the schedule's."
+    )
 
     def __post_init__(self) -> None:
-        encoding = FieldEncoding.parse(self.field_encoding, SIMULATED)
-        object.__setattr__(self, "field_encoding", encoding.value)  # a plain string, for files
+        if self.field_encoding is not None:
+            encoding = FieldEncoding.parse(self.field_encoding, SIMULATED)
+            object.__setattr__(self, "field_encoding", encoding.value)  # a plain string, for files
         if self.betas is not None and min(self.betas) <= 0:
             raise ValueError(
                 f"Argument `betas` must be two positive numbers (β_h, β_J), but is {self.betas}."
@@ -42,7 +51,7 @@ class AnnealSettings:
     @property
     def encoding(self) -> FieldEncoding:
         """How fields are programmed."""
-        return FieldEncoding(self.field_encoding)
+        return FieldEncoding(self.field_encoding or DEFAULTS["field_encoding"])
 
     def replaced(self, **changes: Any) -> "AnnealSettings":
         """These settings with every change that is not None.
@@ -56,7 +65,8 @@ class AnnealSettings:
 
     def make_schedule(self) -> AnnealSchedule:
         """The schedule with its annealing time."""
-        return get_schedule(self.schedule, self.annealing_time, sheet=self.sheet)
+        schedule = DEFAULTS["schedule"] if self.schedule is None else self.schedule
+        return get_schedule(schedule, self.annealing_time, sheet=self.sheet or DEFAULTS["sheet"])
 
     def effective_betas(self, schedule: AnnealSchedule) -> tuple[float, float]:
         """The (β_h, β_J) by which a batch is divided: given ones, or those of first-order theory.
@@ -70,30 +80,14 @@ class AnnealSettings:
         return self.encoding.betas(effective_beta.effective_betas(schedule), anneal)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for TOML or JSON; None left out."""
-        schedule = self.schedule
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["schedule"] = schedule.name if isinstance(schedule, AnnealSchedule) else schedule
+        """Plain values for TOML or JSON; what has no default and is None is left out."""
+        values = {
+            name: DEFAULTS.get(name) if value is None else value
+            for name, value in vars(self).items()
+        }
+        if isinstance(self.schedule, AnnealSchedule):
+            values["schedule"] = self.schedule.name
         values["schedule"] = str(values["schedule"])
         if self.betas is not None:
             values["betas"] = list(self.betas)
-        return {key: value for key, value in values.items() if value is not None}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "AnnealSettings":
-        """The settings of :meth:`to_dict`.
-
-        Raises:
-            ValueError: A key is unknown.
-        """
-        known = {field.name for field in fields(cls)}
-        if not set(values) <= known:
-            raise ValueError(
-                f"Annealer settings must have keys among {', '.join(sorted(known))}, "
-                f"but have {', '.join(sorted(set(values) - known))}."
-            )
-        given = dict(values)
-        if given.get("betas") is not None:
-            beta_h, beta_J = given["betas"]
-            given["betas"] = (float(beta_h), float(beta_J))
-        return cls(**given)
+        return {name: value for name, value in values.items() if value is not None}

@@ -69,9 +69,11 @@ def collected_reads(call: Call, embeddings: Embeddings) -> SpinSamples:
         placement = call.plan_of(job).placement
         reads = _unembedded(call, job, embeddings[job.packing])
         part = slice(starts[job.part], starts[job.part] + job.num_reads)
-        spins[placement.problem, part] = placement.gather(reads.spins, width)
+        # With the reads last, one index for each spin moves all its reads at once.
+        gathered = placement.gather(reads.spins.transpose(0, 2, 1), width)
+        spins[placement.problem, part] = gathered.transpose(0, 2, 1)
         # Each part counts as often in a problem's rate as it has reads.
-        rates = placement.gather_chains(reads.broken, width)
+        rates = placement.gather(reads.broken, width)
         broken[placement.problem] += rates * (job.num_reads / request.num_reads)
     sizes = encoding.programmed_sizes(request.batch.num_active.ravel())
     used = np.arange(width) < sizes[:, None]

@@ -149,11 +149,6 @@ class Journal:
             return dict(file)
 
     @property
-    def access_time(self) -> float:
-        """QPU access time of all jobs in seconds; of unresolved ones the estimate."""
-        return sum((record.access_time for record in self.jobs.values()), 0.0)
-
-    @property
     def resolved_access_time(self) -> float:
         """QPU access time of the jobs whose end is known: not submitted, or answered, or ended."""
         resolved = [

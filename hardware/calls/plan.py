@@ -12,6 +12,9 @@ from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
 
+PLACED = tuple(Placement.__dataclass_fields__)
+"""Names of a placement's arrays, in the journal too."""
+
 
 @dataclass(frozen=True, eq=False)
 class JobPlan:
@@ -29,20 +32,13 @@ class JobPlan:
 
     def to_arrays(self) -> Arrays:
         """The plan as arrays for the journal."""
-        placement = self.placement
-        return {
-            "problem": placement.problem,
-            "slot": placement.slot,
-            "offset": placement.offset,
-            "size": placement.size,
-            "gauge": self.gauge,
-            "betas": np.array(self.betas),
-        }
+        placed = {name: getattr(self.placement, name) for name in PLACED}
+        return placed | {"gauge": self.gauge, "betas": np.array(self.betas)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> "JobPlan":
         """The plan of :meth:`to_arrays`."""
-        placement = Placement(*(arrays[name] for name in ("problem", "slot", "offset", "size")))
+        placement = Placement(*(arrays[name] for name in PLACED))
         beta_h, beta_J = arrays["betas"].tolist()
         return cls(placement, arrays["gauge"], (beta_h, beta_J))
 

@@ -24,7 +24,7 @@ import tenacity
 from qattn.backends.base import SamplerStopped
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.records import JobRecord
-from qattn.hardware.service.budget import QPUBudget, Reservation
+from qattn.hardware.service.budget import QPUBudget
 from qattn.hardware.service.device import Device, SolverUnavailable
 from qattn.hardware.service.solver_api import (
     Busy,
@@ -54,7 +54,7 @@ class RetryPolicy:
 
     Attributes:
         first_wait: Seconds before the first repetition; they double, with jitter.
-        longest_wait: Most seconds between two repetitions.
+        longest_wait: Largest number of seconds between two repetitions.
         failing: Seconds for which a request may keep failing.
         unseen: Seconds after a submission without a response in which its label must appear.
         queued: Seconds for which a job may wait and run.
@@ -84,6 +84,7 @@ class EmbeddedJob:
     params: dict[str, Any]
 
 
+@dataclass(eq=False)
 class JobRunner:
     """Brings the jobs of a journal to their answers.
 
@@ -95,25 +96,19 @@ class JobRunner:
         retry_policy: Retry and time-out limits.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        journal: Journal,
-        budget: QPUBudget,
-        *,
-        max_in_flight: int,
-        retry_policy: RetryPolicy,
-    ) -> None:
-        self.device = device
-        self.journal = journal
-        self.budget = budget
-        self.max_in_flight = max_in_flight
-        self.retry_policy = retry_policy
+    device: Device
+    journal: Journal
+    budget: QPUBudget
+    max_in_flight: int
+    retry_policy: RetryPolicy
+
+    def __post_init__(self) -> None:
         self._stopping = threading.Event()
-        self._reservations: dict[str, Reservation] = {}
-        for record in journal.jobs.values():
-            if record.status in ("submitted", "accepted"):
-                self._reservations[record.name] = budget.adopt(record.estimate)
+        self._reservations = {
+            record.name: self.budget.adopt(record.estimate)
+            for record in self.journal.jobs.values()
+            if record.status in ("submitted", "accepted")
+        }
 
     def run(self, records: Iterable[JobRecord], embed: Callable[[JobRecord], EmbeddedJob]) -> None:
         """Return when every one of these jobs has its answer in the journal.
@@ -200,9 +195,7 @@ class JobRunner:
 
     def _not_run(self, record: JobRecord, why: str) -> None:
         self.journal.rejected(record.name, why)
-        reservation = self._reservations.pop(record.name, None)
-        if reservation is not None:
-            reservation.cancel()
+        self._reservations.pop(record.name).cancel()
 
     def _collect(self, record: JobRecord) -> None:
         problem_id = record.problem_id
@@ -211,16 +204,13 @@ class JobRunner:
         if status.status == "COMPLETED":
             answer = self._request(lambda: self._whole_answer(record, problem_id), record)
             self.journal.answered(record.name, answer)
-            reservation = self._reservations.pop(record.name, None)
-            if reservation is not None:
-                reservation.settle(record.access_time - record.lost)
+            self._reservations.pop(record.name).settle(record.access_time - record.lost)
             return
         failed = status.status == "FAILED"
         self.journal.ended(record.name, status.message or status.status, charged=failed)
-        reservation = self._reservations.pop(record.name, None)
-        if reservation is not None and not failed:
-            reservation.cancel()
+        reservation = self._reservations.pop(record.name)
         if not failed:
+            reservation.cancel()
             raise SamplerStopped(f"Job {problem_id} on {self.device.name} was cancelled.")
         if "offline" in status.message.lower():
             raise SolverOffline(f"{self.device.name} went offline during job {problem_id}.")

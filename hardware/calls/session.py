@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from qattn.hardware.calibration_file import DeviceCalibration
@@ -21,7 +20,7 @@ from qattn.hardware.calls.runner import (
     SolverOffline,
 )
 from qattn.hardware.calls.submission import Submission
-from qattn.hardware.calls.tracking import BetaTracker
+from qattn.hardware.calls.tracking import BetaTracker, fitted_betas
 from qattn.hardware.embedding.limits import DeviceRanges
 from qattn.hardware.options import AnnealSource, DWaveOptions
 from qattn.hardware.service.budget import QPUBudget
@@ -30,39 +29,11 @@ from qattn.hardware.service.device import Device, connect
 from qattn.hardware.settings import QPUSettings
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
-from qattn.pseudolikelihood import BetaFit, fit_betas
 
 log = logging.getLogger("qattn.hardware")
 
-TRACKED_READS = 100
-"""Reads of a problem that are used to follow the betas; their temperature is that of all."""
-
-TRACKED_SPINS = 1 << 18
-"""Bound on the spins of one fit."""
-
 LOGGED_DRIFT = 0.02
 """Relative change of a beta since it was last logged, at which it is logged again."""
-
-
-def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
-    r"""Factors (r_h, r_J) by which reads are colder than a batch at β = 1; 1 if they fit it.
-
-    Clustered by problem, so that a device's control errors count as noise. Of very many reads a
-    regular selection is used.
-    """
-    G, Q, n = batch.h.shape
-    # A problem a row; J of absent spins is 0.
-    active = batch.active.expand(G, Q, n).flatten(0, 1)
-    J = batch.J.repeat_interleave(Q, 0) * active[:, None] * active[:, :, None]
-    h, spins = batch.h.flatten(0, 1), samples.spins.flatten(0, 1)
-    # Every step-th problem and its first reads, so that the fit stays within its bound.
-    reads = min(spins.shape[1], TRACKED_READS)
-    step = max(1, len(h) * reads * n // TRACKED_SPINS)
-    chosen = slice(None, None, step)
-    spins = spins[chosen, :reads].double()
-    weights = torch.ones(spins.shape[:2], dtype=torch.float64)
-    clusters = "problems" if len(spins) >= 20 else "reads"
-    return fit_betas(h[chosen], J[chosen], spins, weights, active[chosen], clusters=clusters)
 
 
 class Session:
@@ -88,13 +59,8 @@ class Session:
     ) -> None:
         self.options, self.journal, self.budget = options, journal, budget
         self._credentials = credentials
-        self.runner = JobRunner(
-            device,
-            journal,
-            budget,
-            max_in_flight=options.max_in_flight,
-            retry_policy=options.retry_policy or RetryPolicy(),
-        )
+        policy = options.retry_policy or RetryPolicy()
+        self.runner = JobRunner(device, journal, budget, options.max_in_flight, policy)
         self._embeddings = Embeddings(journal)
         self._break_rate: float | None = None
         self._use(device, settings)
@@ -117,9 +83,22 @@ class Session:
             self._follow(call, samples)
         return samples
 
-    def change(self, settings: QPUSettings) -> None:
-        """Use other settings from now on."""
-        self._take(settings)
+    def use_settings(
+        self,
+        settings: QPUSettings,
+        covariance: NDArray[np.float64] | None = None,
+        calibration: DeviceCalibration | None = None,
+    ) -> None:
+        """Sample with these settings from now on.
+
+        Args:
+            settings: The settings.
+            covariance: Covariance of their betas, where it is known.
+            calibration: The calibration that they are from.
+        """
+        self.settings, self.calibration = settings, calibration
+        self.tracker = BetaTracker(settings.betas, covariance)
+        self._logged_betas = settings.betas
 
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
@@ -158,7 +137,7 @@ class Session:
                 self.tracker.betas,
                 solver=self.device.name,
                 transforms=self.settings.spin_reversal_transforms,
-                max_reads=self.device.most_reads(self.settings.annealing_time),
+                max_reads=self.device.max_reads(self.settings.annealing_time),
             )
 
             def embed(job: JobRecord, submission: Submission = submission) -> EmbeddedJob:
@@ -179,9 +158,8 @@ class Session:
 
     def _use(self, device: Device, settings: AnnealSource) -> None:
         """Take a device into use, with its settings."""
-        self.device = self.runner.device = device
-        self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
-        self._take(*settings)
+        self._use_device(device)
+        self.use_settings(*settings)
         calibrated = ""
         if self.calibration is not None:
             beta_h, beta_J = self.settings.betas
@@ -192,16 +170,6 @@ class Session:
         emulated = " (EMULATED)" if device.emulated else ""
         graph_id = device.graph.graph_id
         log.info("Sampling on %s%s, graph %s%s.", device.name, emulated, graph_id, calibrated)
-
-    def _take(
-        self,
-        settings: QPUSettings,
-        covariance: NDArray[np.float64] | None = None,
-        calibration: DeviceCalibration | None = None,
-    ) -> None:
-        self.settings, self.calibration = settings, calibration
-        self.tracker = BetaTracker(settings.betas, covariance)
-        self._logged_betas = self.settings.betas
 
     def _provenance(self) -> dict[str, Any]:
         beta_h, beta_J = self.tracker.betas
@@ -241,9 +209,12 @@ class Session:
         if fresh.graph.graph_id == self.device.graph.graph_id:
             return False
         log.warning("%s has a new working graph: jobs are planned anew.", self.device.name)
-        self.device = self.runner.device = fresh
-        self.ranges = DeviceRanges.from_properties(fresh.properties, fresh.graph)
+        self._use_device(fresh)
         return True
+
+    def _use_device(self, device: Device) -> None:
+        self.device = self.runner.device = device
+        self.ranges = DeviceRanges.from_properties(device.properties, device.graph)
 
     def _fail_over(self, offline: SolverOffline) -> None:
         """Take another solver of the same features, and its own calibration."""

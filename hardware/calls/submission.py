@@ -1,6 +1,7 @@
 """What a call submits to a device: problems within its limits, embedded, and parameters."""
 
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 from qattn.backends.base import SamplerStopped
@@ -22,6 +23,7 @@ class OutOfRange(SamplerStopped, ValueError):  # noqa: N818 - it says what is wr
     """Fields or couplings that the device cannot hold; nothing was submitted."""
 
 
+@dataclass(eq=False)
 class Submission:
     """A request on its way to a device; its problems are programmed once for each pair of betas.
 
@@ -32,11 +34,12 @@ class Submission:
         settings: How it is used.
     """
 
-    def __init__(
-        self, request: Request, device: Device, ranges: DeviceRanges, settings: QPUSettings
-    ) -> None:
-        self.request, self.settings = request, settings
-        self._device, self._ranges = device, ranges
+    request: Request
+    device: Device
+    ranges: DeviceRanges
+    settings: QPUSettings
+
+    def __post_init__(self) -> None:
         self._programmed: dict[tuple[float, float], tuple[ProgrammedBatch, int]] = {}
         self._programming = threading.Lock()  # jobs are embedded in threads
 
@@ -79,7 +82,7 @@ class Submission:
         if encoding.fast:
             params["fast_anneal"] = True
         if encoding.flux_bias:
-            flux = [0.0] * int(self._device.properties["num_qubits"])
+            flux = [0.0] * int(self.device.properties["num_qubits"])
             qubits, signs = carrier_qubits(plan.placement, chains, plan.gauge)
             for qubit, sign in zip(qubits, signs, strict=True):
                 flux[qubit] = FLUX_BIAS * int(sign)  # opposite in sign to a field that does it
@@ -90,8 +93,8 @@ class Submission:
         programmed = self.settings.encoding.encode_batch(self.request.batch, betas)
         if not programmed.sizes.any():
             return programmed, 0
-        packing = self._device.packing(int(programmed.sizes.max()))
-        limits = self._ranges.max_logical(packing, self.settings.chain_strength)
+        packing = self.device.packing(int(programmed.sizes.max()))
+        limits = self.ranges.max_logical(packing, self.settings.chain_strength)
         if self.settings.out_of_range == "clip":
             return clip(programmed, limits.h, limits.J)
         for name, values, limit in (
@@ -101,7 +104,7 @@ class Submission:
             largest = float(values.abs().max())
             if largest > limit * (1 + 1e-9):
                 raise OutOfRange(
-                    f"{self._device.name} holds a programmed {name} of up to {limit:.3g}, but "
+                    f"{self.device.name} holds a programmed {name} of up to {limit:.3g}, but "
                     f"{largest:.3g} is needed (with field_encoding="
                     f"{self.settings.field_encoding!r} fields are couplings, except with "
                     f"'direct'): choose a longer annealing_time, whose betas are larger, weaker "
@@ -111,10 +114,10 @@ class Submission:
 
     def _check_sums(self, problem: EmbeddedProblem) -> None:
         """Limits on the sums of a qubit's and a group's couplings."""
-        for name, times in self._ranges.excess(problem).items():
+        for name, times in self.ranges.excess(problem).items():
             if times > 1 + 1e-9:
                 raise OutOfRange(
-                    f"The couplings are {times:.3g} times what {self._device.name} holds "
+                    f"The couplings are {times:.3g} times what {self.device.name} holds "
                     f"({name}): choose a longer annealing_time, whose betas are larger, or a "
                     f"smaller chain_strength than {self.settings.chain_strength:g}."
                 )

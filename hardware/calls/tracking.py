@@ -1,12 +1,42 @@
 r"""A device's inverse temperatures, followed through the reads that are paid for anyway."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from qattn.pseudolikelihood import BetaFit
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
+from qattn.pseudolikelihood import BetaFit, fit_betas
 
 DRIFT = 5e-3
 """Standard deviation by which log β is expected to wander from one call to the next."""
+
+TRACKED_READS = 100
+"""Reads of a problem that are used to follow the betas; their temperature is that of all."""
+
+TRACKED_SPINS = 1 << 18
+"""Bound on the spins of one fit."""
+
+
+def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
+    r"""Factors (r_h, r_J) by which reads are colder than a batch at β = 1; 1 if they fit it.
+
+    Clustered by problem, so that a device's control errors count as noise. Of very many reads a
+    regular selection is used.
+    """
+    G, Q, n = batch.h.shape
+    # A problem a row; J of absent spins is 0.
+    active = batch.active.expand(G, Q, n).flatten(0, 1)
+    J = batch.J.repeat_interleave(Q, 0) * active[:, None] * active[:, :, None]
+    h, spins = batch.h.flatten(0, 1), samples.spins.flatten(0, 1)
+    # Every step-th problem and its first reads, so that the fit stays within its bound.
+    reads = min(spins.shape[1], TRACKED_READS)
+    step = max(1, len(h) * reads * n // TRACKED_SPINS)
+    chosen = slice(None, None, step)
+    spins = spins[chosen, :reads].double()
+    weights = torch.ones(spins.shape[:2], dtype=torch.float64)
+    clusters = "problems" if len(spins) >= 20 else "reads"
+    return fit_betas(h[chosen], J[chosen], spins, weights, active[chosen], clusters=clusters)
 
 
 class BetaTracker:

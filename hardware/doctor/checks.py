@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qattn.backends import SamplerStopped
-from qattn.hardware.doctor.cost import Workload, least_step_cost, step_cost
+from qattn.hardware.doctor.cost import Workload, step_cost
 from qattn.hardware.doctor.setup_checks import (
     Check,
     Reachability,
@@ -16,14 +16,12 @@ from qattn.hardware.doctor.setup_checks import (
     check_token,
     reach,
 )
-from qattn.hardware.embedding import Packing, packing_file
-from qattn.hardware.service import (
-    Credentials,
-    Device,
-    connect,
-    format_duration,
-    install_log_filter,
-)
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.packing_files import packing_file
+from qattn.hardware.service.budget import format_duration
+from qattn.hardware.service.credentials import Credentials
+from qattn.hardware.service.device import Device, connect
+from qattn.hardware.service.secret import install_log_filter
 
 TIMEOUT = 15.0
 """Seconds within which the service must connect, and respond."""
@@ -127,7 +125,7 @@ def check_fast_anneal(device: Device, workload: Workload) -> Check:
     """Whether the solver knows fast anneals, and how short and long they may be."""
     name = "fast anneal"
     shortest, longest = _annealing_times(device, fast=True)
-    if device.supports_fast_anneal and not math.isnan(shortest):
+    if "fast_anneal" in device.solver.parameters and not math.isnan(shortest):
         return Check(name, "ok", f"{shortest:g} ns to {format_duration(1e-9 * longest)}")
     detail = f"{device.name} has none"
     if not workload.encoding.fast:
@@ -200,16 +198,14 @@ def check_cost(
         annealing_time = _annealing_times(device, workload.encoding.fast)[0]
     if math.isnan(annealing_time):
         return Check(name, "skipped", "the solver does not say how long its anneals are")
-    settings: dict[str, Any] = {
-        "annealing_time": annealing_time,
-        "most_reads": device.most_reads(annealing_time),
-    }
     try:
-        if packing is None:
-            qubits = len(device.graph.qubits)
-            cost = least_step_cost(workload, qubits, device.access_time, **settings)
-        else:
-            cost = step_cost(workload, packing, device.access_time, **settings)
+        cost = step_cost(
+            workload,
+            packing or len(device.graph.qubits),
+            device.access_time,
+            annealing_time=annealing_time,
+            max_reads=device.max_reads(annealing_time),
+        )
     except SamplerStopped as error:
         return Check(name, "failed", str(error), "choose another solver")
     except ValueError as error:

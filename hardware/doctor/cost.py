@@ -84,83 +84,54 @@ class StepCost:
 
 def step_cost(
     workload: Workload,
-    packing: Packing,
+    slots: Packing | int,
     access_time: AccessTime,
     *,
     annealing_time: float,
-    most_reads: int,
+    max_reads: int,
 ) -> StepCost:
-    """Cost of a step, with problems placed on the slots as the backend places them.
+    """Cost of a step, with problems placed on slots as the backend places them.
+
+    For a device without a packing yet it is a lower bound: the largest cliques of Zephyr and
+    Pegasus graphs have four qubits, so n spins that are all coupled take at least 2n - 4 qubits,
+    and so does a slot. Real packings hold a half to four fifths of these slots.
 
     Args:
         workload: The run.
-        packing: Slots for problems of ``workload.num_spins`` spins.
+        slots: Slots for problems of ``workload.num_spins`` spins; or the device's number of
+            qubits, for the lower bound.
         access_time: The device's estimate.
         annealing_time: Duration of an anneal in ns.
-        most_reads: Largest number of reads of one job.
-    """
-    # Number of qubits in the first k chains of each slot, shape (slots, n + 1).
-    first = np.pad(packing.chain_lengths.cumsum(1), ((0, 0), (1, 0)))
-
-    def qubits(where: Placement) -> int:
-        ends = first[where.slot, where.offset + where.size]
-        return int((ends - first[where.slot, where.offset]).sum())
-
-    return _cost(workload, packing.num_slots, qubits, access_time, annealing_time, most_reads)
-
-
-def least_step_cost(
-    workload: Workload,
-    num_qubits: int,
-    access_time: AccessTime,
-    *,
-    annealing_time: float,
-    most_reads: int,
-) -> StepCost:
-    """Lower bound on a step's cost, for a device without a packing yet.
-
-    The largest cliques of Zephyr and Pegasus graphs have four qubits, so n spins that are all
-    coupled take at least 2n - 4 qubits, and so does a slot. Real packings hold a half to four
-    fifths of these slots.
-
-    Args:
-        workload: The run.
-        num_qubits: Qubits of the device.
-        access_time: The device's estimate.
-        annealing_time: Duration of an anneal in ns.
-        most_reads: Largest number of reads of one job.
+        max_reads: Largest number of reads of one job.
 
     Raises:
         ValueError: No slot can fit.
     """
     n = workload.num_spins
-    num_slots = num_qubits // max(n, 2 * n - 4)
-    if num_slots == 0:
-        raise ValueError(f"Problems of {n} spins, all coupled, do not fit {num_qubits} qubits.")
+    if isinstance(slots, Packing):
+        num_slots = slots.num_slots
+        # Number of qubits in the first k chains of each slot, shape (slots, n + 1).
+        first = np.pad(slots.chain_lengths.cumsum(1), ((0, 0), (1, 0)))
+    else:
+        num_slots = slots // max(n, 2 * n - 4)
+        if num_slots == 0:
+            raise ValueError(f"Problems of {n} spins, all coupled, do not fit {slots} qubits.")
 
-    def qubits(where: Placement) -> int:
-        return int(np.maximum(where.size, 2 * where.size - 4).sum())
+    def qubits(placement: Placement) -> int:
+        if not isinstance(slots, Packing):
+            return int(np.maximum(placement.size, 2 * placement.size - 4).sum())
+        ends = first[placement.slot, placement.offset + placement.size]
+        return int((ends - first[placement.slot, placement.offset]).sum())
 
-    return _cost(workload, num_slots, qubits, access_time, annealing_time, most_reads)
-
-
-def _cost(
-    workload: Workload,
-    num_slots: int,
-    qubits: Callable[[Placement], int],
-    access_time: AccessTime,
-    annealing_time: float,
-    most_reads: int,
-) -> StepCost:
     # One layer: every placement is programmed once for each part of the reads.
     training, sizes = workload.training, workload.sizes
-    placements = place(sizes, num_slots, workload.num_spins)
-    parts = shares(training.num_reads, workload.transforms, most_reads)
+    placements = place(sizes, num_slots, n)
+    parts = shares(training.num_reads, workload.transforms, max_reads)
     seconds = sum(
         access_time(
-            qubits(where), {"num_reads": num_reads, "annealing_time": 1e-3 * annealing_time}
+            qubits(placement), {"num_reads": num_reads, "annealing_time": 1e-3 * annealing_time}
         )
-        for where in placements
+        for placement in placements
         for num_reads in parts
     )
     return StepCost(

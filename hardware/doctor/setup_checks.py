@@ -6,7 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from qattn.hardware.service import Credentials, Secret, format_duration, redact, resolve
+from qattn.hardware.service.budget import format_duration
+from qattn.hardware.service.credentials import Credentials, resolve
+from qattn.hardware.service.secret import Secret, redact
 
 PACKAGES = ("dwave-system", "dwave-cloud-client", "dimod", "minorminer", "dwave-samplers")
 """Packages that the backend needs; dwave-ocean-sdk brings them."""

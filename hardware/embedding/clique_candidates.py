@@ -11,7 +11,7 @@ from qattn.hardware.embedding.working_graph import WorkingGraph
 ENOUGH_PER_QUBIT = 20
 """Candidates per qubit of the processor, beyond which more take time and gain little."""
 
-MOST_SYMMETRIES = 24
+MAX_SYMMETRIES = 24
 """Largest number of relabellings tried of each shape."""
 
 
@@ -59,7 +59,7 @@ def find_candidates(
     largest = max(len(shape.qubits) for shape in shapes)
     enough = ENOUGH_PER_QUBIT * N
     qubits, chain, total = [], [], 0
-    for turn in range(MOST_SYMMETRIES):
+    for turn in range(MAX_SYMMETRIES):
         for shape in shapes:
             # The first turn takes the shapes as they are.
             relabel = tile.symmetry(rng) if turn else np.arange(tile.graph.num_sites)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -99,17 +100,12 @@ class Shape:
         return cls(qubits, chain, np.stack([u[joined], v[joined]]))
 
 
-def clique_edges(num_spins: int) -> list[tuple[int, int]]:
-    """Edges of the complete graph."""
-    return [(j, k) for j in range(num_spins) for k in range(j + 1, num_spins)]
-
-
 def find_clique(num_spins: int, edges: list[Any], seed: int) -> list[list[int]] | None:
     """Chains of one minorminer embedding of a complete graph in a small graph, or None."""
     import minorminer
 
     embedding = minorminer.find_embedding(
-        clique_edges(num_spins),
+        list(combinations(range(num_spins), 2)),  # the edges of the complete graph
         edges,
         random_seed=seed,
         tries=1,

@@ -39,16 +39,16 @@ class SetPacking:
         self._chosen: dict[int, int] = {}  # set by ticket
         self._next = 0
 
-    def solve(self, rounds_per_set: int, most_rounds: int) -> list[int]:
+    def solve(self, rounds_per_set: int, max_rounds: int) -> list[int]:
         """Numbers of the chosen sets, ascending.
 
         Args:
             rounds_per_set: Exchanges tried for each set of the greedy choice.
-            most_rounds: Largest number of exchanges.
+            max_rounds: Largest number of exchanges.
         """
         if len(self._members):
             self._add(self._greedy(np.arange(len(self._members)), noise=0.0))
-            for _ in range(min(most_rounds, rounds_per_set * len(self._chosen))):
+            for _ in range(min(max_rounds, rounds_per_set * len(self._chosen))):
                 self._exchange()
         return sorted(self._chosen.values())
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from itertools import compress
 from typing import NamedTuple, TypeVar
 
-import dimod
 import numpy as np
 from numpy.typing import NDArray
 
@@ -228,33 +227,6 @@ class Embedding:
         # From (chains, reads) to (slots, reads, spins of a slot).
         blocks = spins.reshape(slots, n, len(reads)).transpose(0, 2, 1)
         return UnembeddedReads(blocks, broken.reshape(slots, n))
-
-    def reads_of(self, sampleset: dimod.SampleSet) -> Signs:
-        """A sampler's answer as reads for :meth:`unembed`, shape (num_reads, N).
-
-        Rows that stand for several occurrences are repeated.
-
-        Raises:
-            ValueError: A variable is not an active qubit, or the spins are binary.
-        """
-        if sampleset.vartype is not dimod.SPIN:
-            raise ValueError(
-                f"Argument `sampleset` must be spin-valued, but is {sampleset.vartype.name}."
-            )
-        column = self.packing.graph.position_of_qubit(list(sampleset.variables))
-        if (column < 0).any():
-            stray = list(sampleset.variables)[int(np.argmin(column))]
-            raise ValueError(
-                f"Argument `sampleset` must be of qubits of {self.packing.graph!r}, "
-                f"but has the variable {stray!r}."
-            )
-        rows = np.asarray(sampleset.record.sample, dtype=np.int8)
-        occurrences = sampleset.record.num_occurrences
-        if (occurrences != 1).any():
-            rows = np.repeat(rows, occurrences, axis=0)
-        reads = np.zeros((len(rows), len(self.packing.graph.qubits)), dtype=np.int8)
-        reads[:, column] = rows
-        return reads
 
     @cached_property
     def keys(self) -> tuple[list[int], list[tuple[int, int]]]:

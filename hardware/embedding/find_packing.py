@@ -40,7 +40,7 @@ LARGEST_SHAPE = 33
 """Largest n for which shapes are found on a tile; larger cliques are found one by one."""
 
 ROUNDS_PER_SLOT = 40
-MOST_ROUNDS = 10_000
+MAX_ROUNDS = 10_000
 """Limits of the search that follows the greedy choice; 6,000 rounds take about 20 s on a Z12."""
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,8 @@ def pack_cliques(graph: WorkingGraph, num_spins: int, *, seed: int = 0) -> Packi
         raise ValueError(_too_large(graph, num_spins))
     lists = [row[row >= 0].tolist() for row in neighbours]
     slots = lengthen(slots, lists, set(_free(graph, slots).tolist()))
-    slots.sort(key=lambda slot: (not _is_uniform(slot), min(map(min, slot))))
+    # Slots with chains of one length first, then in the order of their first qubits.
+    slots.sort(key=lambda slot: (len(set(map(len, slot))) > 1, min(map(min, slot))))
     packing = Packing(graph, _labels(graph, slots))
     logger.info("%r: %s", graph, packing.describe())
     return packing
@@ -139,7 +140,7 @@ def _from_tile(
         chooser = SetPacking(
             candidates.qubits, len(graph.qubits), neighbours, int(rng.integers(2**31))
         )
-        slots = candidates.chains(chooser.solve(ROUNDS_PER_SLOT, MOST_ROUNDS))
+        slots = candidates.chains(chooser.solve(ROUNDS_PER_SLOT, MAX_ROUNDS))
     # The longest chain of any shape; None where the tile has no shape.
     longest = max((int(np.bincount(shape.chain).max()) for shape in shapes), default=None)
     return slots + _from_windows(graph, tile, num_spins, slots, longest, rng)
@@ -235,10 +236,6 @@ def _free(graph: WorkingGraph, slots: list[Chains]) -> NDArray[np.int64]:
     """Positions of the qubits in no chain."""
     used = np.array([q for slot in slots for chain in slot for q in chain], dtype=np.int64)
     return np.setdiff1d(np.arange(len(graph.qubits)), used)
-
-
-def _is_uniform(slot: Chains) -> bool:
-    return len(set(map(len, slot))) == 1
 
 
 def _labels(graph: WorkingGraph, slots: list[Chains]) -> NDArray[np.int32]:

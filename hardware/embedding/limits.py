@@ -1,6 +1,6 @@
 """Limits of a processor: ranges of its fields, its couplers, and of sums of couplers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from qattn.hardware.embedding.embed import EmbeddedProblem
 from qattn.hardware.embedding.packing import Packing
-from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.embedding.working_graph import WorkingGraph, check_has
+
+OPTIONAL_RANGES = ("extended_j_range", "per_qubit_coupling_range", "per_group_coupling_range")
+"""Properties that limit biases, and that not every solver has."""
+
+_WORDS = {"coupler": "a coupler", "per_qubit": "a qubit", "per_group": "a group of couplers"}
 
 Range = tuple[float, float]
 Floats = NDArray[np.float64]
@@ -75,24 +80,14 @@ class DeviceRanges:
         Raises:
             ValueError: "h_range" or "j_range" is missing, or a range is not one.
         """
-        missing = {"h_range", "j_range"} - properties.keys()
-        if missing:
-            raise ValueError(
-                f"Argument `properties` must have 'h_range' and 'j_range', but lacks "
-                f"{', '.join(map(repr, sorted(missing)))}: choose a QPU solver."
-            )
+        check_has(properties, "h_range", "j_range")
 
-        def optional(name: str) -> Range | None:
-            return _range(properties[name]) if properties.get(name) else None
+        def given(name: str) -> Any:
+            low, high = properties[name]
+            return float(low), float(high)
 
-        return cls(
-            graph,
-            _range(properties["h_range"]),
-            _range(properties["j_range"]),
-            optional("extended_j_range"),
-            optional("per_qubit_coupling_range"),
-            optional("per_group_coupling_range"),
-        )
+        optional = (given(name) if properties.get(name) else None for name in OPTIONAL_RANGES)
+        return cls(graph, given("h_range"), given("j_range"), *optional)
 
     @property
     def coupler_range(self) -> Range:
@@ -106,15 +101,13 @@ class DeviceRanges:
             By name "h", "J", "per_qubit" and "per_group"; 0 where there is no limit.
         """
         excess = {
-            "h": _ratio(problem.linear, self.h_range),
-            "J": _ratio(problem.quadratic, self.coupler_range),
+            "h": largest_ratio(problem.linear, self.h_range),
+            "J": largest_ratio(problem.quadratic, self.coupler_range),
             "per_qubit": 0.0,
             "per_group": 0.0,
         }
-        if self.per_qubit is not None:
-            excess["per_qubit"] = _ratio(_by_qubit(self.graph, problem.quadratic), self.per_qubit)
-        if self.per_group is not None:
-            excess["per_group"] = _ratio(_by_group(self.graph, problem.quadratic), self.per_group)
+        for name, totals, limit in self._totals(problem.quadratic):
+            excess[name] = largest_ratio(totals, limit)
         return excess
 
     def max_logical(self, packing: Packing, chain_strength: float) -> LogicalLimits:
@@ -135,40 +128,37 @@ class DeviceRanges:
         chains, share = np.zeros((2, len(self.graph.couplers)))
         chains[packing.chain_couplers] = -float(chain_strength)
         share[packing.logical_couplers.position] = packing.logical_couplers.share
-        # The chains by themselves.
-        for name, sums, limit in (
-            ("a coupler", chains, self.coupler_range),
-            ("a qubit", _by_qubit(self.graph, chains), self.per_qubit),
-            ("a group of couplers", self._groups(chains), self.per_group),
-        ):
-            if limit is not None and _ratio(sums, limit) > 1:
-                raise ValueError(
-                    f"Argument `chain_strength` must keep the chains of {name} within "
-                    f"{list(limit)}, but {chain_strength} adds up to {sums.min():g}."
-                )
         # No coupler is both in a chain and between two: a coupler on its own is all J's.
         J = _room(np.zeros(len(share)), share, self.coupler_range)
-        always = min(
-            J,
-            _room(_by_qubit(self.graph, chains), _by_qubit(self.graph, share), self.per_qubit),
-            _room(self._groups(chains), self._groups(share), self.per_group),
-        )
+        always = J
+        # The chains by themselves must fit; what they leave of each limit on sums is for J.
+        fixed = [("coupler", chains, self.coupler_range), *self._totals(chains)]
+        for name, totals, limit in fixed:
+            if largest_ratio(totals, limit) > 1:
+                raise ValueError(
+                    f"Argument `chain_strength` must keep the chains of {_WORDS[name]} within "
+                    f"{list(limit)}, but {chain_strength} adds up to {totals.min():g}."
+                )
+        for (_, totals, limit), (_, shares, _) in zip(fixed[1:], self._totals(share), strict=True):
+            always = min(always, _room(totals, shares, limit))
         # A field is divided equally among the qubits of a chain: the shortest chain binds.
         h = _room(np.zeros(packing.num_slots), 1 / packing.chain_lengths.min(1), self.h_range)
         return LogicalLimits(h, J, always)
 
-    def _groups(self, quadratic: Floats) -> Floats:
-        """Sum of each group of couplers; none without a limit on them."""
-        return np.zeros(0) if self.per_group is None else _by_group(self.graph, quadratic)
+    def _totals(self, quadratic: Floats) -> list[tuple[str, Floats, Range]]:
+        """Name, sums of couplers and limit of each limit on sums that the solver has."""
+        totals: list[tuple[str, Floats, Range]] = []
+        ends, groups = self.graph.coupler_ends, self.graph.coupling_groups
+        if self.per_qubit is not None:
+            sums = coupler_sums(ends, quadratic, len(self.graph.qubits))
+            totals.append(("per_qubit", sums, self.per_qubit))
+        if self.per_group is not None and groups is not None:
+            sums = coupler_sums(groups, quadratic, int(groups.max()) + 1)
+            totals.append(("per_group", sums, self.per_group))
+        return totals
 
 
-def _range(value: Any) -> Range:
-    """A range of two numbers from a property."""
-    low, high = value
-    return float(low), float(high)
-
-
-def _ratio(values: Floats, limit: Range) -> float:
+def largest_ratio(values: Floats, limit: Sequence[float]) -> float:
     """Largest value over the end of the range on its side of zero."""
     low, high = limit
     return float(max(values.max(initial=0.0) / high, values.min(initial=0.0) / low))
@@ -183,21 +173,6 @@ def _room(fixed: Floats, share: Floats, limit: Range | None) -> float:
     return float((np.minimum(limit[1] - fixed, fixed - limit[0]) / share).min())
 
 
-def _by_qubit(graph: WorkingGraph, quadratic: Floats) -> Floats:
-    """Sum of the couplers of each qubit."""
-    N = len(graph.qubits)
-    u, v = graph.coupler_ends.T
-    return _sums(u, quadratic, N) + _sums(v, quadratic, N)
-
-
-def _sums(index: NDArray[np.integer[Any]], values: Floats, size: int) -> Floats:
-    return np.asarray(np.bincount(index, values, size), dtype=np.float64)
-
-
-def _by_group(graph: WorkingGraph, quadratic: Floats) -> Floats:
-    """Sum of each group of couplers; a coupler counts in two groups. None on Pegasus."""
-    groups = graph.coupling_groups
-    if groups is None:
-        return np.zeros(0)
-    # A group of the first ends' qubits may be one of the second ends' too: add both counts.
-    return np.asarray(sum(np.bincount(side, quadratic, int(groups.max()) + 1) for side in groups.T))
+def coupler_sums(index: NDArray[np.integer[Any]], quadratic: Floats, size: int) -> Floats:
+    """Sums of couplers, each counted at both of its entries of `index`, shape (E, 2)."""
+    return np.asarray(sum(np.bincount(side, quadratic, size) for side in index.T))

@@ -81,11 +81,6 @@ class Packing:
         same: NDArray[np.bool_] = (self.chain_lengths == self.chain_lengths[:, :1]).all(1)
         return same
 
-    @property
-    def num_qubits(self) -> int:
-        """Number of qubits in chains."""
-        return int(self.chain_lengths.sum())
-
     @cached_property
     def chain_of_qubit(self) -> NDArray[np.int32]:
         """Number slot · n + spin of each qubit of ``graph.qubits``; -1 for one in no chain."""

@@ -1,8 +1,7 @@
 """Packings on disk: found by the working graph, checked when read, written as a whole or not."""
 
-import os
 import re
-import tempfile
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import platformdirs
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files; part of their names, so that another version's are not read."""
 
 
@@ -38,19 +37,12 @@ def save_packing(packing: Packing, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # A temporary name of its own for every writer: processes that share the cache may pack the
     # same graph at the same time.
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".packing-", suffix=".npz")
+    partial = file.with_name(f".packing-{uuid.uuid4().hex}.npz")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(
-                stream,
-                format=np.array(FORMAT),
-                digest=np.array(packing.graph.digest),
-                chains=packing.chains,
-            )
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        np.savez(partial, **packing.to_arrays())  # type: ignore[arg-type]
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_packing(file: Path, graph: WorkingGraph, num_spins: int) -> Packing:
@@ -61,15 +53,10 @@ def load_packing(file: Path, graph: WorkingGraph, num_spins: int) -> Packing:
     """
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            origin = int(stored["format"]), str(stored["digest"])
-            chains = stored["chains"]
+            packing = Packing.from_arrays(stored)
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is not a packing ({error}).") from error
-    if origin != (FORMAT, graph.digest) or chains.ndim != 3 or chains.shape[1] != num_spins:
+    origin = packing.graph.digest, packing.graph.graph_id, packing.num_spins
+    if origin != (graph.digest, graph.graph_id, num_spins):
         raise ValueError(f"{file} is not the packing of K{num_spins} for {graph!r}.")
-    if chains.dtype != np.int32:
-        raise ValueError(f"{file} must hold 32-bit labels, but holds {chains.dtype}.")
-    try:
-        return Packing(graph, chains)
-    except ValueError as error:
-        raise ValueError(f"{file} does not hold a packing: {error}") from error
+    return packing

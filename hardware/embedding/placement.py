@@ -95,26 +95,18 @@ class Placement:
         couplings[self.slot[row], start + j, start + k] = J[group_of[row], j, k]
         return by_slot, couplings
 
-    def gather(self, spins: NDArray[np.int8], width: int) -> NDArray[np.int8]:
-        """Reads by placed problem from reads by slot.
+    def gather(self, values: NDArray[Any], width: int) -> NDArray[Any]:
+        """Values by placed problem from values by chain.
 
         Args:
-            spins: Reads of a packing, shape (slots, num_reads, n).
-            width: Spins of the answer, at least as many as the largest problem has.
+            values: Any values of a packing's chains, shape (slots, n, ...).
+            width: Spins of the result, at least as many as the largest problem has.
 
         Returns:
-            Shape (placed, num_reads, width), 0 beyond a problem's size.
+            Shape (placed, width, ...), 0 beyond a problem's size.
         """
         row, spin = self._spins
-        # With the reads last, one index for each spin moves all its reads at once.
-        gathered = np.zeros((len(self.problem), width, spins.shape[1]), dtype=np.int8)
-        gathered[row, spin] = spins.transpose(0, 2, 1)[self.slot[row], self.offset[row] + spin]
-        return gathered.transpose(0, 2, 1)
-
-    def gather_chains(self, values: NDArray[Any], width: int) -> NDArray[Any]:
-        """Values by placed problem, shape (placed, width), from values by chain, (slots, n)."""
-        row, spin = self._spins
-        gathered = np.zeros((len(self.problem), width), dtype=values.dtype)
+        gathered = np.zeros((len(self.problem), width, *values.shape[2:]), dtype=values.dtype)
         gathered[row, spin] = values[self.slot[row], self.offset[row] + spin]
         return gathered
 

@@ -66,12 +66,7 @@ class WorkingGraph:
         Raises:
             ValueError: A property is missing, or what it says is not a Zephyr or Pegasus graph.
         """
-        missing = {"topology", "qubits", "couplers"} - properties.keys()
-        if missing:
-            raise ValueError(
-                f"Argument `properties` must have 'topology', 'qubits' and 'couplers', but lacks "
-                f"{', '.join(map(repr, sorted(missing)))}: choose a QPU solver."
-            )
+        check_has(properties, "topology", "qubits", "couplers")
         topology = properties["topology"]
         return cls(
             topology["type"],
@@ -191,6 +186,17 @@ class WorkingGraph:
         return (
             f"WorkingGraph({name}, {len(self.qubits)} qubits, {len(self.couplers)} couplers, "
             f"graph_id={self.graph_id!r})"
+        )
+
+
+def check_has(properties: Mapping[str, Any], *names: str) -> None:
+    """Raise a ValueError unless a solver's properties have all these."""
+    missing = sorted(set(names) - properties.keys())
+    if missing:
+        *others, last = map(repr, names)
+        raise ValueError(
+            f"Argument `properties` must have {', '.join(others)} and {last}, but lacks "
+            f"{', '.join(map(repr, missing))}: choose a QPU solver."
         )
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 REQUESTS = ("solvers", "submit", "poll", "answer", "list", "cancel")
 """Kinds of request: solver definitions, POST problems/, GET problems/?id=, GET problems/ID/,
@@ -99,13 +100,13 @@ class Fault:
                 f"Argument `fault` must be where:kind[:times[:after[:seconds]]], but is {text!r}."
             )
         try:
-            times, after = (int(x) for x in (*rest[1:3], *("1", "0")[len(rest[1:3]) :]))
-            seconds = float(rest[3]) if len(rest) == 4 else 1.0
+            kinds = (int, int, float)
+            numbers: list[Any] = [kind(x) for kind, x in zip(kinds, rest[1:], strict=False)]
         except ValueError:
             raise ValueError(
                 f"Argument `fault` must have numbers after where:kind, but is {text!r}."
             ) from None
-        return cls(where, rest[0], times, after, seconds)
+        return cls(where, rest[0], *numbers)
 
 
 class FaultQueue:

@@ -68,10 +68,7 @@ class Response:
     """Body and media type of an answered request."""
 
     def __init__(self, body: str, media: str, status: int = 200, job: Job | None = None) -> None:
-        self.body = body.encode()
-        self.media = media
-        self.status = status
-        self.job = job
+        self.body, self.media, self.status, self.job = body.encode(), media, status, job
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -84,23 +81,12 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
-    def do_GET(self) -> None:
-        """Solver definitions, polls, listings, answers."""
-        self._handle()
-
-    def do_POST(self) -> None:
-        """Submissions."""
-        self._handle()
-
-    def do_DELETE(self) -> None:
-        """Cancellations."""
-        self._handle()
-
     def log_message(self, format: str, *args: Any) -> None:
         """One line at DEBUG; the token is in a header, which is never logged."""
         log.debug(format, *args)
 
-    def _handle(self) -> None:
+    def do_GET(self) -> None:
+        """Answer a request of any kind: GET, POST (submissions) or DELETE (cancellations)."""
         body = self._read_body()
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
@@ -121,6 +107,8 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError, zlib.error, OSError) as error:
             response = _error_response(400, f"Bad request: {error}")
         return self._send(response) if fault is None else self._fail(fault, response)
+
+    do_POST = do_DELETE = do_GET
 
     def _respond(self, where: str, path: str, query: dict[str, str], body: bytes) -> Response:
         api = self.server.api

@@ -16,7 +16,7 @@ TERMINAL = ("COMPLETED", "FAILED", "CANCELLED")
 """States that do not change any more."""
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class AccountEntry:
     """An accepted job in the emulator's own account.
 
@@ -31,18 +31,18 @@ class AccountEntry:
         error_message: Why it failed, or None.
     """
 
-    id: str
-    label: str | None
-    status: str
-    num_reads: int
-    num_qubits: int
-    access_time_us: float
-    times_answered: int
-    error_message: str | None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    label: str | None = None
+    status: str = "PENDING"
+    num_reads: int = 0
+    num_qubits: int = 0
+    access_time_us: float = 0.0
+    times_answered: int = 0
+    error_message: str | None = None
 
 
 @dataclass(eq=False)
-class Job:
+class Job(AccountEntry):
     """A job and its request, while it lives."""
 
     index: int
@@ -50,15 +50,9 @@ class Job:
     identity: Mapping[str, Any]
     outcome: str | None = None
     ready_at: float = 0.0
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    status: str = "PENDING"
     submitted_on: str = field(default_factory=lambda: _now())
     solved_on: str | None = None
-    error_message: str | None = None
     answer: str | None = None
-    num_qubits: int = 0
-    access_time_us: float = 0.0
-    times_answered: int = 0
 
     def __post_init__(self) -> None:
         self.label = self.request.get("label")

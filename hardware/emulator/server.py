@@ -3,7 +3,6 @@
 import secrets
 import threading
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -83,12 +82,7 @@ class EmulatedQPU:
     def __enter__(self) -> "EmulatedQPU":
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:
@@ -146,21 +140,18 @@ class EmulatedQPU:
     def online(self, value: bool) -> None:
         self._api.online = value
 
-    def fault(
-        self,
-        where: str,
-        kind: str | int,
-        *,
-        times: int = 1,
-        after: int = 0,
-        seconds: float = 1.0,
-    ) -> None:
+    def fault(self, where: str, kind: str | int, **timing: Any) -> None:
         """Queue a fault; see :class:`~qattn.hardware.emulator.faults.Fault`.
+
+        Args:
+            where: The kind of request, or "job".
+            kind: What happens.
+            **timing: `times`, `after` and `seconds`.
 
         Raises:
             ValueError: There is no such fault.
         """
-        self._api.faults.add(Fault(where, str(kind), times, after, seconds))
+        self._api.faults.add(Fault(where, str(kind), **timing))
 
     def clear_faults(self) -> None:
         """Forget all faults that have not happened."""

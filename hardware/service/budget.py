@@ -2,7 +2,7 @@ r"""A ceiling on the QPU access time of a run, checked before each submission an
 
 import math
 import re
-from threading import Lock
+from threading import RLock
 
 from qattn.backends.base import SamplerStopped
 
@@ -101,6 +101,11 @@ class QPUBudget:
         limit: Seconds of QPU access time; None means no ceiling (time is added up all the same).
         spent: Seconds spent by the run that this one continues.
 
+    Attributes:
+        limit: The ceiling, or None.
+        spent: Seconds of the jobs that have settled, and of the run before.
+        margin: Factor that a reservation puts on its estimate.
+
     Raises:
         ValueError: A number is negative or not finite.
     """
@@ -110,34 +115,24 @@ class QPUBudget:
             _check_seconds("limit", limit)
         _check_seconds("spent", spent)
         self.limit = limit
-        self._spent = spent
-        self._margin = SAFETY_MARGIN
-        self._open: dict[Reservation, float] = {}
-        self._lock = Lock()
-
-    @property
-    def spent(self) -> float:
-        """Seconds of the jobs that have settled."""
-        with self._lock:
-            return self._spent
+        self.spent = spent
+        self.margin = SAFETY_MARGIN
+        self._open: set[Reservation] = set()
+        self._lock = RLock()
 
     @property
     def reserved(self) -> float:
         """Seconds set aside for the jobs that have not, margin included."""
         with self._lock:
-            return self._reserved()
+            return math.fsum(job.estimate for job in self._open) * self.margin
 
     @property
     def left(self) -> float:
         """Seconds that a reservation may still take; infinite without a ceiling."""
         with self._lock:
-            return self._left()
-
-    @property
-    def margin(self) -> float:
-        """Factor that a reservation puts on its estimate."""
-        with self._lock:
-            return self._margin
+            if self.limit is None:
+                return math.inf
+            return max(0.0, self.limit - self.spent - self.reserved)
 
     def reserve(self, estimate: float) -> "Reservation":
         """Set time aside for a job about to be submitted.
@@ -151,10 +146,10 @@ class QPUBudget:
         """
         _check_seconds("estimate", estimate)
         with self._lock:
-            needed, left = estimate * self._margin, self._left()
+            needed, left = estimate * self.margin, self.left
             if needed > left:
-                raise BudgetExceeded(self._refusal(needed), needed, left, self._reserved())
-            return self._opened(estimate)
+                raise BudgetExceeded(self._refusal(needed), needed, left, self.reserved)
+            return Reservation(self, estimate)
 
     def adopt(self, estimate: float) -> "Reservation":
         """Set time aside for a job submitted earlier, whatever the ceiling allows.
@@ -166,46 +161,15 @@ class QPUBudget:
             ValueError: The estimate is negative or not finite.
         """
         _check_seconds("estimate", estimate)
-        with self._lock:
-            return self._opened(estimate)
-
-    def _opened(self, estimate: float) -> "Reservation":
-        reservation = Reservation(self)
-        self._open[reservation] = estimate
-        return reservation
-
-    def _settle(self, reservation: "Reservation", actual: float) -> None:
-        _check_seconds("actual", actual)
-        with self._lock:
-            estimate = self._close(reservation)
-            self._spent += actual
-            if actual > estimate * self._margin and estimate > 0:
-                self._margin = SAFETY_MARGIN * actual / estimate
-
-    def _cancel(self, reservation: "Reservation") -> None:
-        with self._lock:
-            self._close(reservation)
-
-    def _close(self, reservation: "Reservation") -> float:
-        if reservation not in self._open:
-            raise RuntimeError("This reservation was settled or cancelled before.")
-        return self._open.pop(reservation)
-
-    def _reserved(self) -> float:
-        return math.fsum(self._open.values()) * self._margin
-
-    def _left(self) -> float:
-        if self.limit is None:
-            return math.inf
-        return max(0.0, self.limit - self._spent - self._reserved())
+        return Reservation(self, estimate)
 
     def _refusal(self, needed: float) -> str:
         waiting = ""
         if self._open:
-            waiting = f", {format_duration(self._reserved())} reserved for jobs in flight"
+            waiting = f", {format_duration(self.reserved)} reserved for jobs in flight"
         return (
             f"The QPU budget of {format_duration(self.limit or 0.0)} does not allow another job: "
-            f"{format_duration(self._spent)} spent{waiting}, and the next job needs "
+            f"{format_duration(self.spent)} spent{waiting}, and the next job needs "
             f"{format_duration(needed)}. Raise --qpu-budget to go on."
         )
 
@@ -217,8 +181,10 @@ class Reservation:
     counting in full.
     """
 
-    def __init__(self, budget: QPUBudget) -> None:
-        self._budget = budget
+    def __init__(self, budget: QPUBudget, estimate: float) -> None:
+        self._budget, self.estimate = budget, estimate
+        with budget._lock:
+            budget._open.add(self)
 
     def settle(self, actual: float) -> None:
         """Settle: the job has run and took `actual` seconds of QPU access time.
@@ -227,7 +193,13 @@ class Reservation:
             RuntimeError: It was settled or cancelled before.
             ValueError: The time is negative or not finite.
         """
-        self._budget._settle(self, actual)
+        _check_seconds("actual", actual)
+        budget = self._budget
+        with budget._lock:
+            self.cancel()
+            budget.spent += actual
+            if actual > self.estimate * budget.margin and self.estimate > 0:
+                budget.margin = SAFETY_MARGIN * actual / self.estimate
 
     def cancel(self) -> None:
         """Cancel: the job has certainly not run, and its time is free again.
@@ -235,7 +207,10 @@ class Reservation:
         Raises:
             RuntimeError: It was settled or cancelled before.
         """
-        self._budget._cancel(self)
+        with self._budget._lock:
+            if self not in self._budget._open:
+                raise RuntimeError("This reservation was settled or cancelled before.")
+            self._budget._open.remove(self)
 
 
 def _check_seconds(name: str, value: float) -> None:

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from qattn.hardware.service.budget import parse_duration
-from qattn.hardware.service.credentials_file import Layer, ocean_profile, read_credentials_file
+from qattn.hardware.service.credentials_file import (
+    OCEAN_NAMES,
+    Layer,
+    ocean_profile,
+    read_credentials_file,
+)
 from qattn.hardware.service.secret import Secret
 
 FILE_NAME = "credentials.toml"
@@ -21,12 +26,7 @@ FILE_NAME = "credentials.toml"
 PLACEHOLDER = "your-Leap-API-token"
 """The token in credentials.example.toml."""
 
-_ENVIRONMENT = {
-    "token": "DWAVE_API_TOKEN",
-    "endpoint": "DWAVE_API_ENDPOINT",
-    "region": "DWAVE_API_REGION",
-    "solver": "DWAVE_API_SOLVER",
-}
+_ENVIRONMENT = {name: f"DWAVE_API_{name.upper()}" for name in OCEAN_NAMES}
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=:@-]+")
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+OCEAN_NAMES = ("token", "endpoint", "region", "solver")
+"""Settings that Ocean has too, under the same names."""
+
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "token": (str, "a text"),
     "endpoint": (str, "a text"),
@@ -102,7 +105,7 @@ def ocean_profile(env: Mapping[str, str]) -> Layer:
         ) from None
     except ValueError:
         raise ValueError(f"There is no profile {profile!r} (DWAVE_PROFILE) in {where}.") from None
-    values = {name: section.get(name) for name in ("token", "endpoint", "region", "solver")}
+    values = {name: section.get(name) for name in OCEAN_NAMES}
     name = f"profile {profile} of {where}" if profile else where
     files = tuple(Path(os.path.expandvars(os.path.expanduser(path))) for path in paths)
     return Layer(values, name, {}, files)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from qattn.backends.base import SamplerStopped
-from qattn.hardware.embedding import Packing, WorkingGraph, cached_packing
+from qattn.hardware.embedding.find_packing import cached_packing
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.secret import scrubbed
 from qattn.hardware.service.solver_api import ProblemService
@@ -23,33 +25,27 @@ class Device:
         sampler: A connected ``dwave.system.DWaveSampler``.
         solver: Its solver, or a newer definition of it.
 
+    Attributes:
+        name: The solver's name.
+        properties: Its properties, as D-Wave publishes them.
+        emulated: Whether this is a program that speaks a QPU's protocol.
+        graph: Its working graph.
+        service: The service that runs its jobs.
+
     Raises:
         ValueError: Its working graph is neither Zephyr nor Pegasus.
     """
 
     def __init__(self, sampler: Any, solver: Any) -> None:
         self.sampler, self.solver = sampler, solver
+        self.name = str(solver.name)
         self.properties: dict[str, Any] = dict(solver.properties)
+        self.emulated = bool(self.properties.get("emulated", False))
         self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
         self.service = ProblemService(sampler.client.config)
         self._packings: dict[tuple[int, Path | None], Packing] = {}
 
-    @property
-    def name(self) -> str:
-        """The solver's name."""
-        return str(self.solver.name)
-
-    @property
-    def emulated(self) -> bool:
-        """Whether this is a program that speaks a QPU's protocol."""
-        return bool(self.properties.get("emulated", False))
-
-    @property
-    def supports_fast_anneal(self) -> bool:
-        """Whether the solver knows fast anneals."""
-        return "fast_anneal" in self.solver.parameters
-
-    def most_reads(self, annealing_time: float) -> int:
+    def max_reads(self, annealing_time: float) -> int:
         """Largest number of reads of one job with this annealing time in ns."""
         return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
 
@@ -70,13 +66,7 @@ class Device:
         Raises:
             SolverUnavailable: The solver publishes no timing data.
         """
-        names = (
-            "num_reads",
-            "annealing_time",
-            "programming_thermalization",
-            "readout_thermalization",
-            "reduce_intersample_correlation",
-        )
+        names = ("num_reads", "annealing_time")
         used = {name: params[name] for name in names if name in params}
         try:
             microseconds = self.solver.estimate_qpu_access_time(num_qubits, **used)

@@ -16,12 +16,6 @@ from numpy.typing import NDArray
 
 from qattn.hardware.service.secret import Secret, redact, scrubbed
 
-RESPONSES = {
-    "list": "application/vnd.dwave.sapi.problems+json",
-    "single": "application/vnd.dwave.sapi.problem+json",
-}
-"""Media types of the API's responses."""
-
 
 class ServiceError(Exception):
     """A request failed; the message is one line without secrets."""
@@ -148,7 +142,7 @@ class ProblemService:
             ServiceError: The request failed; :class:`Unclear` also where the answer is missing or
                 cannot be decoded.
         """
-        message = self._json("single", "get", f"{problem_id}/")
+        message = self._json("problem", "get", f"{problem_id}/")
         try:
             return _decoded(message)
         except (KeyError, TypeError, ValueError) as error:
@@ -162,7 +156,7 @@ class ProblemService:
             self._opened.pop().close()
 
     def _items(self, method: str, path: str, **kwargs: Any) -> list[dict[str, Any]]:
-        items = self._json("list", method, path, **kwargs)
+        items = self._json("problems", method, path, **kwargs)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise Unclear("the service's response is not a list of problems")
         if not items and "label" not in kwargs.get("params", {}):
@@ -173,7 +167,8 @@ class ProblemService:
         import orjson
 
         session = self._session()
-        session.set_accept(media_type=RESPONSES[kind], accept_version="~=3.0", ask_version="3.0.0")
+        media_type = f"application/vnd.dwave.sapi.{kind}+json"
+        session.set_accept(media_type=media_type, accept_version="~=3.0", ask_version="3.0.0")
         try:
             response = getattr(session, method)(path, **kwargs)
             return orjson.loads(response.content)

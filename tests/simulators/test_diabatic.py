@@ -10,12 +10,12 @@ from _support.annealing import advantage2, problems, total_variation
 
 from qattn.ising.batch import IsingBatch
 from qattn.ising.states import states
-from qattn.simulators.statevector import evolution as statevector
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.effective_beta import effective_betas
 from qattn.simulators.problems_by_size import kl_divergence
 from qattn.simulators.quantum_annealing import DivergenceWarning
 from qattn.simulators.schedules import AnnealSchedule
+from qattn.simulators.statevector import evolution as statevector
 from qattn.simulators.statevector.choose_splitting import choose_splitting
 from qattn.simulators.statevector.splitting import split
 

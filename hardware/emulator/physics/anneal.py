@@ -1,7 +1,6 @@
 """Reads of a simulated diabatic anneal of the physical problem."""
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from qattn.hardware.emulator.physics.physical_problem import PhysicalProblem, Re
 from qattn.hardware.emulator.physics.spin_graph import SpinGraph
 from qattn.hardware.emulator.settings import EmulatorSettings
 from qattn.ising.states import invert_cdf
-from qattn.simulators.schedules import AnnealSchedule, get_schedule
+from qattn.simulators.schedules import get_schedule
 from qattn.simulators.statevector.choose_splitting import choose_splitting
 from qattn.simulators.statevector.evolution import evolve
 
@@ -28,6 +27,8 @@ TOLERANCE = 1e-3
 
 PINNING_EXCESS = 1.0
 """A qubit whose field exceeds the sum of its |J| by this is pinned and acts as a field."""
+
+_schedule = lru_cache(maxsize=8)(get_schedule)
 
 
 def anneal_reads(
@@ -62,7 +63,9 @@ def anneal_reads(
             f"This emulated QPU simulates anneals of up to {ANNEAL_NANOSECONDS:g} ns, but the job "
             f"asks for {annealing_time:g} ns: start it without a schedule"
         )
-    schedule = _schedule(settings.schedule, settings.sheet).with_annealing_time(annealing_time)
+    assert settings.schedule is not None
+    schedule = _schedule(settings.schedule, sheet=settings.sheet)
+    schedule = schedule.with_annealing_time(annealing_time)
     graph = _without_pinned(_without_chains(problem, settings.chain_threshold))
     # One column for each vertex of the contracted graph; the last, the ground, stays +1.
     spins = np.ones((num_reads, graph.num_spins + 1), np.int8)
@@ -112,9 +115,3 @@ def _without_pinned(energy: SpinGraph) -> SpinGraph:
     # In D-Wave's signs the lowest energy h s of a spin is at s = -sign(h).
     sign = np.where(pinned, -np.sign(field), 1).astype(np.int8)
     return energy.collapsed(np.where(pinned, n, np.arange(n + 1)), sign)
-
-
-@lru_cache(maxsize=8)
-def _schedule(schedule: AnnealSchedule | str | Path | None, sheet: str) -> AnnealSchedule:
-    assert schedule is not None
-    return get_schedule(schedule, sheet=sheet)

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from qattn.cli.doctor import doctor
 from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
-from qattn.hardware.doctor import Workload, diagnose, least_step_cost, setup_checks, step_cost
-from qattn.hardware.embedding import Packing, WorkingGraph
+from qattn.hardware.doctor import Workload, diagnose, setup_checks, step_cost
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.emulator import EmulatedQPU
-from qattn.hardware.service import format_duration
+from qattn.hardware.service.budget import format_duration
 from qattn.training import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("nobodys_machine")
@@ -318,7 +319,7 @@ def test_step_cost_by_hand(one_qubit_slots):
 
     workload = workload_of(context=3, layers=3, heads=2, batch_size=2, num_reads=25)
     assert sorted(workload.sizes.tolist()) == sorted([2, 3, 4] * 4)
-    cost = step_cost(workload, one_qubit_slots, access_time, annealing_time=7.0, most_reads=10)
+    cost = step_cost(workload, one_qubit_slots, access_time, annealing_time=7.0, max_reads=10)
     assert cost.problems == 3 * 12
     # 4 slots for the fours, 4 for the threes, 2 for the twos: ten slots are four jobs of three
     assert {reads for _, reads, _ in jobs} == {8, 9}
@@ -336,19 +337,19 @@ def test_least_cost(one_qubit_slots):
     def access_time(num_qubits, params):
         return 1.0 + 1e-6 * num_qubits
 
-    settings = {"annealing_time": 5.0, "most_reads": 100}
+    settings = {"annealing_time": 5.0, "max_reads": 100}
     workload = workload_of(context=3, layers=3, heads=2, batch_size=2)
     real = step_cost(workload, one_qubit_slots, access_time, **settings)
-    least = least_step_cost(workload, len(one_qubit_slots.graph.qubits), access_time, **settings)
+    least = step_cost(workload, len(one_qubit_slots.graph.qubits), access_time, **settings)
     assert least.problems == real.problems
     assert least.jobs <= real.jobs
     assert least.access_time <= real.access_time
     # five problems of one spin on two qubits are three jobs
     lone = workload_of(context=1, layers=1, heads=5, batch_size=1, field_encoding="direct")
-    assert least_step_cost(lone, 2, access_time, **settings).jobs == 3
+    assert step_cost(lone, 2, access_time, **settings).jobs == 3
     with pytest.raises(ValueError, match="do not fit 15 qubits"):
-        least_step_cost(workload_of(context=9), 15, access_time, **settings)
-    assert least_step_cost(workload_of(context=9), 16, access_time, **settings).jobs > 0
+        step_cost(workload_of(context=9), 15, access_time, **settings)
+    assert step_cost(workload_of(context=9), 16, access_time, **settings).jobs > 0
 
 
 def test_couplings_are_asked_for_once_a_head():

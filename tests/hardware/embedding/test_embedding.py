@@ -128,7 +128,6 @@ def test_agrees_with_dwave_embedding(embedding):
     answer = dimod.SampleSet.from_samples(
         (reads[:, used], packing.graph.qubits[used].tolist()), "SPIN", energy=0
     )
-    assert np.array_equal(embedding.reads_of(answer), reads)
     for slot, chain in enumerate(chains):
         bqm = dimod.BQM.from_ising(dict.fromkeys(range(7), 0.0), {})
         theirs = dwave.embedding.unembed_sampleset(answer, chain, bqm)
@@ -216,21 +215,6 @@ def test_no_reads_and_no_ties_draw_nothing(embedding):
     assert found.spins.shape == (embedding.packing.num_slots, 0, 7)
     assert not found.broken.any()
     embedding.unembed(unbroken(embedding, random_spins(embedding, 3, rng)), rng=rng)
-
-
-def test_aggregated_answers_are_spread_out(embedding):
-    label = int(embedding.packing.chains[0, 0, 0])
-    answer = dimod.SampleSet.from_samples(
-        [{label: 1}, {label: -1}], "SPIN", energy=0, num_occurrences=[2, 1]
-    )
-    column = embedding.packing.graph.position_of_qubit(label)
-    assert embedding.reads_of(answer)[:, column].tolist() == [1, 1, -1]
-    for wrong, message in (
-        (answer.change_vartype("BINARY", inplace=False), "spin-valued"),
-        (answer.relabel_variables({label: 10**6}, inplace=False), "1000000"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            embedding.reads_of(wrong)
 
 
 def test_wrong_arguments_are_rejected(embedding, as_users_call):

@@ -192,7 +192,7 @@ def test_damaged_and_foreign_files_are_made_anew(small, tmp_path, monkeypatch, d
     else:
         changes = {
             "foreign": {"chains": np.zeros((1, 3, 1), np.int32)},
-            "other graph": {"digest": np.array("0" * 64)},
+            "other graph": {"couplers": stored["couplers"][:-1]},
             "overlap": {"chains": stored["chains"][[0, 0]]},
         }
         np.savez(file, **stored | changes[damage])

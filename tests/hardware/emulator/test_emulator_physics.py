@@ -156,7 +156,9 @@ def test_coupling_groups_are_oceans(rows):
 
 
 def test_coupling_groups_of_pegasus_are_qubits():
-    assert EmulatedDevice(WorkingGraph.perfect("pegasus", 2), "emulated").graph.coupling_groups is None
+    assert (
+        EmulatedDevice(WorkingGraph.perfect("pegasus", 2), "emulated").graph.coupling_groups is None
+    )
 
 
 def test_qubo_conversion_energies_and_histogram():

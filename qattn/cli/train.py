@@ -10,15 +10,13 @@ from rich.console import Console
 from qattn.cli._flags import flags_of, with_flags
 from qattn.training import RunFolder, TrainConfig, plots, read_settings
 from qattn.training import train as run
-from qattn.training.sampler_settings import OF_BACKENDS
+from qattn.training.config import SETTINGS
 from qattn.training.tasks import shakespeare
 
 console = Console(highlight=False, soft_wrap=True)
 
-SETTINGS = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in OF_BACKENDS]
 
-
-@with_flags(flags_of(TrainConfig, (*SETTINGS, *OF_BACKENDS)))
+@with_flags(flags_of(TrainConfig, [field.name for field in SETTINGS]))
 def train(
     ctx: typer.Context,
     download: Annotated[

@@ -169,6 +169,10 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
         return tomli_w.dumps(given)
 
 
+SETTINGS = sorted(dataclasses.fields(TrainConfig), key=lambda field: field.name in OF_BACKENDS)
+"""The settings: first those of the training, then those that are options of backends."""
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings from a TOML file, checked for names and types but not for values.
 
@@ -182,7 +186,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}.") from None
-    known = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    known = {field.name: field for field in SETTINGS}
     for name, value in settings.items():
         if name not in known:
             raise ValueError(f"{path} has an unknown setting `{name}`; known: {', '.join(known)}.")

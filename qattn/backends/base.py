@@ -118,7 +118,7 @@ class Backend(ABC):
         return
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold for reads to go on as they would have; plain values."""
+        """Plain values that a checkpoint must hold for reads to continue as without a break."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class Backend(ABC):
         return
 
     def metrics(self) -> dict[str, float]:
-        """Figures for a line of a run's metrics, such as the QPU time spent; empty for most."""
+        """Figures for a line of a run's metrics, such as the QPU time spent; empty by default."""
         return {}
 
     def provenance(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Backend(ABC):
 
     @classmethod
     def missing(cls) -> str | None:
-        """What keeps the backend from running here and how to get it; None if nothing does."""
+        """How to install what the backend needs and is missing; None if nothing is missing."""
         absent = [pip for module, pip in cls.requires.items() if not _importable(module)]
         if not absent:
             return None

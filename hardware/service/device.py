@@ -5,14 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qattn.backends.base import SamplerStopped
+from qattn.backends.base import BackendStopped
 from qattn.hardware.embedding import Packing, WorkingGraph, cached_packing
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.secret import scrubbed
 from qattn.hardware.service.solver_api import ProblemService
 
 
-class SolverUnavailable(SamplerStopped):
+class SolverUnavailable(BackendStopped):
     """No solver matches, it is offline, or the service cannot be reached or refuses the token."""
 
 

@@ -14,7 +14,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 
-class SamplerStopped(RuntimeError):  # noqa: N818 - an end, not a mistake
+class BackendStopped(RuntimeError):  # noqa: N818 - an end, not a mistake
     """A backend cannot go on: training stops with a checkpoint.
 
     ``str(error)`` is one line for people, which says why and what they can do.
@@ -109,7 +109,7 @@ class Backend(ABC):
             folder: The run's folder, in which the backend may keep records; None outside a run.
 
         Raises:
-            SamplerStopped: What the backend needs is not available.
+            BackendStopped: What the backend needs is not available.
         """
         return
 

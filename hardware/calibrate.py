@@ -62,7 +62,7 @@ def calibrate_device(
 
     Raises:
         ValueError: There are no points or fewer than two problems, or the reads do not fix β.
-        SamplerStopped: The device or the budget ended it; what was answered is in the journal.
+        BackendStopped: The device or the budget ended it; what was answered is in the journal.
     """
     if not points:
         raise ValueError("Argument `points` must not be empty.")

@@ -65,7 +65,7 @@ class DWaveBackend(Backend):
         """The connection to the device and all that goes with it; made at the first use.
 
         Raises:
-            SamplerStopped: The service or the solver is not available.
+            BackendStopped: The service or the solver is not available.
             ValueError: The settings do not suit the device.
         """
         if self._session is None:
@@ -118,7 +118,7 @@ class DWaveBackend(Backend):
         Raises:
             OutOfRange: A field or coupling is too strong for the device.
             BudgetExceeded: A job does not fit into the budget; it was not submitted.
-            SamplerStopped: A job failed, or the service; what was answered is in the journal.
+            BackendStopped: A job failed, or the service; what was answered is in the journal.
         """
         check_num_reads(num_reads)
         request = Request.of(batch, num_reads, drawn_seed(seed))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from qattn._clock import sampling_clock
-from qattn.backends.base import Backend, SamplerStopped, check_num_reads, drawn_seed
+from qattn.backends.base import Backend, BackendStopped, check_num_reads, drawn_seed
 from qattn.backends.options import option
 from qattn.hardware.calls.collect import Embeddings, collected_reads
 from qattn.hardware.calls.journal import Journal
@@ -68,7 +68,7 @@ class ReplayBackend(Backend):
         """The recorded reads; see :meth:`Backend.sample`.
 
         Raises:
-            SamplerStopped: The journal has none for these models, number of reads and seed.
+            BackendStopped: The journal has none for these models, number of reads and seed.
         """
         check_num_reads(num_reads)
         with sampling_clock.running(batch.h.device):
@@ -96,13 +96,13 @@ class ReplayBackend(Backend):
             and all(call.settings[name] == value for name, value in self._chosen.items())
         ]
         if not calls:
-            raise SamplerStopped(
+            raise BackendStopped(
                 f"The journal {self.journal.folder} has no reads of these models with "
                 f"num_reads = {request.num_reads} and this seed: replay with the settings and the "
                 f"seed of the run that wrote it."
             )
         if len(calls) > 1:
-            raise SamplerStopped(
+            raise BackendStopped(
                 f"The journal {self.journal.folder} has these reads under {len(calls)} settings: "
                 f"choose one by annealing_time, field_encoding or chain_strength. They are "
                 f"{'; '.join(_described(call.settings) for call in calls)}."

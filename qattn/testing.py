@@ -168,11 +168,11 @@ class BackendConformance:
         self._agrees(self.problems())
 
     def test_moments_agree_with_exact_at_other_betas_and_lengths(self) -> None:
-        """The same for a β per group and for queries of different lengths."""
+        """⟨s⟩ and ⟨s s⟩ agree too for a β per group and for queries of different lengths."""
         self._agrees(self.problems(torch.tensor([5, 1, 3]), torch.tensor([0.6, 1.2])))
 
     def test_queries_are_independent(self) -> None:
-        """Read r of one query says nothing about read r of another, of its group or not."""
+        """Read r of one query does not correlate with read r of another, in its group or not."""
         batch = self.problems()
         h, J = batch.h[:1, :1].expand(2, 3, 5), batch.J[:1].expand(2, 5, 5)
         samples = self.sample(IsingBatch(h, J), self.num_reads)

@@ -49,13 +49,13 @@ def test_without_couplings_it_is_sigmoid_attention(qkv, is_causal):
 def test_weights_are_those_of_the_definition(qkv, is_causal):
     query, key, _ = qkv
     J = random_couplings(2, 6, 0.7, dtype=torch.float64)
-    found = boltzmann_weights(query, key, J, is_causal=is_causal, field_bias=-1.0, beta=1.3)
+    weights = boltzmann_weights(query, key, J, is_causal=is_causal, field_bias=-1.0, beta=1.3)
     for b in range(2):
         h = (query[b] @ key[b].mT / 2 - 1.0) / 2
         lengths = torch.arange(1, 7) if is_causal else None
         batch = IsingBatch(h, J, lengths, 1.3)
-        wanted = (expectations(batch, h, J).mean + batch.active) / 2
-        torch.testing.assert_close(found[b], wanted)
+        expected = (expectations(batch, h, J).mean + batch.active) / 2
+        torch.testing.assert_close(weights[b], expected)
 
 
 def test_cross_attention_and_normalisation(qkv):
@@ -104,8 +104,8 @@ def test_softmax_arm_is_softmax():
     layer = SoftmaxAttention(8, 2, 5)
     x = torch.randn(3, 5, 8)
     value = layer._heads(x)[2]
-    wanted = layer.out((layer.weights(x) @ value).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(layer(x), wanted)
+    expected = layer.out((layer.weights(x) @ value).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer(x), expected)
     assert torch.allclose(layer.weights(x).sum(-1), torch.ones(()))
 
 

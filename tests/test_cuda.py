@@ -19,13 +19,13 @@ def to_cuda(batch):
 @pytest.mark.parametrize("n", [1, 2, 5, 8, 13])
 def test_moments_equal_brute_force(n, J_scale, h_scale, dtype):
     batch = random_batch(n, J_scale, h_scale, seed=n, dtype=dtype)
-    wanted = expectations(batch, batch.h, batch.J)
+    expected = expectations(batch, batch.h, batch.J)
     there = to_cuda(batch)
-    scale = wanted.log_Z.abs().clamp_min(1.0)
-    log_Z_error = (exact.log_partition(there).cpu() - wanted.log_Z).abs() / scale
+    scale = expected.log_Z.abs().clamp_min(1.0)
+    log_Z_error = (exact.log_partition(there).cpu() - expected.log_Z).abs() / scale
     assert log_Z_error.max() < TOLERANCE[dtype]
-    assert (exact.mean_spins(there).cpu() - wanted.mean).abs().max() < TOLERANCE[dtype]
-    assert (exact.pair_correlations(there).cpu() - wanted.pairs).abs().max() < TOLERANCE[dtype]
+    assert (exact.mean_spins(there).cpu() - expected.mean).abs().max() < TOLERANCE[dtype]
+    assert (exact.pair_correlations(there).cpu() - expected.pairs).abs().max() < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("J_scale", [0.5, 20.0])
@@ -49,9 +49,9 @@ def test_reads_follow_the_distribution():
     batch = to_cuda(IsingBatch(0.5 * torch.randn(2, 3, 9, dtype=torch.float64), J))
     samples = exact.sample(batch, 20_000, seed=0)
     assert samples.spins.device.type == "cuda"
-    wanted = exact.pair_correlations(batch)
-    sigma = ((1 - wanted**2).clamp_min(0) / 20_000).sqrt() + 1e-9
-    assert ((samples.pair_correlations(torch.float64) - wanted).abs() < 5 * sigma).all()
+    expected = exact.pair_correlations(batch)
+    sigma = ((1 - expected**2).clamp_min(0) / 20_000).sqrt() + 1e-9
+    assert ((samples.pair_correlations(torch.float64) - expected).abs() < 5 * sigma).all()
 
 
 @pytest.mark.parametrize("attention", ["boltzmann", "softmax", "sigmoid", "couplings"])
@@ -61,8 +61,8 @@ def test_training_follows_the_cpu(attention, ensemble):
     here = Learner(TrainConfig(ensemble=ensemble, **settings))
     there = Learner(TrainConfig(ensemble=ensemble, device="cuda", **settings))
     for number in range(5):
-        wanted = here.step(number)
-        assert (there.step(number).cpu() - wanted).abs().max() < 1e-4
+        expected = here.step(number)
+        assert (there.step(number).cpu() - expected).abs().max() < 1e-4
 
 
 def test_a_run_on_the_gpu_can_be_resumed(tmp_path):

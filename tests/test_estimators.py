@@ -67,9 +67,9 @@ def test_all_states_give_the_exact_gradient(estimator, lengths):
         return exact.mean_spins(IsingBatch(h, J, lengths, beta))
 
     torch.testing.assert_close(estimate(h, J, beta), reference(h, J, beta), atol=1e-9, rtol=0)
-    found = gradients(estimate, h, J, beta, weights=weights)
+    estimates = gradients(estimate, h, J, beta, weights=weights)
     expected = gradients(reference, h, J, beta, weights=weights)
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(estimates, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
 
 
@@ -78,14 +78,14 @@ def test_callen_holds_for_strong_couplings(dtype):
     """Couplings of 40 that oppose fields of 30: nothing overflows, and the answer is exact."""
     h, J = (x.to(dtype) for x in random_model(1, 4, 4, fields=30.0, strength=80.0))
     weights = torch.ones(1, 4, 4, dtype=dtype)
-    found, expected = (
+    estimates, expected = (
         gradients(f, h, J, weights=weights)
         for f in (
             lambda h, J: mean_spins(IsingBatch(h, J), Enumeration(), estimator="callen"),
             lambda h, J: exact.mean_spins(IsingBatch(h, J)),
         )
     )
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(estimates, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
@@ -98,7 +98,7 @@ def repeated_gradients(estimator, reads=5, repetitions=20_000, spins=8, seed=3):
     h, J = random_model(1, 1, spins, fields=0.3, strength=1.0)
     g = torch.randn(spins, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     H = h.expand(repetitions, 1, spins)
-    found = gradients(
+    estimates = gradients(
         lambda H, J: mean_spins(
             IsingBatch(H, J, validate=False),
             ExactBackend(),
@@ -110,14 +110,14 @@ def repeated_gradients(estimator, reads=5, repetitions=20_000, spins=8, seed=3):
         J.expand(repetitions, spins, spins),
         weights=g,
     )
-    return h, J, g, found
+    return h, J, g, estimates
 
 
-def largest_z(found, expected):
+def largest_z(estimates, expected):
     """Largest deviation of the mean over repetitions, in its own standard errors, and the mean."""
-    error = found.std(0) / math.sqrt(len(found))
+    error = estimates.std(0) / math.sqrt(len(estimates))
     chosen = error > 1e-9  # the diagonal of J has no gradient but rounding
-    return float(((found.mean(0) - expected).abs() / error)[chosen].max())
+    return float(((estimates.mean(0) - expected).abs() / error)[chosen].max())
 
 
 @pytest.mark.parametrize("estimator", SAMPLING)
@@ -127,7 +127,7 @@ def test_gradients_are_unbiased(estimator):
     With so few reads a missing factor reads/(reads - 1) is a bias of a quarter. Negative
     control: the exact gradient at a β that is 10% off.
     """
-    h, J, g, found = repeated_gradients(estimator)
+    h, J, g, estimates = repeated_gradients(estimator)
     for beta, right in ((1.0, True), (1.1, False)):
         expected = gradients(
             lambda h, J, beta=beta: exact.mean_spins(IsingBatch(beta * h, beta * J)),
@@ -135,17 +135,17 @@ def test_gradients_are_unbiased(estimator):
             J,
             weights=g,
         )
-        for values, reference in zip(found, expected, strict=True):
+        for values, reference in zip(estimates, expected, strict=True):
             assert (largest_z(values, reference[0]) < SIGMAS) is right
-    torch.testing.assert_close(found[1], found[1].mT)
-    assert found[1].diagonal(dim1=-2, dim2=-1).abs().max() < 1e-12
+    torch.testing.assert_close(estimates[1], estimates[1].mT)
+    assert estimates[1].diagonal(dim1=-2, dim2=-1).abs().max() < 1e-12
 
 
 def test_dividing_by_the_number_of_reads_is_caught():
     """The negative control of the normalisation: the same reads with a divisor of 5, not 4."""
-    h, J, g, found = repeated_gradients("moment")
+    h, J, g, estimates = repeated_gradients("moment")
     expected = gradients(lambda h, J: exact.mean_spins(IsingBatch(h, J)), h, J, weights=g)
-    for values, reference in zip(found, expected, strict=True):
+    for values, reference in zip(estimates, expected, strict=True):
         assert largest_z(values * 4 / 5, reference[0]) > SIGMAS
 
 
@@ -157,7 +157,7 @@ def relative_variance(estimator, strength, problems=10, repetitions=400, reads=1
         total = 0.0
         for problem in range(problems):
             h, J = random_model(1, 1, 10, seed=problem, fields=0.3, strength=strength)
-            found = gradients(
+            estimates = gradients(
                 lambda h, J, name=name, seed=problem: mean_spins(
                     IsingBatch(h, J, validate=False),
                     ExactBackend(),
@@ -169,7 +169,7 @@ def relative_variance(estimator, strength, problems=10, repetitions=400, reads=1
                 J.expand(repetitions, 10, 10),
                 weights=g,
             )
-            total += sum(float(x.var(0).sum()) for x in found)
+            total += sum(float(x.var(0).sum()) for x in estimates)
         totals.append(total)
     return totals[0] / totals[1]
 
@@ -246,12 +246,12 @@ def test_expectation_of_a_nonlinear_function_is_unbiased():
     weights = torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64)
     many = [h, J, beta.reshape(1), v[None]]
     many = [x.expand(repetitions, *x.shape[1:]) for x in many]
-    found = gradients(estimate, *many, weights=weights)
+    estimates = gradients(estimate, *many, weights=weights)
     for scale, right in ((1.0, True), (1.1, False)):
         expected = gradients(reference, h, J, scale * beta, v, weights=weights)
         zs = [
             largest_z(values, value.reshape(values.shape[1:]))
-            for values, value in zip(found, expected, strict=True)
+            for values, value in zip(estimates, expected, strict=True)
         ]
         assert (max(zs) < SIGMAS) is right
 
@@ -333,9 +333,9 @@ def test_vmap_equals_a_loop(estimator, lengths):
         return means.square().sum()
 
     gradient = torch.func.grad(loss, argnums=(0, 1))
-    found = torch.func.vmap(gradient, in_dims=(0, None))(h, J)
+    estimates = torch.func.vmap(gradient, in_dims=(0, None))(h, J)
     expected = [torch.stack(x) for x in zip(*(gradient(one, J) for one in h), strict=True)]
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(estimates, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
 
 

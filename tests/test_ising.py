@@ -21,11 +21,11 @@ def batch():
 
 def enumerated_mean(bqm, beta):
     """⟨s⟩ of a BQM under exp(-β·energy), with dimod's own exact solver."""
-    found = dimod.ExactSolver().sample(bqm)
-    energies = found.record.energy
+    sampleset = dimod.ExactSolver().sample(bqm)
+    energies = sampleset.record.energy
     weights = np.exp(-beta * (energies - energies.min()))
-    mean = weights @ found.record.sample / weights.sum()
-    return dict(zip(found.variables, mean, strict=True))
+    mean = weights @ sampleset.record.sample / weights.sum()
+    return dict(zip(sampleset.variables, mean, strict=True))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -39,8 +39,8 @@ def test_bqms_are_exact(batch, sign):
         assert bqm.vartype is dimod.SPIN
         if bqm.num_variables == 0:
             continue
-        found = enumerated_mean(bqm, sign * BETA)
-        errors += [abs(found[j] - means[g, q, j].item()) for j in range(bqm.num_variables)]
+        mean = enumerated_mean(bqm, sign * BETA)
+        errors += [abs(mean[j] - means[g, q, j].item()) for j in range(bqm.num_variables)]
     # The negative control, β with the wrong sign, is far off.
     assert (max(errors) < 1e-10) if sign == 1 else (max(errors) > 0.1)
 
@@ -65,8 +65,8 @@ def test_energies_are_dimods(batch):
         g, q = divmod(number, 3)
         n = bqm.num_variables
         for r in range(4):
-            wanted = bqm.energy((spins[g, q, r, :n].numpy(), list(range(n)))) if n else 0.0
-            assert energies[g, q, r].item() == pytest.approx(wanted)
+            expected = bqm.energy((spins[g, q, r, :n].numpy(), list(range(n)))) if n else 0.0
+            assert energies[g, q, r].item() == pytest.approx(expected)
 
 
 def test_ghost_spin_keeps_the_distribution(batch):
@@ -83,13 +83,13 @@ def test_ghost_spin_reads_fold_back(batch):
     reads = exact.sample(batch.with_ghost_spin(), 20_000, seed=1)
     folded = reads.without_ghost_spin(batch.num_groups)
     assert folded.spins.shape == (2, 3, 20_000, 5)
-    wanted = exact.mean_spins(batch)
+    expected = exact.mean_spins(batch)
     # Standard error sqrt((1 - m²)/R) per spin; 5 sigma, 30 spins.
-    bound = 5 * ((1 - wanted**2) / 20_000).sqrt() + 1e-12
-    error = (folded.mean_spins(torch.float64) - wanted).abs()
+    bound = 5 * ((1 - expected**2) / 20_000).sqrt() + 1e-12
+    error = (folded.mean_spins(torch.float64) - expected).abs()
     assert (error <= bound).all()
     unfolded = reads.spins[..., 1:].double().mean(2).view(2, 3, 5)
-    assert not ((unfolded - wanted).abs() <= bound).all()
+    assert not ((unfolded - expected).abs() <= bound).all()
 
 
 def test_learnable_beta_per_group():

@@ -108,11 +108,11 @@ def test_weights_are_counts():
     counts = torch.randint(0, 4, weights.shape, generator=torch.Generator().manual_seed(0))
     counts = counts[:1].expand_as(counts)  # so that rows repeat alike in every problem
     repeated = spins.repeat_interleave(counts[0], 1)
-    found = fit_betas(*separately(BATCH), spins, counts.double())
+    fit = fit_betas(*separately(BATCH), spins, counts.double())
     expected = fit_betas(*separately(BATCH), repeated, torch.ones(repeated.shape[:2]).double())
-    assert found.beta_h == pytest.approx(expected.beta_h)
-    assert found.num_clusters == expected.num_clusters
-    assert torch.allclose(found.covariance, expected.covariance)
+    assert fit.beta_h == pytest.approx(expected.beta_h)
+    assert fit.num_clusters == expected.num_clusters
+    assert torch.allclose(fit.covariance, expected.covariance)
 
 
 def test_each_problem_by_itself_is_a_fit_of_that_problem():
@@ -178,8 +178,8 @@ def test_gauge_flips_leave_the_fit_and_units_scale_it(flips, unit):
     h, J = separately(BATCH)
     gauge = 1 - 2 * torch.tensor(flips, dtype=torch.float64)
     expected = fit_betas(h, J, spins, weights)
-    found = fit_betas(h * gauge / unit, J * gauge.outer(gauge) / unit, spins * gauge, weights)
-    assert found.beta_h / unit == pytest.approx(expected.beta_h, rel=1e-6)
-    assert found.beta_J / unit == pytest.approx(expected.beta_J, rel=1e-6)
-    errors = [error / unit for error in found.standard_errors]
+    fit = fit_betas(h * gauge / unit, J * gauge.outer(gauge) / unit, spins * gauge, weights)
+    assert fit.beta_h / unit == pytest.approx(expected.beta_h, rel=1e-6)
+    assert fit.beta_J / unit == pytest.approx(expected.beta_J, rel=1e-6)
+    errors = [error / unit for error in fit.standard_errors]
     assert errors == pytest.approx(expected.standard_errors, rel=1e-6)

@@ -50,9 +50,9 @@ def test_floor_of_moments_is_the_analytic_one():
         ("pair_rms", reference.pairs[:, *torch.tril_indices(6, 6, -1)]),
     ):
         expected = float(((1 - moments**2).mean() / READS).sqrt())
-        found = float(floor.values[name].square().mean().sqrt())
-        assert found == pytest.approx(expected, rel=0.05)
-        assert found != pytest.approx(expected * 1.1, rel=0.05)
+        judgement = float(floor.values[name].square().mean().sqrt())
+        assert judgement == pytest.approx(expected, rel=0.05)
+        assert judgement != pytest.approx(expected * 1.1, rel=0.05)
 
 
 def test_exact_reads_are_at_the_floor_and_a_wrong_beta_is_not():
@@ -71,33 +71,33 @@ def test_a_wrong_beta_shows_as_theory_says(factor):
     # Means over 40 problems and 1,000 reads; the tolerances are 6 of the floor's spreads.
     batch, reference, _ = spread_problems()
     wrong = hotter(batch, factor)
-    found = judged(exact.sample(wrong, READS, seed=3))
+    judgement = judged(exact.sample(wrong, READS, seed=3))
     other = quality.reference_of(wrong)
 
     bias = float((other.mean - reference.mean).square().mean().sqrt())
     noise = float(((1 - other.mean**2).mean() / READS).sqrt())
-    score = found.scores["mean_rms"]
+    score = judgement.scores["mean_rms"]
     expected = math.sqrt(bias**2 + noise**2) / score.floor
     assert score.ratio == pytest.approx(expected, abs=6 * score.ratio_error)
 
     # KL(p_β' || p_β) = Σ p' (log p' - log p), to second order (β' - β)² Var(E)/2.
     energy = torch.tensor([e.mean / factor for e in other.energies], dtype=torch.float64)
     divergence = float(((1 - factor) * energy + reference.log_Z - other.log_Z).mean())
-    score = found.scores["kl"]
+    score = judgement.scores["kl"]
     assert score.value == pytest.approx(divergence, abs=6 * (score.floor_sd + score.floor))
     variance = sum(e.sd**2 for e in reference.energies) / 40
     assert divergence == pytest.approx((factor - 1) ** 2 * variance / 2, rel=0.35)
 
     # Cooling shifts the energy's distribution without crossing: W₁ is the shift of its mean.
     mean = torch.tensor([e.mean for e in reference.energies], dtype=torch.float64)
-    score = found.scores["energy_distance"]
+    score = judgement.scores["energy_distance"]
     assert score.value == pytest.approx(float((energy - mean).abs().mean()), abs=2 * score.floor)
 
-    (low_h, high_h), (low_J, high_J) = found.betas.interval(0.999999)
+    (low_h, high_h), (low_J, high_J) = judgement.betas.interval(0.999999)
     assert low_h < factor < high_h
     assert low_J < factor < high_J
     assert not low_h < 1 < high_h
-    beta, error, p_value = found.one_beta
+    beta, error, p_value = judgement.one_beta
     assert abs(beta - factor) < 5 * error
     assert p_value > 1e-6
 
@@ -199,8 +199,8 @@ def test_entropy_of_few_reads():
         return seen + once / N * (1 - A) ** (1 - N) * tail
 
     for counts in ([1, 1, 1, 2, 2, 5, 9], [1, 2, 4, 9], [1, 1, 1, 1], [1, 1, 9]):
-        found = entropy(torch.tensor(counts, dtype=torch.float64))
-        assert found == pytest.approx(direct(counts), rel=1e-9)
+        judgement = entropy(torch.tensor(counts, dtype=torch.float64))
+        assert judgement == pytest.approx(direct(counts), rel=1e-9)
     assert entropy(torch.tensor([100.0, 100.0])) == pytest.approx(math.log(2), abs=0.01)
     # 200 reads of 500 equally likely states: the plug-in estimate is at most log 200.
     draws = torch.randint(500, (200,), generator=torch.Generator().manual_seed(0))
@@ -281,13 +281,17 @@ def test_long_run_stands_in_for_exact_values():
     assert float((reference.pairs[0] - closed).abs().max()) < 6 / math.sqrt(10_000)
     floor = quality.noise_floor(reference, 500, repeats=20)
     at_floor = reference.draw(500, 3)
-    found = quality.judge(at_floor, batch, reference=reference, floor=floor)
-    assert not found.is_exact
-    assert {"total_variation", "kl"}.isdisjoint(found.scores)
-    assert abs(found.scores["pair_rms"].ratio - 1) < 6 * found.scores["pair_rms"].ratio_error
+    judgement = quality.judge(at_floor, batch, reference=reference, floor=floor)
+    assert not judgement.is_exact
+    assert {"total_variation", "kl"}.isdisjoint(judgement.scores)
+    assert (
+        abs(judgement.scores["pair_rms"].ratio - 1) < 6 * judgement.scores["pair_rms"].ratio_error
+    )
     exact_reads = exact.sample(batch, 500, seed=1)
-    found = quality.judge(exact_reads, batch, reference=reference, floor=floor)
-    assert abs(found.scores["pair_rms"].ratio - 1) < 6 * found.scores["pair_rms"].ratio_error
+    judgement = quality.judge(exact_reads, batch, reference=reference, floor=floor)
+    assert (
+        abs(judgement.scores["pair_rms"].ratio - 1) < 6 * judgement.scores["pair_rms"].ratio_error
+    )
     cold = exact.sample(hotter(batch, 1.3), 500, seed=1)
     cold = quality.judge(cold, batch, reference=reference, floor=floor)
     assert cold.scores["energy_distance"].ratio > 3
@@ -305,11 +309,11 @@ def test_twenty_spins_fit_into_time_and_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()  # whatever else the machine is doing
     reference = quality.reference_of(batch)
-    found = quality.judge(reference.draw(READS, 1), batch, reference=reference)
+    judgement = quality.judge(reference.draw(READS, 1), batch, reference=reference)
     seconds = time.process_time() - start
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert abs(found.scores["total_variation"].ratio - 1) < 6 * 0.01
-    assert not found.states_resolved
+    assert abs(judgement.scores["total_variation"].ratio - 1) < 6 * 0.01
+    assert not judgement.states_resolved
     assert seconds < 120
     assert grown < 2**20  # 1 GiB, in kiB
 

@@ -26,10 +26,10 @@ def test_vmap_of_exact_moments_over_h_and_J():
     looped = torch.stack([loss(h[i], J[i]) for i in range(3)])
     torch.testing.assert_close(vmap(loss)(h, J), looped)
     torch.testing.assert_close(vmap(loss, (None, 0))(h[0], J)[1], loss(h[0], J[1]))
-    found = vmap(grad(loss, argnums=(0, 1)))(h, J)
+    gradients = vmap(grad(loss, argnums=(0, 1)))(h, J)
     for i in range(3):
-        wanted = grad(loss, argnums=(0, 1))(h[i], J[i])
-        torch.testing.assert_close(tuple(x[i] for x in found), wanted)
+        expected = grad(loss, argnums=(0, 1))(h[i], J[i])
+        torch.testing.assert_close(tuple(x[i] for x in gradients), expected)
 
 
 def test_vmap_reaches_the_log_space_fallback():
@@ -40,10 +40,10 @@ def test_vmap_reaches_the_log_space_fallback():
     def loss(h, J):
         return exact.mean_spins(IsingBatch(h, J, validate=False)).sum()
 
-    found = vmap(grad(loss, argnums=(0, 1)))(h, J)
+    gradients = vmap(grad(loss, argnums=(0, 1)))(h, J)
     for i in range(2):
-        wanted = grad(loss, argnums=(0, 1))(h[i], J[i])
-        torch.testing.assert_close(tuple(x[i] for x in found), wanted)
+        expected = grad(loss, argnums=(0, 1))(h[i], J[i])
+        torch.testing.assert_close(tuple(x[i] for x in gradients), expected)
 
 
 @pytest.mark.parametrize("arm", ["boltzmann", "couplings"])
@@ -59,12 +59,12 @@ def test_vmap_of_grad_over_stacked_transformers(arm):
         logits = functional_call(models[0], (parameters, buffers), (tokens,))
         return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
 
-    found = vmap(grad(loss))(parameters, buffers, tokens)
+    gradients = vmap(grad(loss))(parameters, buffers, tokens)
     for i, model in enumerate(models):
         alone = F.cross_entropy(model(tokens[i]).flatten(0, 1), tokens[i].flatten())
         alone.backward()
         for name, parameter in model.named_parameters():
-            torch.testing.assert_close(found[name][i], parameter.grad, atol=1e-6, rtol=1e-4)
+            torch.testing.assert_close(gradients[name][i], parameter.grad, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ATTENTION)
@@ -74,8 +74,8 @@ def test_members_of_an_ensemble_train_like_separate_runs(attention):
     alone = [Learner(TrainConfig(seed=4 + i, **sizes)) for i in range(3)]
     for number in range(12):
         losses = together.step(number)
-        wanted = torch.cat([learner.step(number) for learner in alone])
-        assert (losses - wanted).abs().max() < ROUNDING
+        expected = torch.cat([learner.step(number) for learner in alone])
+        assert (losses - expected).abs().max() < ROUNDING
     # Different seeds give different losses, or the comparison would say nothing.
     assert losses.unique().numel() == 3
     for member, learner in zip(together.evaluate(), alone, strict=True):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qattn.backends.base import SamplerStopped
+from qattn.backends.base import BackendStopped
 from qattn.field_encoding import FieldEncoding
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.plan import Call
@@ -55,7 +55,7 @@ def collected_reads(call: Call, embeddings: Embeddings) -> SpinSamples:
         "chain_break_rate", the mean over all used chains.
 
     Raises:
-        SamplerStopped: An answer lacks qubits, or there is none for some reads.
+        BackendStopped: An answer lacks qubits, or there is none for some reads.
     """
     record, request = call.record, call.request
     encoding = FieldEncoding.parse(record.settings["field_encoding"])
@@ -79,7 +79,7 @@ def collected_reads(call: Call, embeddings: Embeddings) -> SpinSamples:
     used = np.arange(width) < sizes[:, None]
     # A spin that was read is not 0.
     if (spins[np.broadcast_to(used[:, None], spins.shape)] == 0).any():
-        raise SamplerStopped(
+        raise BackendStopped(
             f"The answers of call {record.name} in the journal {call.journal.folder} do not cover "
             f"all its problems: was it cut off? Resume the run that wrote it."
         )

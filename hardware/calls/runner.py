@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from qattn.backends.base import SamplerStopped
+from qattn.backends.base import BackendStopped
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.records import JobRecord
 from qattn.hardware.service.budget import QPUBudget
@@ -40,7 +40,7 @@ log = logging.getLogger("qattn.hardware")
 T = TypeVar("T")
 
 
-class JobRefused(SamplerStopped):
+class JobRefused(BackendStopped):
     """The service did not accept a job: it has not run."""
 
 
@@ -119,7 +119,7 @@ class JobRunner:
             JobRefused: A job was not accepted.
             SolverOffline: The solver went offline.
             BudgetExceeded: The next job does not fit into the budget.
-            SamplerStopped: A job failed or was cancelled, or a time-out passed.
+            BackendStopped: A job failed or was cancelled, or a time-out passed.
         """
         self._stopping.clear()
         open_jobs = [record for record in records if record.status != "answered"]
@@ -211,10 +211,10 @@ class JobRunner:
         reservation = self._reservations.pop(record.name)
         if not failed:
             reservation.cancel()
-            raise SamplerStopped(f"Job {problem_id} on {self.device.name} was cancelled.")
+            raise BackendStopped(f"Job {problem_id} on {self.device.name} was cancelled.")
         if "offline" in status.message.lower():
             raise SolverOffline(f"{self.device.name} went offline during job {problem_id}.")
-        raise SamplerStopped(f"{self.device.name} failed job {problem_id}: {status.message}.")
+        raise BackendStopped(f"{self.device.name} failed job {problem_id}: {status.message}.")
 
     def _ended(self, record: JobRecord, problem_id: str) -> JobStatus:
         """The state of a job, once it has come to an end."""
@@ -272,7 +272,7 @@ class JobRunner:
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(seconds):
-            raise SamplerStopped(f"Interrupted while waiting for jobs. {self._kept()}")
+            raise BackendStopped(f"Interrupted while waiting for jobs. {self._kept()}")
 
     def _kept(self) -> str:
         return f"The journal {self.journal.folder} has its label and id: a later run picks it up."

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from qattn.backends.base import SamplerStopped
+from qattn.backends.base import BackendStopped
 from qattn.field_encoding import ProgrammedBatch
 from qattn.hardware.calls.plan import JobPlan
 from qattn.hardware.calls.request import Request
@@ -19,7 +19,7 @@ FLUX_BIAS = 0.005
 """Flux bias in Φ0 that holds an ancilla up; Ocean's LinearAncillaComposite takes the same."""
 
 
-class OutOfRange(SamplerStopped, ValueError):  # noqa: N818 - it says what is wrong
+class OutOfRange(BackendStopped, ValueError):  # noqa: N818 - it says what is wrong
     """Fields or couplings that the device cannot hold; nothing was submitted."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qattn.backends import SamplerStopped
+from qattn.backends import BackendStopped
 from qattn.hardware.doctor.cost import Workload, step_cost
 from qattn.hardware.doctor.setup_checks import (
     Check,
@@ -107,7 +107,7 @@ def check_solver(credentials: Credentials, reached: Reachability) -> tuple[Check
     hint = f"choose with --solver; the token opens: {listed or 'no solver'}"
     try:
         device = connect(credentials)
-    except (SamplerStopped, ValueError) as error:
+    except (BackendStopped, ValueError) as error:
         return Check("solver", "failed", str(error), hint), None
     graph = device.graph
     shape = ",".join(map(str, graph.shape))
@@ -206,7 +206,7 @@ def check_cost(
             annealing_time=annealing_time,
             max_reads=device.max_reads(annealing_time),
         )
-    except SamplerStopped as error:
+    except BackendStopped as error:
         return Check(name, "failed", str(error), "choose another solver")
     except ValueError as error:
         return Check(name, "failed", str(error), "a shorter --context")

@@ -4,7 +4,7 @@ import math
 import re
 from threading import RLock
 
-from qattn.backends.base import SamplerStopped
+from qattn.backends.base import BackendStopped
 
 SAFETY_MARGIN = 1.05
 """Factor on estimates beyond the worst error seen of them, which at first is none."""
@@ -72,7 +72,7 @@ def _three_digits(value: float) -> str:
     return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"  # not 1e+03
 
 
-class BudgetExceeded(SamplerStopped):
+class BudgetExceeded(BackendStopped):
     """A submission that the ceiling does not allow; nothing was submitted.
 
     Attributes:

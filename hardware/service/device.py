@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qattn.backends.base import SamplerStopped
+from qattn.backends.base import BackendStopped
 from qattn.hardware.embedding.find_packing import cached_packing
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.working_graph import WorkingGraph
@@ -14,7 +14,7 @@ from qattn.hardware.service.secret import scrubbed
 from qattn.hardware.service.solver_api import ProblemService
 
 
-class SolverUnavailable(SamplerStopped):
+class SolverUnavailable(BackendStopped):
     """No solver matches, it is offline, or the service cannot be reached or refuses the token."""
 
 

@@ -1,6 +1,6 @@
 """Where reads come from: backends, their registry, and bridges to and from dimod's samplers."""
 
-from qattn.backends.base import Backend, SamplerStopped, check_num_reads, drawn_seed
+from qattn.backends.base import Backend, BackendStopped, check_num_reads, drawn_seed
 from qattn.backends.exact import ExactBackend
 from qattn.backends.from_dimod import DimodBackend
 from qattn.backends.options import Option, option
@@ -18,12 +18,12 @@ from qattn.backends.to_dimod import as_dimod_sampler
 __all__ = [
     "Backend",
     "BackendInfo",
+    "BackendStopped",
     "DimodBackend",
     "ExactBackend",
     "Option",
     "RefinedBackend",
     "SamplerSpec",
-    "SamplerStopped",
     "as_dimod_sampler",
     "available_backends",
     "check_num_reads",

@@ -14,7 +14,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 
-class SamplerStopped(RuntimeError):  # noqa: N818 - an end, not a mistake
+class BackendStopped(RuntimeError):  # noqa: N818 - an end, not a mistake
     """A backend cannot go on: training stops with a checkpoint.
 
     ``str(error)`` is one line for people, which says why and what they can do.
@@ -109,7 +109,7 @@ class Backend(ABC):
             folder: The run's folder, in which the backend may keep records; None outside a run.
 
         Raises:
-            SamplerStopped: What the backend needs is not available.
+            BackendStopped: What the backend needs is not available.
         """
         return
 
@@ -118,7 +118,7 @@ class Backend(ABC):
         return
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold for reads to go on as they would have; plain values."""
+        """Plain values that a checkpoint must hold for reads to continue as without a break."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class Backend(ABC):
         return
 
     def metrics(self) -> dict[str, float]:
-        """Figures for a line of a run's metrics, such as the QPU time spent; empty for most."""
+        """Figures for a line of a run's metrics, such as the QPU time spent; empty by default."""
         return {}
 
     def provenance(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Backend(ABC):
 
     @classmethod
     def missing(cls) -> str | None:
-        """What keeps the backend from running here and how to get it; None if nothing does."""
+        """How to install what the backend needs and is missing; None if nothing is missing."""
         absent = [pip for module, pip in cls.requires.items() if not _importable(module)]
         if not absent:
             return None

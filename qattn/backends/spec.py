@@ -32,7 +32,7 @@ class SamplerSpec:
 
     @property
     def label(self) -> str:
-        """What tables and plots call it."""
+        """The sampler's name in tables and plots."""
         options = self.options
         name = self.name
         if name in ("dwave", "replay"):
@@ -46,7 +46,7 @@ class SamplerSpec:
         return not self.variant and option in options_of(self.name)
 
     def with_options(self, **options: Any) -> "SamplerSpec":
-        """The same sampler with other options; None removes one."""
+        """The same sampler with other options; a value of None removes the option."""
         merged = self.options | options
         return replace(self, options={k: v for k, v in merged.items() if v is not None})
 

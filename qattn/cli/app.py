@@ -87,13 +87,13 @@ def main() -> None:
 
 def _exit_status(error: Exception) -> int | None:
     """Say the error in one line; None for a defect of ours, which keeps its traceback."""
-    from qattn.backends import SamplerStopped
+    from qattn.backends import BackendStopped
     from qattn.training import Interrupted
 
     if isinstance(error, Interrupted):
         return _line(str(error), 130 if error.__cause__ is None else 1)
     fixable = ValueError, TypeError, OSError, MemoryError, FloatingPointError, ImportError
-    if os.environ.get("QATTN_TRACEBACK") or not isinstance(error, (SamplerStopped, *fixable)):
+    if os.environ.get("QATTN_TRACEBACK") or not isinstance(error, (BackendStopped, *fixable)):
         return None
     return _line(f"Error: {error}", 1)
 

@@ -48,7 +48,7 @@ def qpu_outcome(
 
     Raises:
         ValueError: More than one schedule is given, or an option has another value.
-        SamplerStopped: The service or the solver is not available, or a job failed.
+        BackendStopped: The service or the solver is not available, or a job failed.
     """
     if schedules is not None and len(schedules) > 1:
         raise ValueError("A device has one schedule: give --schedule once.")

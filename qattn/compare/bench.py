@@ -38,7 +38,7 @@ class Bench:
         self._floors: dict[bytes, Floor] = {}
 
     def floor(self, counts: torch.Tensor) -> Floor:
-        """The noise floor for these numbers of reads of each problem; computed once for each."""
+        """The noise floor for these numbers of reads of the problems; computed once, then kept."""
         key = counts.numpy().tobytes()
         if key not in self._floors:
             self._floors[key] = noise_floor(
@@ -58,7 +58,7 @@ class Bench:
         return Bench(with_strength(self.batch, strength), self.settings, self.progress)
 
     def judge(self, samples: SpinSamples) -> Quality:
-        """How good reads of the problems are."""
+        """The quality of reads of the problems."""
         return judge(
             samples,
             self.batch,

@@ -1,4 +1,4 @@
-"""Pictures of all samplers on one set of problems, and how samplers are told apart in pictures."""
+"""Pictures of all samplers on one set of problems, and the colours and markers of samplers."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
-"""Okabe and Ito's palette, told apart by colour-blind eyes; markers and dashes differ too."""
+"""Okabe and Ito's palette, safe for colour-blind readers; markers and dashes differ too."""
 
 MARKERS = "osD^vPX*<"
 """One more than colours, so that their pairs repeat late."""

@@ -77,7 +77,14 @@ def write_report(
     for number, set_result in enumerate(comparison.sets):
         prefix = "" if len(comparison.sets) == 1 else f"{number + 1}_"
         order = [result.label for result in set_result.results]
-        figures = plots(set_result) | sweep_plots(set_result, order)
+        figures = sweep_plots(set_result, order)
+        if judged := [result for result in set_result.results if result.quality is not None]:
+            figures = {
+                "summary": summary_figure(judged),
+                "moments": moments_figure(set_result, judged),
+                "energies": energies_figure(set_result, judged),
+                "temperatures": temperatures_figure(judged),
+            } | figures
         pictures, files = save_pictures(figures, folder, prefix)
         paths += files
         sections.append(section(set_result) | {"pictures": pictures})
@@ -93,19 +100,6 @@ def write_report(
         **context,
     )
     return paths
-
-
-def plots(set_result: SetResult) -> dict[str, "Figure"]:
-    """The pictures of a set of problems by name; none if no sampler could be judged."""
-    judged = [result for result in set_result.results if result.quality is not None]
-    if not judged:
-        return {}
-    return {
-        "summary": summary_figure(judged),
-        "moments": moments_figure(set_result, judged),
-        "energies": energies_figure(set_result, judged),
-        "temperatures": temperatures_figure(judged),
-    }
 
 
 def section(set_result: SetResult) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class SetResult:
 
     @property
     def judged(self) -> dict[str, Quality]:
-        """How good the reads of each sampler that did not fail are, by its label."""
+        """Quality of the reads of every sampler that did not fail, by its label."""
         return {r.label: r.quality for r in self.results if r.quality is not None}
 
 

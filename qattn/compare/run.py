@@ -28,8 +28,8 @@ def compare(
 ) -> Comparison:
     """Judge samplers on sets of problems.
 
-    All samplers are called with the same seed, so that recorded reads are found again. One that
-    fails is noted with its reason; the others go on.
+    All samplers are called with the same seed, so that recorded reads can be replayed. One that
+    fails is noted with its reason; the others continue.
 
     Args:
         samplers: The samplers to compare.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qattn._clock import sampling_clock
-from qattn.backends import SamplerStopped
+from qattn.backends import BackendStopped
 from qattn.backends.spec import SamplerSpec
 from qattn.training.config import TrainConfig
 from qattn.training.learner import Learner
@@ -138,7 +138,7 @@ def _trained(label: str, config: TrainConfig, run: Path) -> TrainingCurve:
             if exact is not None:
                 error = (learner.last_gradient() - exact).norm() / exact.norm()
                 evaluate(number + 1, float(error))
-    except SamplerStopped as stopped:
+    except BackendStopped as stopped:
         made["stopped"] = str(stopped)
     finally:
         reported = learner.backend_metrics()

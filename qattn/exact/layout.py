@@ -52,7 +52,7 @@ class Layout:
     order: Tensor | None
 
     def copies(self, num_groups: int) -> int:
-        """How often the batch's groups are repeated in `num_groups`: the members of a vmap."""
+        """Number of repeats of the batch's groups in `num_groups`: the members of a vmap."""
         return num_groups // self.num_groups
 
 

@@ -48,7 +48,7 @@ def distances(
     number = ((samples.spins[:, 0] > 0) * (1 << torch.arange(n))).sum(-1)
     shares = samples.normalized_weights(torch.float64)[:, 0]
     total = samples.counts()[:, 0]
-    # States by number, bit j for spin j up, so that equal reads are found by sorting.
+    # States by number, bit j for spin j up, so that sorting brings equal reads together.
     variation, divergence = torch.zeros(2, problems, dtype=torch.float64).unbind()
     for p in range(problems):
         state, place = number[p].unique(return_inverse=True)

@@ -16,7 +16,7 @@ from scipy import stats
 
 from qattn._clock import sampling_clock
 from qattn._version import __version__
-from qattn.backends import SamplerStopped
+from qattn.backends import BackendStopped
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
@@ -29,7 +29,7 @@ log = logging.getLogger("qattn.training")
 class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
     """The run was asked to stop, or its sampler could not go on; the checkpoint is written.
 
-    A sampler's reason is the ``__cause__``, a :class:`~qattn.backends.SamplerStopped`.
+    A sampler's reason is the ``__cause__``, a :class:`~qattn.backends.BackendStopped`.
     """
 
 
@@ -43,7 +43,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     Raises:
         Interrupted: SIGINT or SIGTERM came, or a sampler cannot go on (a QPU budget is spent, say);
             the checkpoint is written.
-        SamplerStopped: A sampler is not available from the start.
+        BackendStopped: A sampler is not available from the start.
         FloatingPointError: The loss is no longer finite; the last checkpoint is from before.
         FileExistsError: `out` exists and `resume` is false.
     """
@@ -105,7 +105,7 @@ def _train(
             before = learner.chance_state()
             try:
                 pending = pending + learner.step(number).cpu()
-            except SamplerStopped as stopped:
+            except BackendStopped as stopped:
                 learner.load_chance_state(before)
                 raise interrupted(f"{stopped} Stopped") from stopped
             progress_made["seconds"] += time.perf_counter() - start
@@ -124,7 +124,7 @@ def _train(
             if step % config.eval_every == 0 or last:
                 try:
                     record = {"step": step, **_metrics(learner)}
-                except SamplerStopped as stopped:
+                except BackendStopped as stopped:
                     raise interrupted(f"{stopped} Stopped in the validation") from stopped
                 folder.append_metrics(record)
                 bar.validation(record)

@@ -110,11 +110,11 @@ def test_backend_that_cannot_run_here_says_how_to_get_it(registered):
 
 
 def test_available_backends_describes_ours(registered):
-    found = {info.name: info for info in available_backends()}
+    backends = {info.name: info for info in available_backends()}
     for name in ("exact", "neal"):
-        assert found[name].available
-        assert found[name].missing is None
-        assert found[name].description
+        assert backends[name].available
+        assert backends[name].missing is None
+        assert backends[name].description
 
 
 THIRD_PARTY = """
@@ -150,10 +150,10 @@ def test_third_party_distribution_is_found_and_trains_a_step(tmp_path):
         from qattn.backends import available_backends, get_backend
         from qattn.estimators import mean_spins
 
-        found = {info.name: info for info in available_backends()}
-        assert found["thirdparty"].available
-        assert found["thirdparty"].description == "a test's own sampler"
-        assert not found["broken"].available and "no_such_module" in found["broken"].missing
+        backends = {info.name: info for info in available_backends()}
+        assert backends["thirdparty"].available
+        assert backends["thirdparty"].description == "a test's own sampler"
+        assert not backends["broken"].available and "no_such_module" in backends["broken"].missing
 
         h = torch.full((1, 2, 3), 0.1, requires_grad=True)
         J = torch.zeros(1, 3, 3, requires_grad=True)

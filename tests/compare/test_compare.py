@@ -118,13 +118,14 @@ def test_unknown_samplers_and_options_are_refused_before_anything_is_sampled():
 
 
 def test_bad_samplers_are_told_from_good_ones():
-    found = compared(
+    comparison = compared(
         "exact,neal:default,neal,diabatic:annealing_time=3", num_reads=1000, refine_sweeps=2
     ).sets[0]
     ratios = {
-        result.label: result.quality.scores["energy_distance"].ratio for result in found.results
+        result.label: result.quality.scores["energy_distance"].ratio
+        for result in comparison.results
     }
-    error = found.results[0].quality.scores["energy_distance"].ratio_error
+    error = comparison.results[0].quality.scores["energy_distance"].ratio_error
     for label in ("exact", "neal", "diabatic:annealing_time=3 + 2 sweeps"):
         # Three repeats of the floor: its spread is itself known to about 40%.
         assert abs(ratios[label] - 1) < 10 * error, label
@@ -132,7 +133,7 @@ def test_bad_samplers_are_told_from_good_ones():
     assert 1 + 10 * error < ratios["diabatic:annealing_time=3"] < ratios["neal:default"]
     assert ratios["neal:default + 2 sweeps"] < ratios["neal:default"] / 5
     # Gibbs sweeps with equal draws would have made these reads the same.
-    swept = [result.samples.spins for result in found.results if "+" in result.label]
+    swept = [result.samples.spins for result in comparison.results if "+" in result.label]
     assert not torch.equal(swept[0], swept[1])
 
 
@@ -156,28 +157,30 @@ def test_equal_reads_give_equal_digits_and_others_do_not():
 
 
 def test_a_sampler_that_fails_does_not_stop_the_others(tmp_path):
-    found = compared("test_failing,exact", num_reads=100, strengths=(1.0,))
-    one = found.sets[0]
+    comparison = compared("test_failing,exact", num_reads=100, strengths=(1.0,))
+    one = comparison.sets[0]
     assert one.results[0].error == "too large"
     assert one.results[1].quality is not None
     assert one.sweeps["strength"]["test_failing"][0].error == "too large"
     assert "failed: too large" in table_rows(one)[1]
-    assert "failed: too large" in write_report(found, tmp_path)[-1].read_text(encoding="utf-8")
-    found = compared("test_failing:at_opening=true,exact", num_reads=100)
-    assert found.sets[0].results[0].error == "no device"
+    assert "failed: too large" in write_report(comparison, tmp_path)[-1].read_text(encoding="utf-8")
+    comparison = compared("test_failing:at_opening=true,exact", num_reads=100)
+    assert comparison.sets[0].results[0].error == "no device"
     alone = compared("test_failing", num_reads=100)
     assert write_report(alone, tmp_path / "alone")[-1].name == "report.html"
 
 
 def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
-    found = compared(
+    comparison = compared(
         "exact,test_device,diabatic",
         names=(SET, "sk:spins=4,problems=3"),
         num_reads=200,
         reads_sweep=(50, 200),
         annealing_times=(2.0, 3.0),
     )
-    paths = write_report(found, tmp_path / "report", command="qattn compare <&>", created="today")
+    paths = write_report(
+        comparison, tmp_path / "report", command="qattn compare <&>", created="today"
+    )
     assert all(path.is_file() for path in paths)
     pictures = [path for path in paths if path.suffix == ".png"]
     assert len(pictures) == 12
@@ -200,10 +203,10 @@ def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
     assert device["qpu_access_seconds"] == 0.25
     assert device["qpu_seconds_per_effective_read"] == pytest.approx(0.25 / 200 / 10)
     assert "break_rates" not in device["info"]
-    assert data["comparison"] == found.to_dict() | {
+    assert data["comparison"] == comparison.to_dict() | {
         "settings": data["comparison"]["settings"],
     }
-    heading = dict(zip(COLUMNS, table_rows(found.sets[0])[2], strict=True))
+    heading = dict(zip(COLUMNS, table_rows(comparison.sets[0])[2], strict=True))
     assert heading["QPU s / eff. read"] == "0.00013"
     # Nothing emulated, no such word.
     plain = write_report(compared("exact", num_reads=50), tmp_path / "plain")
@@ -218,18 +221,18 @@ def test_a_long_run_is_marked_as_such(tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "LONG_RUN_READS", 2000)
     small = functools.partial(quality.reference_of, exact_spins=3)
     monkeypatch.setattr(bench_module, "reference_of", small)
-    found = compared("exact,neal", num_reads=100)
-    html = write_report(found, tmp_path)[-1].read_text(encoding="utf-8")
+    comparison = compared("exact,neal", num_reads=100)
+    html = write_report(comparison, tmp_path)[-1].read_text(encoding="utf-8")
     assert "not exact values" in html
-    assert "NOT exact" in str(table(found.sets[0]).title)
-    assert not found.to_dict()["sets"][0]["is_exact"]
+    assert "NOT exact" in str(table(comparison.sets[0]).title)
+    assert not comparison.to_dict()["sets"][0]["is_exact"]
 
 
 def test_warnings_are_noted_and_not_shown():
     strong = IsingBatch(torch.ones(1, 1, 4), 1.5 * (1 - torch.eye(4)).unsqueeze(0))
     settings = CompareSettings(num_reads=50, floor_repeats=2)
-    found = compare(parse_samplers("diabatic"), {"strong": strong}, settings)
-    (result,) = found.sets[0].results
+    comparison = compare(parse_samplers("diabatic"), {"strong": strong}, settings)
+    (result,) = comparison.sets[0].results
     assert any("expected to diverge" in text for text in result.warnings)
 
 

@@ -13,9 +13,9 @@ PROBLEMS = ["--problems", "synthetic:spins=4,problems=20", "--num-reads", "200"]
 
 
 def qattn(*arguments):
-    found = CliRunner().invoke(app, list(arguments))
-    assert found.exit_code == 0, found.output
-    return found.output
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def report(folder):

@@ -36,18 +36,18 @@ def curves(tmp_path_factory):
 
 
 def test_all_start_from_the_same_weights_and_data(curves):
-    found, _ = curves
+    trained, _ = curves
     for seed in (0, 1):
-        start = {curve.losses[0] for curve in found if curve.seed == seed}
+        start = {curve.losses[0] for curve in trained if curve.seed == seed}
         assert len(start) == 1
-    assert found[0].losses[0] != found[1].losses[0]
-    assert all(curve.steps == [0, 2, 4] for curve in found)
+    assert trained[0].losses[0] != trained[1].losses[0]
+    assert all(curve.steps == [0, 2, 4] for curve in trained)
 
 
 def test_exact_training_follows_the_exact_gradient(curves):
     """And reads do not, by an error that falls with their number as 1/sqrt."""
-    found, _ = curves
-    for curve in found:
+    trained, _ = curves
+    for curve in trained:
         errors = curve.gradient_errors[1:]
         assert math.isnan(curve.gradient_errors[0])
         assert all((error < 1e-5) == (curve.sampler == "exact") for error in errors)
@@ -58,12 +58,12 @@ def test_gradient_error_falls_with_reads():
     errors = {}
     for num_reads in (25, 400):
         config = TrainConfig(**(vars(BASE) | {"sampler": "neal", "num_reads": num_reads}))
-        learner, found = Learner(config), []
+        learner, trained = Learner(config), []
         for number in range(10):
             exact = learner.exact_gradient(number)
             learner.step(number)
-            found.append(float((learner.last_gradient() - exact).norm() / exact.norm()))
-        errors[num_reads] = float(np.mean(found))
+            trained.append(float((learner.last_gradient() - exact).norm() / exact.norm()))
+        errors[num_reads] = float(np.mean(trained))
     assert 2 < errors[25] / errors[400] < 8
 
 
@@ -82,10 +82,10 @@ def test_exact_gradient_changes_nothing():
 
 
 def test_what_is_written(curves, tmp_path):
-    found, folder = curves
+    trained, folder = curves
     lines = (folder / "curves.jsonl").read_text().splitlines()
-    assert [json.loads(line)["sampler"] for line in lines] == [c.sampler for c in found]
-    paths = write_training_report(found, tmp_path, command="qattn compare", created="today")
+    assert [json.loads(line)["sampler"] for line in lines] == [c.sampler for c in trained]
+    paths = write_training_report(trained, tmp_path, command="qattn compare", created="today")
     names = {"training.json", "learning_curves.png", "gradient_errors.png", "training.html"}
     assert {path.name for path in paths} == names
     html = (tmp_path / "training.html").read_text()
@@ -96,9 +96,9 @@ def test_what_is_written(curves, tmp_path):
 
 
 def test_rows_name_samplers_and_intervals(curves):
-    found, _ = curves
-    assert [row[0] for row in training_rows(found)] == ["exact", "neal", "neal:refine_sweeps=1"]
-    assert all("±" in row[3] for row in training_rows(found))
+    trained, _ = curves
+    assert [row[0] for row in training_rows(trained)] == ["exact", "neal", "neal:refine_sweeps=1"]
+    assert all("±" in row[3] for row in training_rows(trained))
 
 
 def test_band_is_students():

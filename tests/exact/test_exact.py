@@ -18,15 +18,15 @@ GRADIENT_TOLERANCE = 1e-8
 @pytest.mark.parametrize("n", range(1, 15))
 def test_moments_equal_brute_force(n, J_scale, h_scale, dtype):
     batch = random_batch(n, J_scale, h_scale, seed=n, dtype=dtype)
-    wanted = expectations(batch, batch.h, batch.J)
+    expected = expectations(batch, batch.h, batch.J)
     log_Z, mean = exact.log_partition(batch), exact.mean_spins(batch)
     assert log_Z.dtype == mean.dtype == dtype
-    scale = wanted.log_Z.abs().clamp_min(1.0)
-    assert ((log_Z - wanted.log_Z).abs() / scale).max() < TOLERANCE[dtype]
-    assert (mean - wanted.mean).abs().max() < TOLERANCE[dtype]
+    scale = expected.log_Z.abs().clamp_min(1.0)
+    assert ((log_Z - expected.log_Z).abs() / scale).max() < TOLERANCE[dtype]
+    assert (mean - expected.mean).abs().max() < TOLERANCE[dtype]
     assert (mean == 0).logical_or(batch.active).all()
     pairs = exact.pair_correlations(batch)
-    assert (pairs - wanted.pairs).abs().max() < TOLERANCE[dtype]
+    assert (pairs - expected.pairs).abs().max() < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize(("J_scale", "h_scale"), SCALES)
@@ -47,8 +47,8 @@ def test_gradients_equal_brute_force(n, J_scale, h_scale):
         grads.append(
             torch.autograd.grad((log_Z * to_log_Z).sum() + (mean * to_mean).sum(), (h, upper))
         )
-    for engine, wanted in zip(*grads, strict=True):
-        assert (engine - wanted).abs().max() < GRADIENT_TOLERANCE
+    for engine, expected in zip(*grads, strict=True):
+        assert (engine - expected).abs().max() < GRADIENT_TOLERANCE
 
 
 @pytest.mark.parametrize("J_scale", [0.5, 20.0])
@@ -71,9 +71,9 @@ def test_gradient_of_an_entry_of_J_is_half_that_of_the_pair():
     J = batch.J.clone().requires_grad_()
     exact.log_partition(IsingBatch(batch.h, J, batch.lengths)).sum().backward()
     pairs = expectations(IsingBatch(batch.h, batch.J, batch.lengths), batch.h, batch.J).pairs
-    wanted = pairs.sum(1) / 2
-    wanted.diagonal(dim1=-2, dim2=-1).zero_()
-    torch.testing.assert_close(J.grad, wanted)
+    expected = pairs.sum(1) / 2
+    expected.diagonal(dim1=-2, dim2=-1).zero_()
+    torch.testing.assert_close(J.grad, expected)
 
 
 def test_causal_lengths_of_many_sizes_share_one_call():
@@ -94,10 +94,10 @@ def test_lengths_may_differ_between_groups_and_come_in_any_order():
     lengths = torch.tensor([[3, 0, 7, 5], [7, 2, 1, 5]])
     h = torch.randn(2, 4, 7, dtype=torch.float64)
     batch = IsingBatch(h, random_couplings(2, 7, 1.0, dtype=torch.float64), lengths)
-    wanted = expectations(batch, batch.h, batch.J)
-    torch.testing.assert_close(exact.mean_spins(batch), wanted.mean)
-    torch.testing.assert_close(exact.log_partition(batch), wanted.log_Z)
-    torch.testing.assert_close(exact.pair_correlations(batch), wanted.pairs)
+    expected = expectations(batch, batch.h, batch.J)
+    torch.testing.assert_close(exact.mean_spins(batch), expected.mean)
+    torch.testing.assert_close(exact.log_partition(batch), expected.log_Z)
+    torch.testing.assert_close(exact.pair_correlations(batch), expected.pairs)
 
 
 def test_log_space_fallback_is_used_where_products_underflow_and_only_there():
@@ -110,12 +110,12 @@ def test_log_space_fallback_is_used_where_products_underflow_and_only_there():
     batch = IsingBatch(h, J)
     from qattn.exact.autograd import solve
 
-    found = solve(h, J, cut(None, 1, 2, n))
-    assert (found.inverse_Z == 0).tolist() == [[True, False]]
-    wanted = expectations(batch, h, J)
-    torch.testing.assert_close(exact.mean_spins(batch), wanted.mean)
-    torch.testing.assert_close(exact.log_partition(batch), wanted.log_Z)
-    torch.testing.assert_close(exact.pair_correlations(batch), wanted.pairs)
+    solution = solve(h, J, cut(None, 1, 2, n))
+    assert (solution.inverse_Z == 0).tolist() == [[True, False]]
+    expected = expectations(batch, h, J)
+    torch.testing.assert_close(exact.mean_spins(batch), expected.mean)
+    torch.testing.assert_close(exact.log_partition(batch), expected.log_Z)
+    torch.testing.assert_close(exact.pair_correlations(batch), expected.pairs)
     reads = exact.sample(batch, 400, seed=0).spins
     assert set(map(tuple, reads[0, 0][:, [0, 3]].tolist())) == {(1, -1), (-1, 1)}
 

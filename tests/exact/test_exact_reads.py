@@ -67,11 +67,11 @@ def test_moments_of_sixteen_spins(control):
     rows, cols = torch.triu_indices(16, 16, 1)
     pairs = exact.pair_correlations(batch)[..., rows, cols]
     estimate = samples.pair_correlations(torch.float64)[..., rows, cols]
-    found = torch.cat([samples.mean_spins(torch.float64), estimate], -1)
-    wanted = torch.cat([exact.mean_spins(batch), pairs], -1)
-    sigma = ((1 - wanted**2) / num_reads).sqrt()
-    z = stats.norm.isf(P_LEAST / 2 / wanted.numel())
-    assert ((found - wanted).abs() < z * sigma).all().item() is not control
+    estimated = torch.cat([samples.mean_spins(torch.float64), estimate], -1)
+    expected = torch.cat([exact.mean_spins(batch), pairs], -1)
+    sigma = ((1 - expected**2) / num_reads).sqrt()
+    z = stats.norm.isf(P_LEAST / 2 / expected.numel())
+    assert ((estimated - expected).abs() < z * sigma).all().item() is not control
 
 
 def test_strong_couplings_draw_from_log_space():

@@ -8,7 +8,7 @@ import torch
 from _support.qpu_backends import accepted, backend_of
 
 from qattn import IsingBatch, get_backend, problems
-from qattn.backends import SamplerStopped
+from qattn.backends import BackendStopped
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.submission import OutOfRange
 from qattn.hardware.dwave import DWaveBackend
@@ -229,9 +229,9 @@ class TestReplay:
         backend.close()
         replay = ReplayBackend(journal=folder / "j")
         for num_reads, seed in ((30, 2), (31, 1)):
-            with pytest.raises(SamplerStopped, match="has no reads of these models"):
+            with pytest.raises(BackendStopped, match="has no reads of these models"):
                 replay.sample(batch, num_reads=num_reads, seed=seed)
-        with pytest.raises(SamplerStopped, match="has no reads"):
+        with pytest.raises(BackendStopped, match="has no reads"):
             replay.sample(IsingBatch(-batch.h, batch.J), num_reads=30, seed=1)
         with pytest.raises(ValueError, match="journal"):
             ReplayBackend()
@@ -243,7 +243,7 @@ class TestReplay:
             backend = backend_of(qpu, folder, journal=folder / "j", annealing_time=time)
             backend.sample(batch, num_reads=30, seed=1)
             backend.close()
-        with pytest.raises(SamplerStopped, match="under 2 settings"):
+        with pytest.raises(BackendStopped, match="under 2 settings"):
             ReplayBackend(journal=folder / "j").sample(batch, num_reads=30, seed=1)
         replay = ReplayBackend(journal=folder / "j", annealing_time=10.0)
         assert replay.sample(batch, num_reads=30, seed=1).info["annealing_time"] == 10.0

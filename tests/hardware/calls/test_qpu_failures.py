@@ -17,7 +17,7 @@ import torch
 from _support.qpu_backends import accepted, backend_of, credentials_of, write_calibration
 
 from qattn import problems
-from qattn.backends import SamplerStopped
+from qattn.backends import BackendStopped
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.runner import RetryPolicy
 from qattn.hardware.emulator import EmulatedQPU
@@ -116,7 +116,7 @@ def test_run_stops_with_a_line_and_goes_on_later(qpu, tmp_path, row):
     journal = tmp_path / "journal"
     impatient = RetryPolicy(0.02, 0.1, failing=0.6, unseen=0.2, queued=1.0, poll=0.5)
     backend = backend_of(qpu, tmp_path, journal=journal, retry_policy=impatient, max_in_flight=1)
-    with pytest.raises(SamplerStopped, match=line) as stopped:
+    with pytest.raises(BackendStopped, match=line) as stopped:
         backend.sample(BATCH, num_reads=20, seed=1)
     backend.close()
     assert "\n" not in str(stopped.value)
@@ -133,14 +133,14 @@ def test_run_stops_with_a_line_and_goes_on_later(qpu, tmp_path, row):
 
 def test_offline_at_selection(qpu, tmp_path):
     qpu.online = False
-    with pytest.raises(SamplerStopped, match=r"No solver at .* is online"):
+    with pytest.raises(BackendStopped, match=r"No solver at .* is online"):
         backend_of(qpu, tmp_path).open()
 
 
 def test_token_rejected_at_selection(qpu, tmp_path):
     file = credentials_of(qpu, tmp_path)
     file.write_text(file.read_text().replace(qpu.token, "another-token-0123456789"))
-    with pytest.raises(SamplerStopped, match=r"rejected the token from") as stopped:
+    with pytest.raises(BackendStopped, match=r"rejected the token from") as stopped:
         backend_of(qpu, tmp_path).open()
     assert "another-token" not in str(stopped.value)
 
@@ -148,7 +148,7 @@ def test_token_rejected_at_selection(qpu, tmp_path):
 def test_service_unreachable(tmp_path):
     with EmulatedQPU(shape=(3, 4)) as qpu:
         backend = backend_of(qpu, tmp_path)
-    with pytest.raises(SamplerStopped, match="cannot be used"):
+    with pytest.raises(BackendStopped, match="cannot be used"):
         backend.open()
 
 
@@ -163,7 +163,7 @@ class TestFailover:
     def test_not_unless_asked(self, two, tmp_path):
         two.fault("job", "offline", after=1)
         backend = backend_of(two, tmp_path, solver={"topology__type": "zephyr"}, max_in_flight=1)
-        with pytest.raises(SamplerStopped, match="went offline"):
+        with pytest.raises(BackendStopped, match="went offline"):
             backend.sample(BATCH, num_reads=20, seed=1)
         backend.close()
 
@@ -205,7 +205,7 @@ class TestFailover:
             annealing_time=None,
             calibration=tmp_path / "first.toml",
         )
-        with pytest.raises(SamplerStopped, match=r"went offline.*calibration of"):
+        with pytest.raises(BackendStopped, match=r"went offline.*calibration of"):
             backend.sample(BATCH, num_reads=20, seed=1)
         backend.close()
 

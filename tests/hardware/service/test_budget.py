@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qattn.backends import SamplerStopped
+from qattn.backends import BackendStopped
 from qattn.hardware.service.budget import (
     SAFETY_MARGIN,
     BudgetExceeded,
@@ -111,7 +111,7 @@ def test_what_is_left_open_counts_in_full():
 def test_refusal_says_what_was_spent():
     budget = QPUBudget(30.0, spent=27.0)
     flying = budget.reserve(2.0)
-    with pytest.raises(SamplerStopped) as caught:
+    with pytest.raises(BackendStopped) as caught:
         budget.reserve(1.0)
     assert str(caught.value) == (
         "The QPU budget of 30 s does not allow another job: 27 s spent, 2.1 s reserved for jobs "

@@ -175,4 +175,5 @@ def _room(fixed: Floats, share: Floats, limit: Range | None) -> float:
 
 def coupler_sums(index: NDArray[np.integer[Any]], quadratic: Floats, size: int) -> Floats:
     """Sums of couplers, each counted at both of its entries of `index`, shape (E, 2)."""
-    return np.asarray(sum(np.bincount(side, quadratic, size) for side in index.T))
+    sums = sum(np.bincount(side, quadratic, size) for side in index.T)
+    return np.asarray(sums, dtype=np.float64)  # without couplers bincount has integers

@@ -23,14 +23,4 @@ if TYPE_CHECKING:
     from qattn.hardware.replay import ReplayBackend as ReplayBackend
     from qattn.hardware.settings import QPUSettings as QPUSettings
 
-__getattr__, __all__ = lazy(
-    __name__,
-    {
-        "qattn.hardware.calibrate": ["calibrate_device"],
-        "qattn.hardware.calibration_file": ["DeviceCalibration", "DevicePoint"],
-        "qattn.hardware.dwave": ["DWaveBackend"],
-        "qattn.hardware.emulator": ["EmulatedQPU", "EmulatorSettings", "Fault"],
-        "qattn.hardware.replay": ["ReplayBackend"],
-        "qattn.hardware.settings": ["QPUSettings"],
-    },
-)
+__getattr__, __all__ = lazy(__name__, __file__)

@@ -42,33 +42,7 @@ if TYPE_CHECKING:
     from qattn.training import train as train
     from qattn.transformer import Transformer as Transformer
 
-__getattr__, __all__ = lazy(
-    __name__,
-    {
-        "qattn.attention": ["boltzmann_attention", "boltzmann_weights"],
-        "qattn.backends.base": ["Backend"],
-        "qattn.backends.from_dimod": ["DimodBackend"],
-        "qattn.backends.registry": ["available_backends", "get_backend", "register_backend"],
-        "qattn.backends.to_dimod": ["as_dimod_sampler"],
-        "qattn.ising": ["IsingBatch", "SpinSamples"],
-        "qattn.layers": [
-            "BoltzmannAttention",
-            "CouplingsAttention",
-            "SigmoidAttention",
-            "SoftmaxAttention",
-        ],
-        "qattn.training": ["TrainConfig", "load", "train"],
-        "qattn.transformer": ["Transformer"],
-        "qattn.backends": [],
-        "qattn.estimators": [],
-        "qattn.exact": [],
-        "qattn.hardware": [],
-        "qattn.problems": [],
-        "qattn.quality": [],
-        "qattn.simulators": [],
-        "qattn.testing": [],
-    },
-)
+__getattr__, __all__ = lazy(__name__, __file__)
 __all__ += ["__version__"]
 
 

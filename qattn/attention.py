@@ -17,7 +17,7 @@ from qattn.ising.batch import IsingBatch
 def boltzmann_attention(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch heads positions head_dim"],
-    value: Float[Tensor, "batch heads positions value_dim"] | None,
+    value: Float[Tensor, "batch heads positions value_dim"],
     couplings: Float[Tensor, "heads positions positions"],
     *,
     is_causal: bool = True,
@@ -47,7 +47,7 @@ def boltzmann_attention(
     Args:
         query: Shape (batch, heads, queries, head_dim).
         key: Shape (batch, heads, positions, head_dim).
-        value: Shape (batch, heads, positions, value_dim); None means the weights w alone.
+        value: Shape (batch, heads, positions, value_dim).
         couplings: J, shape (heads, positions, positions), symmetric with zero diagonal; positive
             is cooperative.
         is_causal: Query i attends to positions j ≤ i only: a smaller Ising model, not a masked
@@ -81,7 +81,45 @@ def boltzmann_attention(
     >>> torch.allclose(out[0, 0, 2], 3 * torch.tensor(6**0.5).sigmoid())  # positions 0, 1, 2
     True
     """
-    _check_shapes(query, key, value, couplings, is_causal)
+    if value.ndim != 4 or value.shape[:3] != key.shape[:3]:
+        raise ValueError(
+            f"Argument `value` must have shape (batch, heads, positions, value_dim) like `key` "
+            f"{tuple(key.shape)}, but has shape {tuple(value.shape)}."
+        )
+    weights = boltzmann_weights(
+        query,
+        key,
+        couplings,
+        is_causal=is_causal,
+        field_bias=field_bias,
+        beta=beta,
+        normalize=normalize,
+        scale=scale,
+        backend=backend,
+        num_reads=num_reads,
+        estimator=estimator,
+        validate=validate,
+    )
+    return weights @ value
+
+
+def boltzmann_weights(
+    query: Float[Tensor, "batch heads queries head_dim"],
+    key: Float[Tensor, "batch heads positions head_dim"],
+    couplings: Float[Tensor, "heads positions positions"],
+    *,
+    is_causal: bool = True,
+    field_bias: Float[Tensor, " heads"] | float | None = None,
+    beta: float | Tensor = 1.0,
+    normalize: bool = False,
+    scale: float | None = None,
+    backend: str | Backend = "exact",
+    num_reads: int = 100,
+    estimator: str | None = None,
+    validate: bool = True,
+) -> Float[Tensor, "batch heads queries positions"]:
+    """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see."""
+    _check_query_and_key(query, key, couplings, is_causal)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     fields = (query * (scale / 2)) @ key.mT
     if field_bias is not None:
@@ -89,25 +127,7 @@ def boltzmann_attention(
         fields = fields + bias.reshape(-1, 1, 1) / 2
     batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
     mean, _ = mean_from_backend(batch, backend, num_reads, estimator)
-    weights = weights_from_mean(mean, query.shape[0], is_causal=is_causal, normalize=normalize)
-    return weights if value is None else weights @ value
-
-
-def boltzmann_weights(
-    query: Float[Tensor, "batch heads queries head_dim"],
-    key: Float[Tensor, "batch heads positions head_dim"],
-    couplings: Float[Tensor, "heads positions positions"],
-    **options: Any,
-) -> Float[Tensor, "batch heads queries positions"]:
-    """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see.
-
-    Args:
-        query: Shape (batch, heads, queries, head_dim).
-        key: Shape (batch, heads, positions, head_dim).
-        couplings: J, shape (heads, positions, positions).
-        **options: The keyword arguments of :func:`boltzmann_attention`, from `is_causal` on.
-    """
-    return boltzmann_attention(query, key, None, couplings, **options)
+    return weights_from_mean(mean, query.shape[0], is_causal=is_causal, normalize=normalize)
 
 
 def ising_batch(
@@ -161,14 +181,7 @@ def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*ba
     return weights / total.clamp_min(torch.finfo(weights.dtype).tiny)
 
 
-def _check_shapes(
-    query: Tensor, key: Tensor, value: Tensor | None, couplings: Tensor, is_causal: bool
-) -> None:
-    if value is not None and (value.ndim != 4 or value.shape[:3] != key.shape[:3]):
-        raise ValueError(
-            f"Argument `value` must have shape (batch, heads, positions, value_dim) like `key` "
-            f"{tuple(key.shape)}, but has shape {tuple(value.shape)}."
-        )
+def _check_query_and_key(query: Tensor, key: Tensor, couplings: Tensor, is_causal: bool) -> None:
     if query.ndim != 4:
         raise ValueError(
             f"Argument `query` must have shape (batch, heads, queries, head_dim), "

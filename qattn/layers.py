@@ -153,6 +153,9 @@ class BoltzmannAttention(SigmoidAttention):
         embed_dim: Width of input and output.
         num_heads: Number of heads; divides `embed_dim`.
         context: Largest number of positions; a shorter sequence uses the leading block of J.
+        is_causal: Position i attends to positions j ≤ i only.
+        qk_norm: Layer-normalise queries and keys over the head dimension before their product.
+        normalize: Divide by the sum of a query's weights.
         relative: J_jk depends on the distance |j - k| only: context - 1 numbers per head instead
             of context·(context - 1)/2.
         beta: Inverse temperature of the Ising models.
@@ -162,7 +165,6 @@ class BoltzmannAttention(SigmoidAttention):
             :func:`qattn.estimators.available_estimators`; None means the exact gradient for
             "exact" and "callen" for other backends.
         sampler: Refused: the command line's word for `backend`.
-        **common: `is_causal`, `qk_norm` and `normalize`: see :class:`MultiheadAttention`.
 
     Raises:
         ValueError: A size is out of range, or there is no such backend.
@@ -196,18 +198,21 @@ class BoltzmannAttention(SigmoidAttention):
         num_heads: int,
         context: int,
         *,
+        is_causal: bool = True,
+        qk_norm: bool = False,
+        normalize: bool = False,
         relative: bool = False,
         beta: float = 1.0,
         backend: str | Backend = "exact",
         num_reads: int = 100,
         estimator: str | None = None,
         sampler: None = None,
-        **common: bool,
     ) -> None:
         if sampler is not None:
             raise TypeError(
                 f"Argument `sampler` of a layer is called `backend`: pass backend={sampler!r}."
             )
+        common = {"is_causal": is_causal, "qk_norm": qk_norm, "normalize": normalize}
         super().__init__(embed_dim, num_heads, context, **common)
         self.beta = beta
         self.backend, self.num_reads, self.estimator = backend, num_reads, estimator

@@ -18,16 +18,4 @@ if TYPE_CHECKING:
     from qattn.simulators.schedules import AnnealSchedule as AnnealSchedule
     from qattn.simulators.schedules import get_schedule as get_schedule
 
-__getattr__, __all__ = lazy(
-    __name__,
-    {
-        "qattn.simulators.calibrate": ["calibrate_simulator", "uniform_divergence"],
-        "qattn.simulators.calibration_file": ["SimulatorCalibration", "SimulatorPoint"],
-        "qattn.simulators.diabatic": ["DiabaticBackend"],
-        "qattn.simulators.effective_beta": ["effective_betas", "plot_schedule"],
-        "qattn.simulators.neal": ["NealBackend"],
-        "qattn.simulators.quantum_annealing": ["DivergenceWarning"],
-        "qattn.simulators.qutip_backend": ["QutipBackend"],
-        "qattn.simulators.schedules": ["AnnealSchedule", "get_schedule"],
-    },
-)
+__getattr__, __all__ = lazy(__name__, __file__)

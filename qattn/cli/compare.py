@@ -100,8 +100,7 @@ def compare(
         write: Callable[..., list[Path]]
         results: Any
         if training:
-            from qattn.cli.compare_training import compared_training
-            from qattn.compare.trainings import compare_trainings
+            from qattn.compare.trainings import compare_trainings, compared_training
             from qattn.compare.trainings_report import training_table, write_training_report
 
             base = compared_training(config, num_reads=num_reads, seed=seed)

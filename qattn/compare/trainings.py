@@ -18,8 +18,22 @@ from typing import Any
 from qattn._clock import sampling_clock
 from qattn.backends import BackendStopped
 from qattn.backends.spec import SamplerSpec
-from qattn.training.config import TrainConfig
+from qattn.training.config import TrainConfig, read_settings
 from qattn.training.learner import Learner
+
+SHORT_TRAINING: dict[str, Any] = {
+    "task": "brackets",
+    "context": 8,
+    "layers": 1,
+    "heads": 2,
+    "width": 32,
+    "batch_size": 16,
+    "steps": 200,
+    "lr": 5e-3,
+    "warmup": 20,
+    "eval_every": 20,
+}
+"""A short training, unless a configuration says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,12 @@ def compare_trainings(
             with (folder / "curves.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(curves[-1])) + "\n")
     return curves
+
+
+def compared_training(config: Path | None, **defaults: Any) -> TrainConfig:
+    """The training of a TOML file, or else a short one; `defaults` stand where it says nothing."""
+    settings = SHORT_TRAINING if config is None else read_settings(config)
+    return TrainConfig(**(defaults | settings))
 
 
 def training_config(spec: SamplerSpec, base: TrainConfig) -> TrainConfig:

@@ -1,6 +1,5 @@
 """The batched engine: its error bound, its physics, and the backend around it."""
 
-import importlib
 import math
 import subprocess
 import sys
@@ -111,8 +110,7 @@ def test_chunks_do_not_change_the_answer(monkeypatch, block):
     batch = problems(6, groups=3, queries=40)
     backend = DiabaticBackend("linear")
     whole = backend.probabilities(batch)
-    evolve = importlib.import_module("qattn.simulators.statevector.evolve")
-    monkeypatch.setitem(evolve.CHUNK_BYTES, "cpu", 1)
+    monkeypatch.setitem(statevector.CHUNK_BYTES, "cpu", 1)
     monkeypatch.setattr("qattn.simulators.quantum_annealing.BLOCK_BYTES", block * 64 * 8)
     assert torch.allclose(backend.probabilities(batch), whole, atol=1e-12, rtol=0)
 

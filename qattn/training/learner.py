@@ -71,12 +71,12 @@ class Learner:
         self._use_backend("exact", None)
         try:
             loss = self._losses(inputs, targets).sum()
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 loss, list(self.parameters.values()), materialize_grads=True, allow_unused=True
             )
         finally:
             self._use_backend(self.config.sampler, self.config.estimator)
-        return torch.cat([gradient.flatten() for gradient in found])
+        return torch.cat([gradient.flatten() for gradient in gradients])
 
     def last_gradient(self) -> Float[Tensor, " parameters"]:
         """The gradient that the last step followed, flat."""
@@ -169,8 +169,8 @@ class Learner:
             return logits.unsqueeze(0)
 
         def member(parameters: dict[str, Tensor], tokens: Tensor) -> Tensor:
-            found: Tensor = functional_call(self.model, parameters, (tokens,))
-            return found
+            logits: Tensor = functional_call(self.model, parameters, (tokens,))
+            return logits
 
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule
             together: Tensor = vmap(member)(self.parameters, inputs)

@@ -25,6 +25,9 @@ from qattn.training.threads import choose_threads
 
 log = logging.getLogger("qattn.training")
 
+SUMMARISED = ("task", "attention", "sampler", "context", "seed", "ensemble", "device")
+"""Settings that stand in the summary too."""
+
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
     """The run was asked to stop, or its sampler could not go on; the checkpoint is written.
@@ -153,10 +156,8 @@ def _described(name: str, values: list[float]) -> dict[str, Any]:
 
 def _metrics(learner: Learner) -> dict[str, Any]:
     members = learner.evaluate()
-    found: dict[str, Any] = {}
-    for name in members[0]:
-        found |= _described(name, [member[name] for member in members])
-    return found
+    described = (_described(name, [member[name] for member in members]) for name in members[0])
+    return {name: value for each in described for name, value in each.items()}
 
 
 def _summary(
@@ -164,12 +165,7 @@ def _summary(
 ) -> dict[str, Any]:
     seconds = progress_made["seconds"]
     return {
-        "task": config.task,
-        "attention": config.attention,
-        "sampler": config.sampler,
-        "context": config.context,
-        "seed": config.seed,
-        "ensemble": config.ensemble,
+        **{name: getattr(config, name) for name in SUMMARISED},
         "steps": progress_made["step"],
         **_metrics(learner),
         "seconds_per_step": seconds / progress_made["step"],
@@ -177,7 +173,6 @@ def _summary(
         **learner.backend_provenance(),
         **learner.backend_metrics(),
         "parameters": sum(p.numel() for p in learner.model.parameters()),
-        "device": config.device,
         "threads": torch.get_num_threads(),
         "versions": {
             "qattn": __version__,

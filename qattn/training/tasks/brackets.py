@@ -98,15 +98,15 @@ class Brackets:
     def _validation_words(self) -> NDArray[np.int64]:
         """Distinct words in the order in which uniform draws first meet them."""
         pairs = self.context // 2
-        wanted = min(2000, max(1, number_of_words(pairs, self.num_types) // 10))
+        num_words = min(2000, max(1, number_of_words(pairs, self.num_types) // 10))
         rng = np.random.default_rng([self.seed, 0])
         words = np.empty((0, self.context), dtype=np.int64)
-        while len(words) < wanted:
-            more = dyck_words(rng, 2 * wanted, self.context, self.num_types)
+        while len(words) < num_words:
+            more = dyck_words(rng, 2 * num_words, self.context, self.num_types)
             words = np.concatenate([words, more])
             _, first = np.unique(fingerprints(words), return_index=True)
             words = words[np.sort(first)]
-        return words[:wanted]
+        return words[:num_words]
 
 
 def number_of_words(pairs: int, num_types: int) -> int:

@@ -13,6 +13,8 @@ from platformdirs import user_cache_path
 from torch import Tensor
 from torch.nn import functional as F
 
+from qattn._atomic import write_atomically
+
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
@@ -41,10 +43,10 @@ class Shakespeare:
             raise ValueError(f"Argument `context` must be positive, but is {context}.")
         path = cached_path() if data is None else Path(data)
         if not path.is_file():
-            way_out = "give a text with --data FILE"
+            hint = "give a text with --data FILE"
             if data is None:
-                way_out += ", or fetch Tiny Shakespeare with --download"
-            raise FileNotFoundError(f"No text at {path}: {way_out}.")
+                hint += ", or fetch Tiny Shakespeare with --download"
+            raise FileNotFoundError(f"No text at {path}: {hint}.")
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -113,13 +115,11 @@ def download(url: str = URL, sha256: str = SHA256) -> Path:
         raise ConnectionError(
             f"Cannot fetch {url} ({reason}): download it elsewhere and give it with --data FILE."
         ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
         raise ValueError(
-            f"The text from {url} has SHA-256 {found}, and not {sha256}: nothing was kept."
+            f"The text from {url} has SHA-256 {digest}, and not {sha256}: nothing was kept."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_atomically(path, content)
     return path

@@ -31,7 +31,7 @@ def test_a_small_model_takes_one_thread_and_a_large_one_all_cores(attention):
 
 @pytest.mark.usefixtures("six_cores")
 def test_many_spins_take_all_cores_where_their_states_are_enumerated():
-    settings = {"context": 20, "batch_size": 8, "heads": 5}
+    settings = {"context": 20, "batch_size": 8, "heads": 8}
     assert choose_threads(TrainConfig(attention="boltzmann", **settings)) == 6
     assert choose_threads(TrainConfig(attention="softmax", **settings)) == 1
 

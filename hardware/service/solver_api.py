@@ -1,4 +1,4 @@
-"""Four requests to D-Wave's solver API, and what their failures mean for a job.
+"""Five requests to D-Wave's solver API, and what their failures mean for a job.
 
 They go through the sessions of Ocean's client, with its endpoint, token, time-outs and proxies.
 The client's own worker threads are not used: they give up after one failed poll, and poll without
@@ -23,6 +23,14 @@ class ServiceError(Exception):
 
 class Refused(ServiceError):  # noqa: N818 - it says what happened
     """The service said no: what was requested certainly did not happen."""
+
+
+class Gone(Refused):
+    """The service does not know what was requested, or not any more (HTTP 404, 410).
+
+    D-Wave, SAPI REST, GET /problems/<id>: "404 for nonexistent or non-accessible" problems, "410
+    for submitted problems that are no longer accessible".
+    """
 
 
 class Busy(Refused):
@@ -135,6 +143,14 @@ class ProblemService:
         (item,) = self._items("get", "", params={"id": problem_id, "timeout": round(wait)})
         return _status(item)
 
+    def cancel(self, problem_id: str) -> JobStatus:
+        """Cancel a job if it is still waiting; its state afterwards.
+
+        Raises:
+            ServiceError: The request failed.
+        """
+        return _status(self._json("problem", "delete", problem_id))
+
     def answer(self, problem_id: str) -> RawAnswer:
         """Answer of a completed job.
 
@@ -183,6 +199,8 @@ class ProblemService:
         if isinstance(error, api.ResourceLimitsExceededError):
             return Busy(text)
         code = getattr(error, "error_code", None)
+        if code in (404, 410):
+            return Gone(text)
         if isinstance(code, int) and 400 <= code < 500:
             return Refused(text)
         return Unclear(text)

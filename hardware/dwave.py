@@ -91,7 +91,9 @@ class DWaveBackend(Backend):
         try:
             settings = options.settings_for(device.name, device.properties)
             journal = Journal(options.journal or _journal_folder(folder))
-            budget = QPUBudget(credentials.qpu_budget, journal.resolved_access_time)
+            budget = QPUBudget(
+                credentials.qpu_budget, journal.resolved_access_time, journal.worst_estimate
+            )
             self._session = Session(device, options, settings, journal, budget, credentials)
         except BaseException:
             if journal is not None:

@@ -1,5 +1,6 @@
 """The reads of a call, put together from the answers of its jobs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,12 @@ import torch
 
 from qattn.backends.base import BackendStopped
 from qattn.field_encoding import FieldEncoding
-from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.journal import Journal, JournalFileLost
 from qattn.hardware.calls.plan import Call
 from qattn.hardware.calls.records import JobRecord
 from qattn.hardware.embedding.embed import Embedding, UnembeddedReads
 from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.service.solver_api import RawAnswer
 from qattn.ising.samples import SpinSamples
 
 
@@ -35,19 +37,24 @@ class Embeddings:
         """The embedding of this packing.
 
         Raises:
-            FileNotFoundError: The journal lacks the packing.
+            JournalFileLost: The journal lacks the packing.
         """
         if digest not in self._made:
             self.add(Packing.from_arrays(self._journal.arrays("packings", digest)))
         return self._made[digest]
 
 
-def collected_reads(call: Call, embeddings: Embeddings) -> SpinSamples:
+def collected_reads(
+    call: Call,
+    embeddings: Embeddings,
+    fetch_again: Callable[[JobRecord], RawAnswer] | None = None,
+) -> SpinSamples:
     """The reads of a call whose jobs are answered.
 
     Args:
         call: The call.
         embeddings: The embeddings of its jobs' packings.
+        fetch_again: Gets an answer that the journal has lost; None where there is no service.
 
     Returns:
         Reads, with all that the journal knows of the call in ``info``; among it "break_rates",
@@ -55,7 +62,7 @@ def collected_reads(call: Call, embeddings: Embeddings) -> SpinSamples:
         "chain_break_rate", the mean over all used chains.
 
     Raises:
-        BackendStopped: An answer lacks qubits, or there is none for some reads.
+        BackendStopped: An answer lacks qubits or is lost, or there is none for some reads.
     """
     record, request = call.record, call.request
     encoding = FieldEncoding.parse(record.settings["field_encoding"])
@@ -67,7 +74,13 @@ def collected_reads(call: Call, embeddings: Embeddings) -> SpinSamples:
     starts = _starts(answered)
     for job in answered:
         placement = call.plan_of(job).placement
-        reads = _unembedded(call, job, embeddings[job.packing])
+        try:
+            answer = call.journal.answer(job.name)
+        except JournalFileLost:
+            if fetch_again is None or job.problem_id is None:
+                raise
+            answer = fetch_again(job)
+        reads = _unembedded(call, job, embeddings[job.packing], answer)
         part = slice(starts[job.part], starts[job.part] + job.num_reads)
         # With the reads last, one index for each spin moves all its reads at once.
         gathered = placement.gather(reads.spins.transpose(0, 2, 1), width)
@@ -94,10 +107,11 @@ def collected_reads(call: Call, embeddings: Embeddings) -> SpinSamples:
     return SpinSamples(target_spins, info=record.settings | record.details | account)
 
 
-def _unembedded(call: Call, job: JobRecord, embedding: Embedding) -> UnembeddedReads:
+def _unembedded(
+    call: Call, job: JobRecord, embedding: Embedding, answer: RawAnswer
+) -> UnembeddedReads:
     """The answer of a job as reads of logical spins, its gauge undone."""
     graph = embedding.packing.graph
-    answer = call.journal.answer(job.name)
     reads = np.zeros((job.num_reads, len(graph.qubits)), np.int8)
     reads[:, graph.position_of_qubit(answer.qubits)] = answer.spins
     # Ties are broken by a generator of the job's own, so that they are the same in a replay.

@@ -9,10 +9,12 @@ A journal is a folder:
 - ``answers/``: raw reads.
 
 The events of a job are "job" (planned), "submit" (about to be sent, with the label that finds it
-at the service), then "accepted" (with its problem id) or "rejected" (it certainly did not run),
-and at last "answer" or "ended" (failed or cancelled). Each line is on the disk before the next
-step is taken: whenever the process dies, the journal says which jobs may have run, and their
-labels and ids pick up the answers instead of paying for them again. No event holds a token.
+at the service), then "accepted" (with its problem id), "rejected" (it certainly did not run) or
+"unseen" (nobody knows: it keeps its estimate charged), and at last "answer" or "ended" (failed or
+cancelled). Each submission has a label of its own; "duplicate" says what became of one beside that
+which gave the answer. Each line is on the disk before the next step is taken: whenever the process
+dies, the journal says which jobs may have run, and their labels and ids pick up the answers instead
+of paying for them again. No event holds a token.
 """
 
 import hashlib
@@ -20,8 +22,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,18 +30,36 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from qattn._atomic import write_atomically
+from qattn._atomic import flush_folder, write_atomically
 from qattn._version import __version__
-from qattn.hardware.calls.records import CallRecord, JobRecord
+from qattn.backends.base import BackendStopped
+from qattn.hardware.calls.event_log import (
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    EventLog,
+    JournalUnwritable,
+)
+from qattn.hardware.calls.records import CallRecord, JobRecord, Sent
 from qattn.hardware.service.solver_api import RawAnswer
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout."""
+
+READABLE = (1, 2)
+"""Versions that are read; the first has no events "unseen" and "duplicate"."""
 
 PLANNED = ("call", "part", "num_reads", "packing", "solver", "graph_id")
 """Fields of a job that are known when it is planned."""
 
 Arrays = dict[str, NDArray[Any]]
+
+
+class JournalInUse(BackendStopped):
+    """Another process writes to the journal."""
+
+
+class JournalFileLost(BackendStopped, FileNotFoundError):  # noqa: N818
+    """A file of arrays is missing, or cannot be read."""
 
 
 class Journal:
@@ -53,27 +72,65 @@ class Journal:
     Raises:
         FileNotFoundError: `read_only`, and the folder is not a journal.
         ValueError: The folder is of another format, or a line is not one of a journal.
-        RuntimeError: Another process has it open for writing.
+        JournalInUse: Another process has it open for writing.
     """
 
     def __init__(self, folder: str | Path, *, read_only: bool = False) -> None:
         self.folder = Path(folder)
         self.events_file = self.folder / "journal.jsonl"
         self.read_only = read_only
-        self.calls: dict[str, CallRecord] = {}
-        self.jobs: dict[str, JobRecord] = {}
-        self.id = ""
-        self._writing = threading.Lock()
+        self._events = EventLog(self.events_file)
+        self._writing = threading.RLock()
         self._lock: FileLock | None = None
+        self._closed = False
+        self.id = ""
+        self._forget()
         if self.events_file.is_file():
-            if not read_only:
-                self._acquire()
-                _drop_torn_line(self.events_file)
-            self._read()
+            if read_only:
+                self._read(repair=False)
+            else:
+                self.acquire()
         elif read_only:
             raise FileNotFoundError(
                 f"There is no journal in {self.folder}: it has no {self.events_file.name}."
             )
+
+    def acquire(self) -> bool:
+        """Take the journal for writing, unless it is taken; whether its events were read here.
+
+        Its folder is made at the first call for which it must be there; another run may have
+        written to it meanwhile.
+
+        Raises:
+            JournalInUse: Another process has it open for writing.
+            JournalUnwritable: The folder cannot be written to.
+        """
+        if self._closed or self.read_only:
+            state = "closed" if self._closed else "open for reading only"
+            raise BackendStopped(f"The journal {self.folder} is {state}.")
+        if self._lock is not None:
+            return False
+        try:
+            if not self.folder.is_dir():
+                self.folder.mkdir(PRIVATE_FOLDER, parents=True)
+                flush_folder(self.folder.parent)
+            lock = FileLock(self.folder / "journal.lock", mode=PRIVATE_FILE)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise JournalInUse(
+                f"Another process writes to the journal {self.folder}: wait until it ends, "
+                f"or choose another folder."
+            ) from None
+        except OSError as error:
+            raise JournalUnwritable(self.folder, error) from None
+        self._lock = lock
+        try:
+            if self.events_file.is_file():
+                self._read(repair=True)
+        except BaseException:
+            self.close()
+            raise
+        return bool(self.jobs)
 
     def find(self, digest: str, settings: Mapping[str, Any]) -> CallRecord | None:
         """The recorded call of these models, reads and seed under these settings, if any."""
@@ -108,28 +165,48 @@ class Journal:
         """Record that the last submission of a job certainly did not run."""
         self._add({"event": "rejected", "job": job, "message": message})
 
-    def accepted(self, job: str, problem_id: str) -> None:
-        """Record the service's id of a job."""
-        self._add({"event": "accepted", "job": job, "problem_id": problem_id})
+    def unseen(self, job: str, message: str) -> None:
+        """Record that the last submission of a job was not found: it may run all the same.
+
+        Its estimate stays charged until :meth:`accepted` or :meth:`duplicate` says better.
+        """
+        self._add({"event": "unseen", "job": job, "message": message})
+
+    def accepted(self, job: str, problem_id: str, label: str = "") -> None:
+        """Record the service's id of a job; `label`: that of an earlier submission, if it is."""
+        event = {"event": "accepted", "job": job, "problem_id": problem_id}
+        self._add(event | ({"label": label} if label else {}))
+
+    def duplicate(self, job: str, label: str, problem_id: str, state: str, seconds: float) -> None:
+        """Record what became of a submission beside the one that gives the answer.
+
+        `state` is the service's word; `seconds` is the QPU access time that it took.
+        """
+        event: dict[str, Any] = {"event": "duplicate", "job": job, "label": label}
+        self._add(event | {"problem_id": problem_id, "state": state, "seconds": seconds})
 
     def ended(self, job: str, message: str, *, charged: bool) -> None:
         """Record that a job failed or was cancelled: it has no answer, and will have none.
 
-        `charged`: count its estimate as spent.
+        `charged`: count its estimate as spent, or, if it was answered, the time that it took.
         """
         self._add({"event": "ended", "job": job, "message": message, "charged": charged})
 
     def answered(self, job: str, answer: RawAnswer) -> None:
         """Record the answer of a job; its reads are stored as bits."""
+        self.store_reads(job, answer)
+        self._add({"event": "answer", "job": job, "timing": answer.timing})
+
+    def store_reads(self, job: str, answer: RawAnswer) -> None:
+        """Write the reads of a job, anew if need be."""
         arrays: Arrays = {"qubits": answer.qubits, "reads": np.packbits(answer.spins > 0, axis=1)}
         self._write_arrays(f"answers/{job}", arrays)
-        self._add({"event": "answer", "job": job, "timing": answer.timing})
 
     def answer(self, job: str) -> RawAnswer:
         """The answer of an answered job.
 
         Raises:
-            FileNotFoundError: Its file is gone.
+            JournalFileLost: Its file is gone or damaged.
         """
         arrays = self.arrays("answers", job)
         bits = np.unpackbits(arrays["reads"], axis=1, count=len(arrays["qubits"]))
@@ -140,91 +217,103 @@ class Journal:
         """Arrays that were written: kind "calls", "packings", "jobs" or "answers".
 
         Raises:
-            FileNotFoundError: The file is gone.
+            JournalFileLost: The file is gone or damaged.
         """
         path = self._arrays_file(f"{kind}/{name}")
-        if not path.is_file():
-            raise FileNotFoundError(f"The journal {self.folder} lacks its file {path.name}.")
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except FileNotFoundError:
+            reason = "lacks its file"
+        except Exception as error:  # what zipfile, zlib and NumPy raise on damaged files
+            if isinstance(error, OSError) and error.errno is not None:
+                raise JournalUnwritable(self.folder, error) from None
+            reason = "cannot read its file"
+        raise JournalFileLost(
+            f"The journal {self.folder} {reason} {kind}/{path.name}: put it back from a copy, or "
+            f"resume the run that wrote it, which fetches answers again for nothing."
+        )
 
     @property
     def resolved_access_time(self) -> float:
-        """QPU access time of the jobs whose end is known: not submitted, or answered, or ended."""
-        resolved = [
-            job for job in self.jobs.values() if job.status not in ("submitted", "accepted")
+        """QPU access time of the submissions of which it is known."""
+        known = [sent.seconds for sent in self._sent() if sent.seconds is not None]
+        return sum(known, 0.0)
+
+    @property
+    def worst_estimate(self) -> float:
+        """Largest ratio of the time that a job took to its estimate; 0 before the first."""
+        ratios = [
+            job.current.charge / job.current.estimate
+            for job in self.jobs.values()
+            if job.status == "answered" and job.current is not None and job.current.estimate > 0
         ]
-        return sum((job.access_time for job in resolved), 0.0)
+        return max(ratios, default=0.0)
 
     def close(self) -> None:
-        """Release the journal, so that another process may write to it."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        """Release the journal, so that another process may write to it; this object may not."""
+        with self._writing:
+            self._closed = True
+            self._events.close()
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
 
-    def _acquire(self) -> None:
-        lock = FileLock(self.folder / "journal.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RuntimeError(
-                f"Another process writes to the journal {self.folder}: wait until it ends, "
-                f"or choose another folder."
-            ) from None
-        self._lock = lock
+    def _sent(self) -> Iterator[Sent]:
+        for job in self.jobs.values():
+            yield from job.sent
 
     def _arrays_file(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
 
     def _write_arrays(self, name: str, arrays: Arrays) -> None:
         path = self._arrays_file(name)
-        self._prepare()
-        path.parent.mkdir(exist_ok=True)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        write_atomically(path, buffer.getvalue())
+        self._prepare()
+        try:
+            path.parent.mkdir(PRIVATE_FOLDER, exist_ok=True)
+            write_atomically(path, buffer.getvalue(), mode=PRIVATE_FILE)
+        except OSError as error:
+            raise JournalUnwritable(self.folder, error) from None
 
     def _prepare(self) -> None:
-        if self.read_only:
-            raise RuntimeError(f"The journal {self.folder} is open for reading only.")
-        if self._lock is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._acquire()
-        if not self.events_file.is_file():
-            self.id = os.urandom(4).hex()
-            start = {"event": "journal", "format": FORMAT, "id": self.id, "qattn": __version__}
-            self._append(start)
+        with self._writing:
+            self.acquire()
+            if not self.id:
+                name = os.urandom(4).hex()
+                start = {"event": "journal", "format": FORMAT, "id": name, "qattn": __version__}
+                self._events.append(start)
+                self.id = name
 
     def _add(self, event: dict[str, Any]) -> Any:
         """Write an event to the disk, then apply it to the records in memory."""
         with self._writing:
             self._prepare()
-            self._append(event)
+            self._events.append(event)
             return self._apply(event)
 
-    def _append(self, event: dict[str, Any]) -> None:
-        event["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self.events_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _forget(self) -> None:
+        self.calls: dict[str, CallRecord] = {}
+        self.jobs: dict[str, JobRecord] = {}
+        self.id = ""
 
-    def _read(self) -> None:
-        lines = self.events_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
-                break  # cut off while it was written: nothing was done on it
+    def _read(self, *, repair: bool) -> None:
+        self._forget()
+        for number, event in self._events.read(repair=repair):
             try:
-                self._apply(json.loads(line))
+                self._apply(event)
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"Line {number} of {self.events_file} is not one of a journal: {error}"
+                    f"Line {number} of {self.events_file} is not one of a journal that this "
+                    f"version can go on with: {error!r}. Choose another folder (--journal), or "
+                    f"the version that wrote it."
                 ) from None
 
     def _apply(self, event: dict[str, Any]) -> Any:
         kind = event["event"]
         if kind == "journal":
-            if event["format"] != FORMAT:
+            if event["format"] not in READABLE:
                 raise ValueError(f"format {event['format']}, and this version reads {FORMAT}")
             self.id = event["id"]
             return None
@@ -237,23 +326,7 @@ class Journal:
             self.jobs[job.name] = job
             self.calls[job.call].jobs.append(job)
             return job
-        job = self.jobs[event["job"]]
-        if kind == "submit":
-            job.status, job.estimate, job.problem_id = "submitted", event["estimate"], None
-            job.label = event["label"]
-            job.submitted = datetime.fromisoformat(event["time"]).timestamp()
-        elif kind == "rejected":
-            job.status, job.message = "planned", event["message"]
-        elif kind == "accepted":
-            job.status, job.problem_id = "accepted", event["problem_id"]
-        elif kind == "ended":
-            job.status, job.message = "ended", event["message"]
-            job.lost += job.estimate if event["charged"] else 0.0
-        elif kind == "answer":
-            job.status, job.timing = "answered", event["timing"]
-        else:
-            raise ValueError(f"unknown event {kind!r}")
-        return job
+        return self.jobs[event["job"]].apply(event)
 
 
 def request_digest(
@@ -274,13 +347,3 @@ def call_name(digest: str, settings: Mapping[str, Any]) -> str:
     """Name of a call: a digest of its request and of the settings it is sampled with."""
     text = digest + json.dumps(dict(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off what a process that died in mid-write left after the last whole line."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-            os.fsync(file.fileno())

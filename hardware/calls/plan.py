@@ -1,16 +1,19 @@
 """How a call is divided into jobs, and where the problems of each job lie."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.calls.journal import Arrays, Journal
+from qattn.hardware.calls.journal import Arrays, Journal, JournalFileLost
 from qattn.hardware.calls.records import CallRecord, JobRecord
 from qattn.hardware.calls.request import Request
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
+
+log = logging.getLogger("qattn.hardware")
 
 PLACED = tuple(Placement.__dataclass_fields__)
 """Names of a placement's arrays, in the journal too."""
@@ -60,12 +63,23 @@ class Call:
         """The plan of a job; read from the journal if another process made it.
 
         Raises:
-            FileNotFoundError: Its file is gone.
+            JournalFileLost: Its file is gone or damaged.
         """
         if job.name not in self._plans:
             arrays = self.journal.arrays("jobs", job.name)
             self._plans[job.name] = JobPlan.from_arrays(arrays)
         return self._plans[job.name]
+
+    def _has_plan(self, job: JobRecord) -> bool:
+        """Whether the plan of a job can be read; if not, its reads are of no use."""
+        try:
+            self.plan_of(job)
+        except JournalFileLost as error:
+            if job.status not in ("planned", "ended"):
+                log.warning("%s Job %s counts as run, and is planned anew.", error, job.name)
+                self.journal.ended(job.name, "its plan is lost", charged=True)
+            return False
+        return True
 
     def plan_jobs(
         self,
@@ -80,7 +94,8 @@ class Call:
         """Write to the journal what jobs are still needed; returns all jobs worth pursuing.
 
         A job is pursued if it has run or may have run, or if it was planned for this working
-        graph: the others are passed over, and their problems planned anew.
+        graph, and if its own file can be read: the others are passed over, and their problems
+        planned anew.
 
         Args:
             sizes: Programmed spins of each problem; 0 where there is nothing to sample.
@@ -94,8 +109,11 @@ class Call:
         pursued = [
             job
             for job in self.record.jobs
-            if job.status in ("answered", "accepted", "submitted")
-            or (job.solver, job.graph_id) == (solver, graph_id)
+            if (
+                job.status in ("answered", "accepted", "submitted")
+                or (job.solver, job.graph_id) == (solver, graph_id)
+            )
+            and self._has_plan(job)
         ]
         parts = shares(self.request.num_reads, transforms, max_reads)
         # What no pursued job covers, by part of the reads and problem.

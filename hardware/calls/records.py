@@ -1,7 +1,29 @@
-"""What the journal knows of each call and of each of its jobs."""
+"""What the journal knows of each call, of each of its jobs, and of each time that one was sent."""
 
 from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass
+class Sent:
+    """One submission of a job.
+
+    Attributes:
+        label: The label under which the service lists it; no other submission has it.
+        estimate: QPU access time that was expected, seconds.
+        problem_id: The service's id, once it is known.
+        seconds: QPU access time that it took; None until that is known.
+    """
+
+    label: str
+    estimate: float
+    problem_id: str | None = None
+    seconds: float | None = None
+
+    @property
+    def charge(self) -> float:
+        """QPU access time in seconds; the estimate as long as it may run or have run."""
+        return self.estimate if self.seconds is None else self.seconds
 
 
 @dataclass
@@ -16,14 +38,11 @@ class JobRecord:
         packing: Digest of the packing on which its problems lie.
         solver: Name of the solver.
         graph_id: The solver's working graph.
-        label: The label under which the service lists its latest submission.
         status: planned, submitted, accepted, answered or ended.
-        submitted: Time of the last submission, seconds since the epoch.
-        estimate: QPU access time that was expected, seconds.
-        problem_id: The service's id.
+        sent: Every submission, in order.
+        current: The submission that `status` speaks of; None before the first.
         timing: The service's account of time, microseconds.
         message: Why it ended without an answer.
-        lost: QPU access time of submissions that ended without an answer, seconds.
     """
 
     name: str
@@ -33,21 +52,78 @@ class JobRecord:
     packing: str
     solver: str
     graph_id: str
-    label: str = ""
     status: str = "planned"
-    submitted: float = 0.0
-    estimate: float = 0.0
-    problem_id: str | None = None
+    sent: list[Sent] = field(default_factory=list)
+    current: Sent | None = None
     timing: dict[str, float] = field(default_factory=dict)
     message: str = ""
-    lost: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The current submission's label."""
+        return "" if self.current is None else self.current.label
+
+    @property
+    def problem_id(self) -> str | None:
+        """The current submission's id."""
+        return None if self.current is None else self.current.problem_id
 
     @property
     def access_time(self) -> float:
-        """QPU access time in seconds; the estimate where the job may have run unanswered."""
-        if self.status == "answered":
-            return self.lost + self.timing.get("qpu_access_time", self.estimate * 1e6) * 1e-6
-        return self.lost + (self.estimate if self.status in ("submitted", "accepted") else 0.0)
+        """QPU access time of all submissions; the estimate of those that may have run."""
+        return sum((sent.charge for sent in self.sent), 0.0)
+
+    @property
+    def doubtful(self) -> list[Sent]:
+        """Submissions beside the current one which may run or have run."""
+        waited_for = self.current if self.status in ("submitted", "accepted") else None
+        return [sent for sent in self.sent if sent.seconds is None and sent is not waited_for]
+
+    def apply(self, event: dict[str, Any]) -> "JobRecord":
+        """Follow an event of the journal.
+
+        Raises:
+            ValueError: It is not an event of a job.
+            KeyError: It lacks a field.
+        """
+        kind = event["event"]
+        if kind == "submit":
+            self.status, self.current = "submitted", Sent(event["label"], event["estimate"])
+            self.sent.append(self.current)
+            return self
+        sent = self._meant(event)
+        if kind == "duplicate":
+            sent.problem_id, sent.seconds = event["problem_id"], event["seconds"]
+            return self
+        self.current = sent
+        if kind == "rejected":
+            self.status, self.message, sent.seconds = "planned", event["message"], 0.0
+        elif kind == "unseen":
+            self.status, self.message = "planned", event["message"]
+        elif kind == "accepted":
+            self.status, sent.problem_id = "accepted", event["problem_id"]
+        elif kind == "ended":
+            sent.seconds = sent.charge if event["charged"] else 0.0
+            self.status, self.message = "ended", event["message"]
+        elif kind == "answer":
+            self.status, self.timing = "answered", event["timing"]
+            sent.seconds = self.timing.get("qpu_access_time", sent.estimate * 1e6) * 1e-6
+        else:
+            raise ValueError(f"unknown event {kind!r}")
+        return self
+
+    def _meant(self, event: dict[str, Any]) -> Sent:
+        """The submission of an event: that of its label, else the current one."""
+        if "label" in event:
+            # The latest: in the first format every submission of a job had the same label.
+            named = [sent for sent in self.sent if sent.label == event["label"]]
+            if not named:
+                raise ValueError(f"label {event['label']} was never sent")
+            return named[-1]
+        if self.current is None:  # the line of its "submit" was lost
+            self.current = Sent("", 0.0)
+            self.sent.append(self.current)
+        return self.current
 
 
 @dataclass

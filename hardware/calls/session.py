@@ -16,6 +16,7 @@ from qattn.hardware.calls.runner import (
     EmbeddedJob,
     JobRefused,
     JobRunner,
+    PlanAnew,
     RetryPolicy,
     SolverOffline,
 )
@@ -67,6 +68,9 @@ class Session:
 
     def reads(self, request: Request) -> SpinSamples:
         """The reads of a call: from the journal, from jobs in flight, or from new jobs."""
+        if self.journal.acquire():  # another run may have ended since this one was opened
+            self.budget.spent += self.journal.resolved_access_time
+            self.runner.submissions.adopt()
         submission = self._submission(request)
         programmed, clipped = submission.programmed(self.tracker.betas)
         settings = self.settings.to_dict()
@@ -75,9 +79,14 @@ class Session:
             details = self._provenance() | {"clipped": clipped}
             record = self.journal.add_call(request.digest, settings, details, request.arrays)
         call = Call(self.journal, record, request)
-        if programmed.sizes.any():
-            self._run(call, submission, programmed.sizes)
-        samples = collected_reads(call, self._embeddings)
+        samples = None
+        while samples is None:
+            if programmed.sizes.any():
+                self._run(call, submission, programmed.sizes)
+            try:
+                samples = collected_reads(call, self._embeddings, self.runner.fetch_again)
+            except PlanAnew:
+                log.info("What was lost is sampled anew.")
         self._break_rate = samples.info["chain_break_rate"]
         if self.options.track:
             self._follow(call, samples)
@@ -118,9 +127,12 @@ class Session:
         return figures
 
     def close(self) -> None:
-        """Close all connections and the journal."""
-        self.journal.close()
-        self.device.close()
+        """Settle what may have been sent twice; close all connections and the journal."""
+        try:
+            self.runner.close()
+        finally:
+            self.journal.close()
+            self.device.close()
 
     def _submission(self, request: Request) -> Submission:
         """The request's submission to the device and with the settings in use."""
@@ -147,6 +159,8 @@ class Session:
             try:
                 self.runner.run(jobs, embed)
                 return
+            except PlanAnew:
+                log.info("The problems of jobs without an answer are planned anew.")
             except JobRefused:
                 if not self._graph_changed():
                     raise

@@ -100,6 +100,7 @@ class QPUBudget:
     Args:
         limit: Seconds of QPU access time; None means no ceiling (time is added up all the same).
         spent: Seconds spent by the run that this one continues.
+        worst_estimate: Largest ratio of the time that a job of that run took to its estimate.
 
     Attributes:
         limit: The ceiling, or None.
@@ -110,13 +111,16 @@ class QPUBudget:
         ValueError: A number is negative or not finite.
     """
 
-    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
+    def __init__(
+        self, limit: float | None, spent: float = 0.0, worst_estimate: float = 0.0
+    ) -> None:
         if limit is not None:
             _check_seconds("limit", limit)
         _check_seconds("spent", spent)
         self.limit = limit
         self.spent = spent
-        self.margin = SAFETY_MARGIN
+        learnt = worst_estimate > SAFETY_MARGIN
+        self.margin = SAFETY_MARGIN * (worst_estimate if learnt else 1.0)
         self._open: set[Reservation] = set()
         self._lock = RLock()
 

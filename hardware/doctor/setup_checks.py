@@ -9,6 +9,7 @@ from typing import Any, Literal
 from qattn.hardware.service.budget import format_duration
 from qattn.hardware.service.credentials import Credentials, resolve
 from qattn.hardware.service.secret import Secret, redact
+from qattn.hardware.service.sessions import never_redirected
 
 PACKAGES = ("dwave-system", "dwave-cloud-client", "dimod", "minorminer", "dwave-samplers")
 """Packages that the backend needs; dwave-ocean-sdk brings them."""
@@ -111,6 +112,7 @@ def reach(credentials: Credentials, timeout: float) -> Reachability:
         config = resolve_endpoints(config)
         address = config.endpoint or address
         with Solvers.from_config(config) as service:
+            never_redirected(service.session)
             solvers = service.list_solvers(filter="none,+identity,+status,+avg_load")
         status = {solver.identity.name: str(solver.status) for solver in solvers}
         answers = accepts = True

@@ -38,6 +38,7 @@ class SolverAPI:
         faults: Faults that wait for their request or job.
         online: Whether the solver is online.
         spare: A second processor, which is always online, or None.
+        redirects_followed: Requests that came to the address where the fault "redirect" sends them.
     """
 
     settings: EmulatorSettings
@@ -46,6 +47,7 @@ class SolverAPI:
     faults: FaultQueue
     online: bool = True
     spare: EmulatedDevice | None = None
+    redirects_followed: int = 0
 
     def solvers(self, name: str | None, fields: str) -> str:
         """The solvers' definitions as JSON: a list of them, or one if named.

@@ -8,10 +8,15 @@ REQUESTS = ("solvers", "submit", "poll", "answer", "list", "cancel")
 """Kinds of request: solver definitions, POST problems/, GET problems/?id=, GET problems/ID/,
 GET problems/?label=, DELETE problems/."""
 
-REQUEST_KINDS = ("drop", "drop-after", "slow", "version", "truncated", "corrupt", "corrupt-answer")
+REQUEST_KINDS = (
+    *("drop", "drop-after", "slow", "version", "truncated", "corrupt", "corrupt-answer"),
+    *("redirect", "tls"),
+)
 """Faults of a request, beside HTTP statuses: the connection is closed before the request is
 handled, or after it without a response; the response comes late; names another API version; stops
-half-way; is no JSON; has an answer that is not base64 (of requests "answer")."""
+half-way; is no JSON; has an answer that is not base64 (of requests "answer"); sends the request to
+another address, before it is handled; is a TLS record that cannot be decrypted (of an emulator that
+serves https)."""
 
 JOB_KINDS = ("offline", "failed", "cancelled", "no-answer", "pending", "rejected")
 """Outcomes of an accepted job ("rejected": of a job that is not accepted)."""
@@ -85,7 +90,8 @@ class Fault:
     @property
     def handled(self) -> bool:
         """Whether the request is handled before it fails."""
-        return self.kind.endswith("-after") or (self.status is None and self.kind != "drop")
+        before = self.status is not None or self.kind in ("drop", "redirect")
+        return self.kind.endswith("-after") or not before
 
     @classmethod
     def parse(cls, text: str) -> "Fault":

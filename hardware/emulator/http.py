@@ -4,7 +4,9 @@ import gzip
 import hmac
 import json
 import logging
+import os
 import socket
+import ssl
 import threading
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,9 @@ from qattn.hardware.emulator.jobs import Job
 
 PREFIX = "/sapi/v2/"
 """Path of the endpoint."""
+
+ELSEWHERE = "/redirected"
+"""Path, on another name of this host, to which the fault "redirect" sends requests."""
 
 VERSION = "3.0.0"
 """Version of the API's media types."""
@@ -31,9 +36,12 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, api: SolverAPI, token: str, port: int) -> None:
+    def __init__(
+        self, api: SolverAPI, token: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.api = api
         self.token = token
+        self._tls = tls
         self.stopping = threading.Event()
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), Handler)
@@ -42,6 +50,22 @@ class Server(ThreadingHTTPServer):
         """Remember the connection, to close it at the end."""
         self._connections.add(request)
         super().process_request(request, client_address)
+
+    @property
+    def address(self) -> str:
+        """Scheme, host and port."""
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.server_port}"
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, in its own thread; TLS begins there, so that none waits for it."""
+        if self._tls is not None:
+            self._connections.discard(request)
+            try:
+                request = self._tls.wrap_socket(request, server_side=True)
+            except OSError:
+                return self.handle_error(request, client_address)
+            self._connections.add(request)
+        return super().process_request_thread(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection."""
@@ -89,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request of any kind: GET, POST (submissions) or DELETE (cancellations)."""
         body = self._read_body()
         url = urlsplit(self.path)
+        if url.path.startswith(ELSEWHERE):
+            self.server.api.redirects_followed += 1
         query = dict(parse_qsl(url.query))
         path = unquote(url.path.removeprefix(PREFIX)).strip("/")
         where = _kind_of_request(self.command, path, query)
@@ -143,6 +169,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault.kind.startswith("drop"):
             self.close_connection = True
             return None
+        if fault.kind == "redirect":
+            other = self.server.address.replace("127.0.0.1", "localhost")
+            return self._send(Response("", "", 307), location=f"{other}{ELSEWHERE}{self.path}")
         if fault.status is not None:
             return self._send(_error_response(fault.status, f"Emulated fault {fault.status}"))
         assert response is not None
@@ -153,6 +182,11 @@ class Handler(BaseHTTPRequestHandler):
             text = self.server.api.problem(response.job.id, with_answer=False)[1]
             return self._send(Response(text, "problem"))
         response.job = None  # what follows is no answer
+        if fault.kind == "tls":
+            self.close_connection = True
+            # Application data (23) of TLS 1.2 or 1.3, 64 bytes that no key has encrypted.
+            os.write(self.connection.fileno(), b"\x17\x03\x03\x00\x40" + bytes(64))
+            return None
         if fault.kind == "corrupt":
             response.body = b'{"corrupt": ' + response.body[: len(response.body) // 2]
         elif fault.kind == "corrupt-answer":
@@ -163,8 +197,16 @@ class Handler(BaseHTTPRequestHandler):
             truncated=fault.kind == "truncated",
         )
 
-    def _send(self, response: Response, version: str = VERSION, truncated: bool = False) -> None:
+    def _send(
+        self,
+        response: Response,
+        version: str = VERSION,
+        truncated: bool = False,
+        location: str | None = None,
+    ) -> None:
         self.send_response(response.status)
+        if location is not None:
+            self.send_header("Location", location)
         media = f"application/vnd.dwave.sapi.{response.media}+json; version={version}"
         self.send_header("Content-Type", media if response.media else "application/json")
         self.send_header("Content-Length", str(len(response.body)))

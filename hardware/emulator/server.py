@@ -14,6 +14,7 @@ from qattn.hardware.emulator.http import PREFIX, Server
 from qattn.hardware.emulator.jobs import AccountEntry, JobQueue, account_writer
 from qattn.hardware.emulator.physics.device import EmulatedDevice
 from qattn.hardware.emulator.settings import EmulatorSettings
+from qattn.hardware.emulator.tls import server_context
 
 
 class EmulatedQPU:
@@ -60,7 +61,8 @@ class EmulatedQPU:
         """Begin to serve until :meth:`stop`, which is final."""
         if self._server is not None or self._api.queue.closed:
             raise RuntimeError("The emulated QPU was started already: make a new one.")
-        self._server = Server(self._api, self.token, self.settings.port)
+        tls = None if self.settings.tls is None else server_context(self.settings.tls)
+        self._server = Server(self._api, self.token, self.settings.port, tls)
         for name, target in (("http", self._serve), ("qpu", self._api.run)):
             thread = threading.Thread(target=target, name=f"emulated-{name}", daemon=True)
             thread.start()
@@ -99,7 +101,7 @@ class EmulatedQPU:
         """URL for Ocean's `endpoint`."""
         if self._server is None:
             raise RuntimeError("The emulated QPU is not running: use it in a with statement.")
-        return f"http://127.0.0.1:{self._server.server_port}{PREFIX}"
+        return f"{self._server.address}{PREFIX}"
 
     @property
     def client_options(self) -> dict[str, str]:
@@ -132,6 +134,11 @@ class EmulatedQPU:
         return sum((job.access_time_us for job in self.jobs), 0.0)
 
     @property
+    def redirects_followed(self) -> int:
+        """Number of requests that came to the address to which the fault "redirect" sends them."""
+        return self._api.redirects_followed
+
+    @property
     def online(self) -> bool:
         """Whether the solver is online; assign to change it."""
         return self._api.online
@@ -149,9 +156,12 @@ class EmulatedQPU:
             **timing: `times`, `after` and `seconds`.
 
         Raises:
-            ValueError: There is no such fault.
+            ValueError: There is no such fault, or it needs the setting `tls`.
         """
-        self._api.faults.add(Fault(where, str(kind), **timing))
+        fault = Fault(where, str(kind), **timing)
+        if fault.kind == "tls" and self.settings.tls is None:
+            raise ValueError("The fault 'tls' needs an emulator with the setting `tls`.")
+        self._api.faults.add(fault)
 
     def clear_faults(self) -> None:
         """Forget all faults that have not happened."""

@@ -39,6 +39,9 @@ class EmulatorSettings:
         name: Solver name, which must hold the word "emulated"; None means one from the topology.
         token: What clients must send as X-Auth-Token; None means a random one.
         port: TCP port on 127.0.0.1; 0 takes a free one.
+        tls: Serve https, with a new certificate of its own for 127.0.0.1, which is written to this
+            file. Clients trust it with ``REQUESTS_CA_BUNDLE=FILE`` in their environment. None means
+            http.
         max_wait: Longest time in seconds that a poll is held open.
         spare: Offer a second processor under the name of the first and "_spare", with one dead
             qubit more, which stays online when the first goes offline.
@@ -67,6 +70,7 @@ class EmulatorSettings:
     name: str | None = None
     token: str | None = field(default=None, repr=False)
     port: int = 0
+    tls: Path | None = None
     max_wait: float = 30.0
     spare: bool = False
     account: Path | None = None

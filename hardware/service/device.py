@@ -11,6 +11,7 @@ from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.secret import scrubbed
+from qattn.hardware.service.sessions import client_of
 from qattn.hardware.service.solver_api import ProblemService
 
 
@@ -19,11 +20,11 @@ class SolverUnavailable(BackendStopped):
 
 
 class Device:
-    """A solver chosen by Ocean's ``DWaveSampler``.
+    """A solver of Ocean's client.
 
     Args:
-        sampler: A connected ``dwave.system.DWaveSampler``.
-        solver: Its solver, or a newer definition of it.
+        client: A connected ``dwave.cloud.Client``; it is closed with the device.
+        solver: One of its solvers.
 
     Attributes:
         name: The solver's name.
@@ -36,13 +37,13 @@ class Device:
         ValueError: Its working graph is neither Zephyr nor Pegasus.
     """
 
-    def __init__(self, sampler: Any, solver: Any) -> None:
-        self.sampler, self.solver = sampler, solver
+    def __init__(self, client: Any, solver: Any) -> None:
+        self.client, self.solver = client, solver
         self.name = str(solver.name)
         self.properties: dict[str, Any] = dict(solver.properties)
         self.emulated = bool(self.properties.get("emulated", False))
         self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
-        self.service = ProblemService(sampler.client.config)
+        self.service = ProblemService(client.config)
         self._packings: dict[tuple[int, Path | None], Packing] = {}
 
     def max_reads(self, annealing_time: float) -> int:
@@ -93,19 +94,18 @@ class Device:
         Raises:
             SolverUnavailable: The solver is gone, or the service cannot be reached.
         """
-        client = self.sampler.client
         try:
-            solver = client.get_solver(name=self.name, refresh=True)
+            solver = self.client.get_solver(name=self.name, refresh=True)
         except Exception as error:
             raise SolverUnavailable(
                 f"{self.name} cannot be found again: {type(error).__name__}."
             ) from None
-        return Device(self.sampler, solver)
+        return Device(self.client, solver)
 
     def close(self) -> None:
         """Close all connections."""
         self.service.close()
-        self.sampler.close()
+        self.client.close()
 
 
 def connect(credentials: Credentials, *, avoid: Collection[str] = ()) -> Device:
@@ -119,25 +119,30 @@ def connect(credentials: Credentials, *, avoid: Collection[str] = ()) -> Device:
         SolverUnavailable: No solver matches, or the service cannot be reached; the message is one
             line without the token.
     """
-    from dwave.system import DWaveSampler
-
-    def open_sampler() -> Any:
-        return DWaveSampler(**credentials.client_config())
-
-    sampler = _explained(open_sampler, credentials)
+    client = _explained(lambda: client_of(credentials), credentials)
     try:
-        for _ in range(len(avoid)):
-            if sampler.solver.name in avoid:
-                _explained(sampler.trigger_failover, credentials)
-        if sampler.solver.name in avoid:
-            raise SolverUnavailable(
-                f"No other solver than {', '.join(sorted(avoid))} has the features asked for: "
-                f"ask for features instead of a name, or wait."
-            )
-        return Device(sampler, sampler.solver)
+        solvers = _explained(lambda: _solvers(client), credentials)
+        for solver in solvers:
+            if solver.name not in avoid:
+                return Device(client, solver)
+        raise SolverUnavailable(
+            f"No other solver than {', '.join(sorted(avoid))} has the features asked for: ask for "
+            f"features instead of a name, or wait."
+        )
     except BaseException:
-        sampler.close()
+        client.close()
         raise
+
+
+def _solvers(client: Any) -> list[Any]:
+    """The solvers that have the features asked for, the preferred first."""
+    features = dict(client.config.solver)
+    solvers = client.get_solvers(order_by=features.pop("order_by", "avg_load"), **features)
+    if not solvers:
+        from dwave.cloud.exceptions import SolverNotFoundError
+
+        raise SolverNotFoundError("Solver with the requested features not available")
+    return list(solvers)
 
 
 def _explained(action: Callable[[], Any], credentials: Credentials) -> Any:

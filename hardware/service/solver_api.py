@@ -1,12 +1,14 @@
 """Five requests to D-Wave's solver API, and what their failures mean for a job.
 
-They go through the sessions of Ocean's client, with its endpoint, token, time-outs and proxies.
-The client's own worker threads are not used: they give up after one failed poll, and poll without
-end where an answer is missing.
+They go through sessions like those of Ocean's client, with its endpoint, token, time-outs and
+proxies (:mod:`~qattn.hardware.service.sessions`). The client's own worker threads are not used:
+they give up after one failed poll, and poll without end where an answer is missing.
+
+The requests are those of D-Wave's page "SAPI REST Interface" (docs.dwavequantum.com,
+leap_sapi/sapi_rest), which is [rest] below.
 """
 
 import base64
-import threading
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.hardware.service.secret import Secret, redact, scrubbed
+from qattn.hardware.service.sessions import SessionPool
 
 
 class ServiceError(Exception):
@@ -79,10 +82,9 @@ class ProblemService:
     """
 
     def __init__(self, config: Any) -> None:
-        self._config = config
         self._token = Secret(config.token)
-        self._of_thread = threading.local()  # a session serves one thread
-        self._opened: list[Any] = []
+        self._compressed = bool(config.compress_qpu_problem_data)
+        self._sessions = SessionPool(config)
 
     def submit(
         self,
@@ -115,8 +117,11 @@ class ProblemService:
             "params": params,
             "label": label,
         }
-        body = zlib.compress(orjson.dumps([job], option=orjson.OPT_SERIALIZE_NUMPY))
-        headers = {"Content-Type": "application/json", "Content-Encoding": "deflate"}
+        body = orjson.dumps([job], option=orjson.OPT_SERIALIZE_NUMPY)
+        headers = {"Content-Type": "application/json"}
+        if self._compressed:
+            body = zlib.compress(body)
+            headers["Content-Encoding"] = "deflate"
         (item,) = self._items("post", "", data=body, headers=headers)
         if "error_msg" in item:
             code = item.get("error_code")
@@ -137,10 +142,13 @@ class ProblemService:
     def status(self, problem_id: str, wait: float) -> JobStatus:
         """State of a job; the service may hold its response back for up to `wait` seconds.
 
+        [rest] "List Problems": it takes an integer from 1 to 30 and answers 400 to any other.
+
         Raises:
             ServiceError: The request failed.
         """
-        (item,) = self._items("get", "", params={"id": problem_id, "timeout": round(wait)})
+        seconds = min(max(round(wait), 1), 30)
+        (item,) = self._items("get", "", params={"id": problem_id, "timeout": seconds})
         return _status(item)
 
     def cancel(self, problem_id: str) -> JobStatus:
@@ -167,9 +175,8 @@ class ProblemService:
             ) from None
 
     def close(self) -> None:
-        """Close the sessions of all threads."""
-        while self._opened:
-            self._opened.pop().close()
+        """Close all sessions."""
+        self._sessions.close()
 
     def _items(self, method: str, path: str, **kwargs: Any) -> list[dict[str, Any]]:
         items = self._json("problems", method, path, **kwargs)
@@ -182,14 +189,14 @@ class ProblemService:
     def _json(self, kind: str, method: str, path: str, **kwargs: Any) -> Any:
         import orjson
 
-        session = self._session()
         media_type = f"application/vnd.dwave.sapi.{kind}+json"
-        session.set_accept(media_type=media_type, accept_version="~=3.0", ask_version="3.0.0")
-        try:
-            response = getattr(session, method)(path, **kwargs)
-            return orjson.loads(response.content)
-        except Exception as error:
-            raise self._classified(error) from None
+        with self._sessions.session() as session:
+            session.set_accept(media_type=media_type, accept_version="~=3.0", ask_version="3.0.0")
+            try:
+                response = getattr(session, method)(path, **kwargs)
+                return orjson.loads(response.content)
+            except Exception as error:
+                raise self._classified(error) from None
 
     def _classified(self, error: Exception) -> ServiceError:
         """The error that says what a failure of Ocean's client means for a job."""
@@ -204,16 +211,6 @@ class ProblemService:
         if isinstance(code, int) and 400 <= code < 500:
             return Refused(text)
         return Unclear(text)
-
-    def _session(self) -> Any:
-        from dwave.cloud.api import Problems
-
-        problems = getattr(self._of_thread, "problems", None)
-        if problems is None:
-            problems = Problems.from_config(self._config, cache={"enabled": False})
-            self._of_thread.problems = problems
-            self._opened.append(problems)
-        return problems.session
 
 
 def _status(item: dict[str, Any]) -> JobStatus:

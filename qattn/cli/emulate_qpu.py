@@ -22,7 +22,7 @@ WARNING = (
 )
 SETTINGS = (
     *("topology", "port", "dead_qubits", "dead_couplers", "seed", "beta_h", "beta_J"),
-    *("schedule", "sheet", "h_noise", "flux_offset", "readout_flip", "drift"),
+    *("schedule", "sheet", "h_noise", "flux_offset", "readout_flip", "drift", "tls"),
 )
 
 
@@ -82,6 +82,8 @@ def _introduce(qpu: EmulatedQPU, token_file: Path | None, credentials: Path | No
         lines.append(f"export DWAVE_API_TOKEN={qpu.token}")
     else:
         lines = [f"credentials in {credentials}"]
+    if qpu.settings.tls is not None:
+        lines.append(f"export REQUESTS_CA_BUNDLE={qpu.settings.tls.absolute()}")
     for line in lines:
         console.print(line, markup=False)
     console.file.flush()  # a script that reads the output waits for these lines

@@ -221,7 +221,8 @@ class Journal:
         """
         path = self._arrays_file(f"{kind}/{name}")
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: of a damaged file NumPy would leave its own open.
+            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
                 return dict(file)
         except FileNotFoundError:
             reason = "lacks its file"

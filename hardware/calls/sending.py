@@ -246,7 +246,7 @@ class Submissions:
     def _state(self, sent: Sent) -> JobStatus | None:
         service = self.device.service
         if sent.problem_id is not None:
-            return service.status(sent.problem_id, 0)
+            return service.status(sent.problem_id, 0.0)
         return service.find(sent.label)
 
     def _count(self, record: JobRecord, sent: Sent, status: JobStatus) -> None:

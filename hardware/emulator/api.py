@@ -93,8 +93,8 @@ class SolverAPI:
         outcome = None if fault is None else fault.kind
         if outcome == "rejected":
             return error_body(403, OUTCOME_MESSAGES[outcome])
-        delay = fault.seconds if fault is not None and outcome == "pending" else 0.0
-        job = self.queue.accept(request, device.identity, outcome, delay)
+        seconds = 0.0 if fault is None else fault.seconds
+        job = self.queue.accept(request, device.identity, outcome, seconds)
         return {**job.message(), "status": "PENDING"}
 
     def poll(self, ids: list[str], timeout: float) -> list[dict[str, Any]]:
@@ -108,6 +108,8 @@ class SolverAPI:
         max_results = min(int(query.get("max_results", MAX_STATUSES)), MAX_STATUSES)
         matching = []
         for job in reversed(self.queue.all()):
+            if not job.listed:
+                continue
             message = job.message()
             values = {key: message[key] for key in ("label", "status")}
             values["solver"] = message["solver"]["name"]
@@ -163,6 +165,8 @@ class SolverAPI:
         jobs = [job for job in self.queue.get(ids) if job is not None]
         if len(jobs) < len(ids):
             raise RequestError(404, "Problem does not exist")
+        if any(job.gone for job in jobs):
+            raise RequestError(410, "Problem is no longer accessible")
         return jobs
 
 

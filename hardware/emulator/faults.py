@@ -10,16 +10,20 @@ GET problems/?label=, DELETE problems/."""
 
 REQUEST_KINDS = (
     *("drop", "drop-after", "slow", "version", "truncated", "corrupt", "corrupt-answer"),
-    *("redirect", "tls"),
+    *("redirect", "tls", "slow-accept"),
 )
 """Faults of a request, beside HTTP statuses: the connection is closed before the request is
 handled, or after it without a response; the response comes late; names another API version; stops
 half-way; is no JSON; has an answer that is not base64 (of requests "answer"); sends the request to
-another address, before it is handled; is a TLS record that cannot be decrypted (of an emulator that
-serves https)."""
+another address, before it is handled; is a TLS record that cannot be decrypted (of an emulator
+that serves https); is handled late, so that a job is taken in after its client gave up."""
 
-JOB_KINDS = ("offline", "failed", "cancelled", "no-answer", "pending", "rejected")
-"""Outcomes of an accepted job ("rejected": of a job that is not accepted)."""
+JOB_KINDS = (
+    *("offline", "failed", "cancelled", "no-answer", "pending", "rejected"),
+    *("list-lag", "gone"),
+)
+"""Outcomes of an accepted job ("rejected": of a job that is not accepted). A job may also be listed
+late, and be unknown (HTTP 410) some time after it was accepted, though it ran."""
 
 OUTCOME_MESSAGES = {
     "offline": "Solver is offline",
@@ -40,7 +44,8 @@ class Fault:
             "submit", which means the same there; "answer" takes "no-answer").
         times: Number of requests or jobs that it applies to.
         after: Number of requests or jobs that pass before it first applies.
-        seconds: How late a response is ("slow"), or how long a job is pending.
+        seconds: How late a response is ("slow", "slow-accept"), how long a job is pending, how
+            late it is listed ("list-lag"), or how long it is known ("gone").
 
     Raises:
         ValueError: There is no such place or kind, or a number is negative.

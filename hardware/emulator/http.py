@@ -126,6 +126,8 @@ class Handler(BaseHTTPRequestHandler):
             log.debug("fault %s:%s", fault.where, fault.kind)
         if fault is not None and not fault.handled:
             return self._fail(fault, None)
+        if fault is not None and fault.kind == "slow-accept":
+            self.server.stopping.wait(fault.seconds)
         try:
             response = self._respond(where, path, query, body)
         except RequestError as error:
@@ -177,6 +179,8 @@ class Handler(BaseHTTPRequestHandler):
         assert response is not None
         if fault.kind == "slow":
             self.server.stopping.wait(fault.seconds)
+            return self._send(response)
+        if fault.kind == "slow-accept":
             return self._send(response)
         if fault.kind == "no-answer" and response.job is not None:
             text = self.server.api.problem(response.job.id, with_answer=False)[1]

@@ -1,6 +1,7 @@
 """The jobs of an emulated processor: queue, states and account."""
 
 import json
+import math
 import threading
 import time
 import uuid
@@ -50,6 +51,8 @@ class Job(AccountEntry):
     identity: Mapping[str, Any]
     outcome: str | None = None
     ready_at: float = 0.0
+    listed_at: float = 0.0
+    gone_at: float = math.inf
     submitted_on: str = field(default_factory=lambda: _now())
     solved_on: str | None = None
     answer: str | None = None
@@ -65,6 +68,16 @@ class Job(AccountEntry):
         return AccountEntry(
             **{item.name: getattr(self, item.name) for item in fields(AccountEntry)}
         )
+
+    @property
+    def listed(self) -> bool:
+        """Whether a listing by label shows the job."""
+        return self.listed_at <= time.monotonic() and not self.gone
+
+    @property
+    def gone(self) -> bool:
+        """Whether the service has forgotten the job; the account has not."""
+        return self.gone_at <= time.monotonic()
 
     def message(self) -> dict[str, Any]:
         """The job's status as SAPI states it, without the answer."""
@@ -106,10 +119,20 @@ class JobQueue:
         outcome: str | None = None,
         delay: float = 0.0,
     ) -> Job:
-        """Put a job into the queue; it does not start before `delay` seconds have passed."""
+        """Put a job into the queue.
+
+        Args:
+            request: What was submitted.
+            identity: The solver's identity.
+            outcome: A kind of fault of jobs, or None.
+            delay: Seconds before it starts ("pending"), is listed ("list-lag") or is no longer
+                known ("gone").
+        """
         with self._changed:
-            ready = time.monotonic() + delay if delay else 0.0
-            job = Job(len(self._jobs), request, identity, outcome, ready)
+            job = Job(len(self._jobs), request, identity, outcome)
+            moment = {"pending": "ready_at", "list-lag": "listed_at", "gone": "gone_at"}
+            if outcome in moment:
+                setattr(job, moment[outcome], time.monotonic() + delay)
             self._jobs[job.id] = job
             self._waiting.append(job)
             self._changed.notify_all()

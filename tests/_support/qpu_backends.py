@@ -1,13 +1,16 @@
 """The dwave backend on an emulated QPU, for tests."""
 
 import itertools
+import json
+
+import pytest
 
 from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
 from qattn.hardware.calls.runner import RetryPolicy
 from qattn.hardware.dwave import DWaveBackend
 
 HASTE = RetryPolicy(
-    first_wait=0.02, longest_wait=0.1, failing=3.0, unseen=0.2, queued=20.0, poll=1.0
+    first_wait=0.02, longest_wait=0.1, failing=3.0, unseen=0.5, queued=20.0, poll=1.0
 )
 """Short limits for a service at the other end of a loop."""
 
@@ -39,9 +42,27 @@ def credentials_of(qpu, folder):
 
 
 def accepted(journal):
-    """Jobs that the journal knows to have been accepted."""
-    events = journal.events_file.read_text().splitlines()
-    return sum('"event": "accepted"' in line for line in events)
+    """Number of jobs of the service that the journal knows."""
+    return len(ids(journal))
+
+
+def ids(journal):
+    """Ids of the jobs that the service accepted, as far as the journal knows."""
+    events = map(json.loads, journal.events_file.read_text().splitlines())
+    return {event["problem_id"] for event in events if "problem_id" in event}
+
+
+def check_no_second_is_lost(qpu, backend):
+    """Each job of the account is in the journal, with its time, and in the budget.
+
+    To be called before the backend is closed, when no submission is in doubt any more.
+    """
+    journal, budget = backend.session.journal, backend.session.budget
+    assert ids(journal) == {job.id for job in qpu.jobs}
+    charged = sum(job.access_time for job in journal.jobs.values())
+    assert charged == pytest.approx(qpu.access_time_us * 1e-6)
+    assert budget.spent == pytest.approx(charged)
+    assert budget.reserved == 0
 
 
 def write_calibration(qpu, file, solver=None, time=5.0):

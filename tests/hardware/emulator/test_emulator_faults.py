@@ -201,3 +201,51 @@ def test_a_fault_from_text():
     ):
         with pytest.raises(ValueError, match=message):
             Fault.parse(text)
+
+
+def test_a_slow_submission_is_taken_in_after_its_client_gave_up(qpu, sampler):
+    before = len(qpu.jobs)
+    qpu.fault("submit", "slow-accept", seconds=1.2)
+    with (
+        sampler_of(qpu, request_timeout=0.3) as hasty,
+        pytest.raises(exceptions.RequestTimeout),
+    ):
+        sample(hasty).resolve()
+    assert len(qpu.jobs) == before
+    deadline = time.monotonic() + 10
+    while len(qpu.jobs) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(qpu.jobs) == before + 1
+
+
+def listed(sampler, label):
+    """Ids of the service's listing of a label."""
+    from dwave.cloud.api import Problems
+
+    with Problems.from_config(sampler.client.config) as problems:
+        return [problem.id for problem in problems.list_problems(label=label)]
+
+
+def test_a_job_may_be_listed_late(qpu, sampler):
+    qpu.fault("job", "list-lag", seconds=0.8)
+    edge = sampler.edgelist[0]
+    sampler.sample_ising({}, {edge: -1.0}, label="late").resolve()
+    assert listed(sampler, "late") == []
+    time.sleep(0.8)
+    assert listed(sampler, "late") == [qpu.jobs[-1].id]
+
+
+def test_a_known_job_may_be_gone(qpu, sampler):
+    from dwave.cloud.api import Problems
+
+    qpu.fault("job", "gone", seconds=0.5)
+    edge = sampler.edgelist[0]
+    sampler.sample_ising({}, {edge: -1.0}, label="forgotten").resolve()
+    time.sleep(0.5)
+    assert qpu.jobs[-1].status == "COMPLETED"
+    assert listed(sampler, "forgotten") == []
+    with (
+        Problems.from_config(sampler.client.config) as problems,
+        pytest.raises(api_exceptions.RequestError, match="no longer accessible"),
+    ):
+        problems.get_problem(qpu.jobs[-1].id)

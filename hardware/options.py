@@ -64,7 +64,7 @@ class DWaveOptions(Backend.Options):
     credentials: str | Path | None = option(
         None, "File with the token (default: ./credentials.toml).", may_change=True
     )
-    endpoint: str | None = option(None, "URL of the solver API.", may_change=True)
+    endpoint: str | None = option(None, "URL of the solver API.", may_change=True, marked=True)
     region: str | None = option(None, "Leap's region.", may_change=True)
     solver: str | dict[str, Any] | None = option(
         None,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from qattn.hardware.service.budget import format_duration
 from qattn.hardware.service.credentials import Credentials, resolve
 from qattn.hardware.service.secret import Secret, redact
-from qattn.hardware.service.sessions import never_redirected
+from qattn.hardware.service.sessions import never_redirected, regional_endpoint
 
 PACKAGES = ("dwave-system", "dwave-cloud-client", "dimod", "minorminer", "dwave-samplers")
 """Packages that the backend needs; dwave-ocean-sdk brings them."""
@@ -101,7 +101,6 @@ def reach(credentials: Credentials, timeout: float) -> Reachability:
     from dwave.cloud.api import Solvers, exceptions
     from dwave.cloud.config import load_config
     from dwave.cloud.config.models import load_config_v1
-    from dwave.cloud.regions import resolve_endpoints
 
     address = credentials.endpoint or credentials.region or "Ocean's default region"
     once = {"request_timeout": timeout, "http_retry_total": 0}
@@ -109,8 +108,7 @@ def reach(credentials: Credentials, timeout: float) -> Reachability:
     status: dict[str, str] = {}
     try:
         config = load_config_v1(load_config(**credentials.client_config(), **once))
-        config = resolve_endpoints(config)
-        address = config.endpoint or address
+        address = config.endpoint = credentials.endpoint or regional_endpoint(credentials)
         with Solvers.from_config(config) as service:
             never_redirected(service.session)
             solvers = service.list_solvers(filter="none,+identity,+status,+avg_load")

@@ -21,14 +21,14 @@ class Check:
 
     Attributes:
         name: The step.
-        status: Whether it works; "skipped" where an earlier failure leaves nothing to check, or
-            nothing was to be checked.
+        status: Whether it works; "warn" where it works but something should be mended; "skipped"
+            where an earlier failure leaves nothing to check, or nothing was to be checked.
         detail: Result of the step in words.
         hint: What the user can do; empty if nothing needs to be done.
     """
 
     name: str
-    status: Literal["ok", "failed", "skipped"]
+    status: Literal["ok", "warn", "failed", "skipped"]
     detail: str
     hint: str = ""
 
@@ -88,7 +88,7 @@ def check_credentials(
         if name in credentials.sources
     )
     hint = "; ".join(str(warning.message) for warning in caught)
-    return Check("credentials", "ok", detail, hint), credentials
+    return Check("credentials", "warn" if hint else "ok", detail, hint), credentials
 
 
 def reach(credentials: Credentials, timeout: float) -> Reachability:

@@ -232,5 +232,14 @@ def _decoded(message: dict[str, Any]) -> RawAnswer:
     if "num_occurrences" in answer:
         counts = np.frombuffer(base64.b64decode(answer["num_occurrences"], validate=True), "<i4")
         spins = np.repeat(spins, counts, axis=0)
-    timing = {name: float(value) for name, value in answer.get("timing", {}).items()}
-    return RawAnswer(qubits.astype(np.int32), spins, timing)
+    return RawAnswer(qubits.astype(np.int32), spins, _numbers(answer.get("timing")))
+
+
+def _numbers(timing: Any) -> dict[str, float]:
+    """The entries that are numbers: some solvers add warnings, lists or nothing at all."""
+    entries = timing.items() if isinstance(timing, dict) else ()
+    return {
+        name: float(value)
+        for name, value in entries
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

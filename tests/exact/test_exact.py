@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn import IsingBatch, exact
-from qattn.exact import enumeration, memory
+from qattn.exact import memory
 from qattn.exact.layout import cut
 
 GRADIENT_TOLERANCE = 1e-8
@@ -118,14 +118,6 @@ def test_log_space_fallback_is_used_where_products_underflow_and_only_there():
     torch.testing.assert_close(exact.pair_correlations(batch), expected.pairs)
     reads = exact.sample(batch, 400, seed=0).spins
     assert set(map(tuple, reads[0, 0][:, [0, 3]].tolist())) == {(1, -1), (-1, 1)}
-
-
-def test_enumeration_in_chunks_is_the_same(monkeypatch):
-    batch = random_batch(8, 20.0, 40.0, seed=3)
-    whole = exact.mean_spins(batch), exact.sample(batch, 50, seed=1).spins
-    monkeypatch.setattr(enumeration, "CHUNK_ELEMENTS", 300)
-    torch.testing.assert_close(exact.mean_spins(batch), whole[0])
-    assert (exact.sample(batch, 50, seed=1).spins == whole[1]).all()
 
 
 @settings(deadline=None, max_examples=25)

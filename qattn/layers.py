@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qattn.attention import ising_batch, mean_from_backend, normalized, weights_from_mean
+from qattn.attention import ising_batch, occupations_from_backend, weights_of_sequences
 from qattn.backends import Backend, get_backend
 from qattn.ising.batch import IsingBatch
 
@@ -124,8 +124,10 @@ class SigmoidAttention(MultiheadAttention):
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         scores = self._scores(query, key) + self.field_bias[:, None, None]
-        weights = self._masked(scores.sigmoid(), 0.0)
-        return normalized(weights) if self.normalize else weights
+        if self.normalize:
+            # σ(x)/Σσ(x), right also where every σ(x) of a query is too small for a float.
+            return self._masked(F.logsigmoid(scores), -torch.inf).softmax(-1)
+        return self._masked(scores.sigmoid(), 0.0)
 
 
 class BoltzmannAttention(SigmoidAttention):
@@ -271,15 +273,10 @@ class BoltzmannAttention(SigmoidAttention):
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         batch = self._ising_batch(query, key)
-        mean, self.last_info = mean_from_backend(
-            batch, self.backend, self.num_reads, self.estimator
+        occupations, self.last_info = occupations_from_backend(
+            batch, self.backend, self.num_reads, self.estimator, self.normalize
         )
-        return weights_from_mean(
-            mean,
-            batch.num_queries // query.shape[2],
-            is_causal=self.is_causal,
-            normalize=self.normalize,
-        )
+        return weights_of_sequences(occupations, batch.num_queries // query.shape[2])
 
 
 class CouplingsAttention(BoltzmannAttention):

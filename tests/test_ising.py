@@ -120,7 +120,8 @@ def test_rounding_asymmetry_is_averaged():
         ({"lengths": torch.tensor([1, 2])}, r"`lengths` must have shape \(3,\)"),
         ({"lengths": torch.tensor([1, 2, 6])}, "between 0 and 5"),
         ({"lengths": torch.tensor([1.0, 2.0, 3.0])}, "integers"),
-        ({"beta": 0.0}, "`beta` must be positive and finite, but is 0.0"),
+        ({"beta": -0.5}, "`beta` must be finite and not negative, but is -0.5"),
+        ({"beta": torch.nan}, "`beta` must be finite and not negative, but is nan"),
         ({"beta": torch.ones(3)}, r"`beta` must be a number or have shape \(\) or \(2,\)"),
     ],
 )

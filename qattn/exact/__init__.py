@@ -10,14 +10,14 @@ float64 are summed in log space. On CUDA the products follow PyTorch's TF32 sett
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from qattn._clock import sampling_clock
-from qattn.exact import enumeration, reads
-from qattn.exact.autograd import Moments, solve
+from qattn._tracing import is_traced
+from qattn.exact import enumeration, operator, reads
+from qattn.exact.autograd import Moments, separate_models, solve
 from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout, cut
-from qattn.exact.memory import check_memory, required_bytes
+from qattn.exact.layout import arranged, restored
+from qattn.exact.memory import required_bytes
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.ising.states import states
@@ -26,6 +26,7 @@ __all__ = [
     "log_partition",
     "log_prob",
     "mean_spins",
+    "occupations",
     "pair_correlations",
     "required_bytes",
     "sample",
@@ -43,27 +44,59 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
-        ValueError: h or J holds NaN or infinity.
+
+    A query whose h or J holds NaN or infinity has NaN, and no other query has.
 
     Three free spins have eight states of weight 1, and log 8 is:
 
     >>> log_partition(IsingBatch(torch.zeros(1, 1, 3), torch.zeros(1, 3, 3)))
     tensor([[2.0794]])
     """
-    h, J, lay = _prepared(batch)
-    _, log_Z, *_ = Moments.apply(h, J, lay, True)  # type: ignore[no-untyped-call]
-    return _restored(log_Z, lay)
+    return _moments(batch, wants_log_Z=True)
 
 
-def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
-    r"""Magnetisations ⟨s_j⟩ = Σ_s p(s) s_j of every query; 0 at absent spins.
+def occupations(
+    batch: IsingBatch, *, normalize: bool = False
+) -> Float[Tensor, "groups queries spins"]:
+    r"""Occupations ⟨n_j⟩ = p(s_j = +1), n_j = (1 + s_j)/2, of every query; 0 at absent spins.
 
-    Differentiable once in h, J and β: ∂⟨s_i⟩/∂h_j = β Cov(s_i, s_j) and
-    ∂⟨s_i⟩/∂J_jk = β Cov(s_i, s_j s_k) for the pair, half of it in each entry of the symmetric J.
+    The attention weights, with a *relative* error of rounding however small they are: sums of
+    positive terms, where (1 + ⟨s_j⟩)/2 would keep nothing of a weight below the rounding of 1.
+    Differentiable once in h, J and β, to the same accuracy: ∂⟨n_j⟩/∂h_k = 2β Cov(n_j, n_k) and
+    ∂⟨n_i⟩/∂J_jk = β Cov(n_i, s_j s_k) for the pair, half of it in each entry of the symmetric J.
+
+    Args:
+        batch: The models.
+        normalize: Divide by Σ_j ⟨n_j⟩ of the query, also where that is too small for a float. A
+            query without spins keeps zeros.
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
-        ValueError: h or J holds NaN or infinity.
+
+    A query whose h or J holds NaN or infinity has NaN, and no other query has.
+
+    Without couplings, sigmoid(2h), here of two scores of -40 and -41; and their softmax:
+
+    >>> batch = IsingBatch(torch.tensor([[[-20.0, -20.5]]]), torch.zeros(1, 2, 2))
+    >>> occupations(batch)
+    tensor([[[4.2484e-18, 1.5629e-18]]])
+    >>> occupations(batch, normalize=True)
+    tensor([[[0.7311, 0.2689]]])
+    """
+    return _moments(batch, normalize=normalize)
+
+
+def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
+    r"""Magnetisations ⟨s_j⟩ = Σ_s p(s) s_j = 2⟨n_j⟩ - 1 of every query; 0 at absent spins.
+
+    Differentiable once in h, J and β: ∂⟨s_i⟩/∂h_j = β Cov(s_i, s_j) and
+    ∂⟨s_i⟩/∂J_jk = β Cov(s_i, s_j s_k) for the pair, half of it in each entry of the symmetric J.
+    For the small difference to -1 take :func:`occupations`.
+
+    Raises:
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+
+    A query whose h or J holds NaN or infinity has NaN, and no other query has.
 
     A field on the first spin magnetises the second through their coupling, to tanh(h) tanh(J):
 
@@ -71,9 +104,7 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
     >>> mean_spins(IsingBatch(h, J))
     tensor([[[0.4621, 0.3519]]])
     """
-    h, J, lay = _prepared(batch)
-    mean, *_ = Moments.apply(h, J, lay, False)  # type: ignore[no-untyped-call]
-    return _restored(mean, lay)[..., : batch.num_spins]
+    return 2 * occupations(batch) - batch.active.to(batch.h.dtype)
 
 
 @torch.no_grad()
@@ -85,22 +116,20 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
-        ValueError: h or J holds NaN or infinity.
     """
-    h, J, lay = _prepared(batch)
+    h, J, lay = arranged(*batch.scaled(), batch.lengths)
     with sampling_clock.running(h.device):
         solution = solve(h, J, lay)
-        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=solution.mean.dtype, device=h.device)
+        dtype = solution.scale.dtype
+        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=dtype, device=h.device)
         for block, factors in zip(lay.blocks, solution.factors, strict=True):
             q, m = slice(block.start, block.end), block.num_spins
             pairs[:, q, :m, :m] = _factorised_pairs(factors, m)
-        for models in enumeration.separate_models(h, J, lay, solution.inverse_Z == 0):
+        for models in separate_models(h, J, lay, solution.scale == 0):
             log_Z = enumeration.log_partition(models)
-            zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
-            _, second = enumeration.weighted_moments(models, log_Z, zero, one)
-            pairs[models.group, models.query] = second
+            pairs[models.group, models.query] = enumeration.pair_correlations(models, log_Z)
     n = batch.num_spins
-    pairs = _restored(pairs.to(h.dtype), lay)[..., :n, :n]
+    pairs = restored(pairs.to(h.dtype), lay)[..., :n, :n]
     return pairs * (batch.active.unsqueeze(-1) & batch.active.unsqueeze(-2))
 
 
@@ -151,7 +180,10 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     """
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
-    h, J, lay = _prepared(batch)
+    h, J, lay = arranged(*batch.scaled(), batch.lengths)
+    for name, value in (("h", h), ("J", J)):
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
     generator = None
     if seed is not None:
         generator = torch.Generator(h.device).manual_seed(seed)
@@ -159,31 +191,24 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=h.device)
     with sampling_clock.running(h.device):
         spins = reads.draw(h, J, lay, solve(h, J, lay), uniforms)
-    spins = _restored(spins, lay)[..., : batch.num_spins]
+    spins = restored(spins, lay)[..., : batch.num_spins]
     return SpinSamples(spins.masked_fill(~batch.active.unsqueeze(2), 0))
 
 
-def _prepared(batch: IsingBatch) -> tuple[Tensor, Tensor, Layout]:
-    """βh and βJ with the queries in the order of the layout and an even number of spins."""
-    G, Q, n = batch.h.shape
-    check_memory(G, Q, n, batch.h.element_size())
+def _moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = False) -> Tensor:
+    """Log Z, if requested, else occupations; differentiable in h, J and β."""
     h, J = batch.scaled()
-    lay = cut(batch.lengths, G, Q, n)
-    if lay.order is not None:
-        h = h[:, lay.order.to(h.device)]
-    if lay.num_spins > n:
-        h, J = F.pad(h, (0, 1)), F.pad(J, (0, 1, 0, 1))
-    return h, J, lay
-
-
-def _restored(x: Tensor, lay: Layout) -> Tensor:
-    """Values of the queries in the order of the batch."""
-    return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
+    if is_traced(h):
+        traced: Tensor = operator.moments(h, J, batch.lengths, wants_log_Z, normalize)
+        return traced
+    h, J, lay = arranged(h, J, batch.lengths)
+    n, log_Z, *_ = Moments.apply(h, J, lay, wants_log_Z, normalize)  # type: ignore[no-untyped-call]
+    return restored(log_Z if wants_log_Z else n[..., : batch.num_spins], lay)
 
 
 def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n n"]:
     """⟨s_j s_k⟩ of a block; absent spins count as -1."""
-    uv, Kuv, inverse_Z, K = factors
+    uv, Kuv, inverse_Z, K, *_ = factors
     half = num_spins // 2
     S = states(half, uv.dtype, uv.device)
     # Pairs within a half from the marginal weights of its states.

@@ -335,6 +335,24 @@ def test_refine_sweeps_is_an_option_of_every_backend(registered):
         get_backend("exact", refine_sweeps=-1)
 
 
+def test_reads_and_their_refinement_have_seeds_of_their_own():
+    """One seed for both would correlate a PyTorch sampler's reads with the draws of the sweeps."""
+    seeds = []
+
+    class Noting(Up):
+        def sample(self, batch, *, num_reads, seed=None):
+            seeds.append(seed)
+            return super().sample(batch, num_reads=num_reads, seed=seed)
+
+    batch = problems()
+    refined = RefinedBackend(Noting(), refine_sweeps=1).sample(batch, num_reads=50, seed=7)
+    (inner,) = seeds
+    assert inner not in (None, 7)
+    unrefined = Up().sample(batch, num_reads=50)
+    for seed in (inner, 7):
+        assert not torch.equal(refined.spins, refine(unrefined, batch, 1, seed).spins)
+
+
 def test_refine_rejects_bad_arguments():
     batch = problems()
     samples = exact.sample(batch, 3, 1)

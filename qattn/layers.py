@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from qattn.attention import ising_batch, mean_from_backend, normalized, weights_from_mean
 from qattn.backends import Backend, get_backend
 from qattn.ising.batch import IsingBatch
+from qattn.ising.precision import at_least_single, without_autocast
 
 INITIAL_COUPLING_STD = 0.02
 """Standard deviation of the initial couplings."""
@@ -74,9 +75,9 @@ class MultiheadAttention(nn.Module, ABC):
     def weights(
         self, x: Float[Tensor, "batch positions embed"]
     ) -> Float[Tensor, "batch heads positions positions"]:
-        """The attention weights that `forward` uses on x."""
+        """The attention weights that `forward` uses on x, in float32 at least."""
         query, key, _ = self._heads(x)
-        return self._weights(query, key).expand(len(x), -1, -1, -1)
+        return self._precise_weights(query, key).expand(len(x), -1, -1, -1)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if x.shape[1] > self.context:
@@ -89,7 +90,12 @@ class MultiheadAttention(nn.Module, ABC):
         return self.query_norm(query), self.key_norm(key), value
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return self._weights(query, key) @ value
+        return self._precise_weights(query, key).to(value.dtype) @ value
+
+    def _precise_weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """The weights in float32 at least, also under autocast and of half-precision layers."""
+        with without_autocast(query.device):
+            return self._weights(at_least_single(query), at_least_single(key))
 
     @abstractmethod
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
@@ -97,6 +103,10 @@ class MultiheadAttention(nn.Module, ABC):
 
     def _scores(self, query: Tensor, key: Tensor, factor: float = 1.0) -> Tensor:
         return (query * (factor / math.sqrt(query.shape[-1]))) @ key.mT
+
+    def _bias(self) -> Tensor:
+        """The bias of the scores, shape (heads, 1, 1)."""
+        return at_least_single(self.field_bias)[:, None, None]
 
     def _masked(self, x: Tensor, value: float) -> Tensor:
         if not self.is_causal:
@@ -123,7 +133,7 @@ class SigmoidAttention(MultiheadAttention):
     has_field_bias = True
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        scores = self._scores(query, key) + self.field_bias[:, None, None]
+        scores = self._scores(query, key) + self._bias()
         weights = self._masked(scores.sigmoid(), 0.0)
         return normalized(weights) if self.normalize else weights
 
@@ -258,16 +268,17 @@ class BoltzmannAttention(SigmoidAttention):
     def ising_batch(self, x: Float[Tensor, "batch positions embed"]) -> IsingBatch:
         """The Ising models that `forward` solves on x: a group is a head, queries by position."""
         query, key, _ = self._heads(x)
-        return self._ising_batch(query, key)
+        with without_autocast(query.device):
+            return self._ising_batch(at_least_single(query), at_least_single(key))
 
     def _ising_batch(self, query: Tensor, key: Tensor) -> IsingBatch:
         n = key.shape[2]
         fields = self._fields(query, key)
-        J = self.couplings[:, :n, :n]
+        J = at_least_single(self.couplings[:, :n, :n])
         return ising_batch(fields, J, is_causal=self.is_causal, beta=self.beta, validate=False)
 
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
-        return self._scores(query, key, 0.5) + self.field_bias[:, None, None] / 2
+        return self._scores(query, key, 0.5) + self._bias() / 2
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         batch = self._ising_batch(query, key)
@@ -290,7 +301,7 @@ class CouplingsAttention(BoltzmannAttention):
 
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
         shape = (1, self.num_heads, query.shape[2], key.shape[2])
-        return (self.field_bias / 2)[:, None, None].expand(shape)
+        return (self._bias() / 2).expand(shape)
 
 
 ATTENTION: dict[str, type[MultiheadAttention]] = {

@@ -197,7 +197,6 @@ class BoltzmannAttention(SigmoidAttention):
     torch.Size([3, 2, 4, 4])
     """
 
-    coupling_basis: Tensor
     last_info: Mapping[str, Any]
     _backend: str | Backend | None
     _backend_name: str
@@ -227,11 +226,9 @@ class BoltzmannAttention(SigmoidAttention):
         self.beta = beta
         self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
         self.last_info = {}
-        basis = coupling_basis(context, relative)
-        self.register_buffer("coupling_basis", basis, persistent=False)
-        self.coupling_values = nn.Parameter(
-            INITIAL_COUPLING_STD * torch.randn(num_heads, basis.shape[0])
-        )
+        self.relative = relative
+        entries = context - 1 if relative else context * (context - 1) // 2
+        self.coupling_values = nn.Parameter(INITIAL_COUPLING_STD * torch.randn(num_heads, entries))
 
     @property
     def backend(self) -> str | Backend:
@@ -262,8 +259,11 @@ class BoltzmannAttention(SigmoidAttention):
     @property
     def couplings(self) -> Float[Tensor, "heads context context"]:
         """J, symmetric with zero diagonal, differentiable in ``coupling_values``."""
-        J: Tensor = self.coupling_values @ self.coupling_basis
-        return J.view(-1, self.context, self.context)
+        return self._couplings(self.context)
+
+    def _couplings(self, size: int) -> Tensor:
+        values = at_least_single(self.coupling_values)
+        return coupling_matrix(values, self.context, size, self.relative)
 
     def ising_batch(self, x: Float[Tensor, "batch positions embed"]) -> IsingBatch:
         """The Ising models that `forward` solves on x: a group is a head, queries by position."""
@@ -274,7 +274,7 @@ class BoltzmannAttention(SigmoidAttention):
     def _ising_batch(self, query: Tensor, key: Tensor) -> IsingBatch:
         n = key.shape[2]
         fields = self._fields(query, key)
-        J = at_least_single(self.couplings[:, :n, :n])
+        J = self._couplings(n)
         return ising_batch(fields, J, is_causal=self.is_causal, beta=self.beta, validate=False)
 
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
@@ -313,11 +313,29 @@ ATTENTION: dict[str, type[MultiheadAttention]] = {
 """The arms of the ablation by the name that the command line uses."""
 
 
-def coupling_basis(context: int, relative: bool) -> Float[Tensor, "parameters pairs"]:
-    """Symmetric 0/1 matrices with zero diagonal, flattened: J is a linear combination of them."""
-    row, col = torch.triu_indices(context, context, 1)
-    parameter = col - row - 1 if relative else torch.arange(len(row))
-    basis = torch.zeros(int(parameter.max()) + 1 if len(row) else 0, context, context)
-    basis[parameter, row, col] = 1.0
-    basis[parameter, col, row] = 1.0
-    return basis.flatten(1)
+def coupling_matrix(
+    values: Float[Tensor, "heads parameters"], context: int, size: int, relative: bool
+) -> Float[Tensor, "heads size size"]:
+    """The leading block of J from its independent entries, symmetric with zero diagonal.
+
+    Args:
+        values: J_jk for j < k in rows, context · (context - 1)/2 of them; or, relative, the
+            couplings at the distances 1 to context - 1.
+        context: Number of positions of the whole matrix.
+        size: Number of positions of the block.
+        relative: Whether J_jk depends on k - j only.
+    """
+    zero = values.new_zeros(len(values), 1)
+    if relative:
+        # J_jk stands at place size - 1 - j + k of [v_(size-1) … v_1, 0, v_1 … v_(size-1)]: a row
+        # of J is a window on it.
+        near = values[:, : size - 1]
+        return torch.cat([near.flip(1), zero, near], 1).unfold(1, size, 1).flip(1)
+    # Row j begins after j rows of context - 1, context - 2, … entries. The diagonal takes the zero.
+    position = torch.arange(size, device=values.device)
+    low = torch.minimum(position, position[:, None])
+    high = torch.maximum(position, position[:, None])
+    entry = low * (2 * context - low - 1) // 2 + high - low - 1
+    entry = entry.masked_fill(low == high, values.shape[1])
+    entries = torch.cat([values, zero], 1).index_select(1, entry.flatten())
+    return entries.view(-1, size, size)

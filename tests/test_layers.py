@@ -1,13 +1,16 @@
 """The options of the attention layers, and the couplings that they learn."""
 
+import functools
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from qattn import (
     BoltzmannAttention,
     boltzmann_weights,
 )
-from qattn.layers import ATTENTION
+from qattn.layers import ATTENTION, coupling_matrix
 
 
 def layer_and_input(arm, **options):
@@ -81,3 +84,62 @@ def test_qk_norm_makes_weights_blind_to_the_scale_of_queries_and_keys(arm, part)
     layer(x).square().sum().backward()
     norm = layer.query_norm if part == "query" else layer.key_norm
     assert norm.weight.grad.abs().max() > 0
+
+
+def number_of_entries(context, relative):
+    return context - 1 if relative else context * (context - 1) // 2
+
+
+@pytest.mark.parametrize("context", [1, 2, 3, 6])
+@pytest.mark.parametrize("relative", [True, False])
+def test_matrix_of_couplings_holds_each_entry_twice(context, relative):
+    values = torch.arange(1.0, 1 + 2 * number_of_entries(context, relative)).view(2, -1)
+    expected = torch.zeros(2, context, context)
+    row, col = torch.triu_indices(context, context, 1)
+    expected[:, row, col] = values[:, col - row - 1] if relative else values
+    expected += expected.mT.clone()
+    for size in range(1, context + 1):
+        block = coupling_matrix(values, context, size, relative)
+        assert torch.equal(block, expected[:, :size, :size])
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_gradient_of_the_matrix_of_couplings(relative):
+    values = torch.randn(2, number_of_entries(5, relative), dtype=torch.float64)
+    values.requires_grad_()
+    for size in (1, 3, 5):
+        block = functools.partial(coupling_matrix, context=5, size=size, relative=relative)
+        assert torch.autograd.gradcheck(block, values)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that an operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(x, torch.Tensor):
+                self.elements = max(self.elements, x.numel())
+        return out
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_context_of_a_thousand_takes_memory_of_its_square(relative):
+    context, heads = 1024, 2
+    with Largest() as largest:
+        layer = BoltzmannAttention(8, heads, context, relative=relative)
+        J = layer.couplings
+        J.backward(torch.ones_like(J))
+        layer(torch.randn(1, 8, 8)).sum().backward()  # exact for its first positions
+    assert J.shape == (heads, context, context)
+    assert largest.elements <= heads * context**2
+    assert layer.coupling_values.grad.max() >= 2.0
+
+
+def test_couplings_of_checkpoints_keep_their_name_and_shape():
+    for relative, entries in ((False, 15), (True, 5)):
+        state = BoltzmannAttention(8, 2, 6, relative=relative).state_dict()
+        assert state["coupling_values"].shape == (2, entries)
+        assert not any("basis" in name for name in state)

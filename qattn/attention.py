@@ -135,7 +135,7 @@ def boltzmann_weights(
             fields = fields + bias.reshape(-1, 1, 1) / 2
         batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
         mean, _ = mean_from_backend(batch, backend, num_reads, estimator)
-        return weights_from_mean(mean, query.shape[0], is_causal=is_causal, normalize=normalize)
+        return weights_from_mean(mean, query.shape[2], is_causal=is_causal, normalize=normalize)
 
 
 def ising_batch(
@@ -169,14 +169,14 @@ def mean_from_backend(
 
 def weights_from_mean(
     mean: Float[Tensor, "heads queries_times_batch positions"],
-    batch_size: int,
+    num_queries: int,
     *,
     is_causal: bool,
     normalize: bool,
 ) -> Float[Tensor, "batch heads queries positions"]:
     """Attention weights w = (1 + ⟨s⟩)/2 from the mean spins of an :func:`ising_batch`."""
     H, _, n = mean.shape
-    mean = mean.mT.reshape(H, n, -1, batch_size).permute(3, 0, 2, 1)
+    mean = mean.mT.reshape(H, n, num_queries, -1).permute(3, 0, 2, 1)
     # A position that a query cannot see has ⟨s⟩ = 0 and must get w = 0, hence no 1 either.
     present = _causal_mask(n, mean.dtype, mean.device) if is_causal else 1.0
     weights = (mean + present) / 2

@@ -48,9 +48,9 @@ class IsingBatch:
             couplings given in one triangle, pass ``J.triu(1) + J.triu(1).mT``.
         lengths: Number of active spins per query, shape (queries,), or (groups, queries) where
             groups differ; None means all spins everywhere. Kept on the CPU.
-        beta: Inverse temperature, positive; a float, or a tensor of shape () or (groups,) when it
-            is learnable.
-        validate: Check the values (finite h and J, symmetric J, positive beta, lengths in range).
+        beta: Inverse temperature, 0 or positive; a float, or a tensor of shape () or (groups,)
+            when it is learnable.
+        validate: Check the values (finite h and J, symmetric J, beta, lengths in range).
             Shapes are checked always. Switch it off inside ``torch.func.vmap``, or where a GPU
             must not wait.
 
@@ -264,9 +264,15 @@ def _check_values(h: Tensor, J: Tensor, beta: float | Tensor) -> None:
             f"Argument `J` must have a zero diagonal, but max |J_jj| = {diagonal:.3g}. "
             f"s_j s_j = 1 is a constant: subtract torch.diag_embed(J.diagonal(dim1=-2, dim2=-1))."
         )
-    values = torch.as_tensor(beta)
-    if not bool((values.isfinite() & (values > 0)).all()):
-        raise ValueError(f"Argument `beta` must be positive and finite, but is {beta}.")
+    check_beta(beta)
+
+
+def check_beta(beta: float | Tensor) -> None:
+    """Raise a ValueError unless every inverse temperature is finite and not negative."""
+    # A number is looked at on the CPU: the default device may be one without values.
+    values = beta.detach() if isinstance(beta, Tensor) else torch.tensor(beta, device="cpu")
+    if not bool((values.isfinite() & (values >= 0)).all()):
+        raise ValueError(f"Argument `beta` must be finite and not negative, but is {beta}.")
 
 
 def _checked_lengths(lengths: Tensor, h: Tensor, validate: bool) -> Tensor:

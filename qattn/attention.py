@@ -2,7 +2,6 @@ r"""Boltzmann attention as a function: the counterpart of ``F.scaled_dot_product
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from qattn import estimators, exact
 from qattn.backends import Backend, get_backend
-from qattn.ising.batch import IsingBatch
+from qattn.ising.batch import IsingBatch, check_beta, checked_couplings
 from qattn.ising.precision import at_least_single, without_autocast
 
 
@@ -70,7 +69,8 @@ def boltzmann_attention(
         :func:`boltzmann_weights` returns w.
 
     Raises:
-        ValueError: A shape does not fit, couplings are asymmetric or a value is not finite.
+        ValueError: A shape does not fit, or couplings are asymmetric or not finite. A query or key
+            that is not finite makes the outputs NaN that depend on it.
         MemoryError: More positions than exact enumeration can hold.
 
     Source: Kim and Park, "Boltzmann Attention", arXiv 2606.12478.
@@ -134,8 +134,8 @@ def boltzmann_weights(
             bias = torch.as_tensor(field_bias, dtype=fields.dtype, device=fields.device)
             fields = fields + bias.reshape(-1, 1, 1) / 2
         batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
-        mean, _ = mean_from_backend(batch, backend, num_reads, estimator)
-        return weights_from_mean(mean, query.shape[2], is_causal=is_causal, normalize=normalize)
+        occupations, _ = occupations_from_backend(batch, backend, num_reads, estimator, normalize)
+        return weights_of_sequences(occupations, query.shape[2])
 
 
 def ising_batch(
@@ -151,42 +151,49 @@ def ising_batch(
     # Spin axis first, query axis last: the order in which the exact engine computes, so no copy
     # there.
     h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
-    lengths = _causal_lengths(Q, B) if is_causal else None
-    return IsingBatch(h, couplings, lengths, beta, validate=validate)
+    lengths = torch.arange(1, Q + 1, device="cpu").repeat_interleave(B) if is_causal else None
+    if validate:
+        # Fields are not checked: NaN in one sequence stays there, as in PyTorch's attention.
+        couplings = checked_couplings(couplings)
+        check_beta(beta)
+    return IsingBatch(h, couplings, lengths, beta, validate=False)
 
 
-def mean_from_backend(
-    batch: IsingBatch, backend: str | Backend, num_reads: int, estimator: str | None
+def occupations_from_backend(
+    batch: IsingBatch,
+    backend: str | Backend,
+    num_reads: int,
+    estimator: str | None,
+    normalize: bool,
 ) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
-    """⟨s⟩ with its gradients, exact or from reads, and the `info` of the reads."""
+    """Weights w = ⟨n⟩ with their gradients, exact or from reads, and the `info` of the reads.
+
+    Exact ones come from the engine as occupations, which keeps small weights (and their sum) to
+    rounding; of reads, w = (1 + ⟨s⟩)/2 has the error of sampling.
+    """
     if backend == "exact" and estimator is None:
-        return exact.mean_spins(batch), {}
+        return exact.occupations(batch, normalize=normalize), {}
     if isinstance(backend, str):
         backend = get_backend(backend)
     estimator = estimators.DEFAULT_ESTIMATOR if estimator is None else estimator
-    return estimators.mean_spins_and_info(batch, backend, num_reads, estimator)
-
-
-def weights_from_mean(
-    mean: Float[Tensor, "heads queries_times_batch positions"],
-    num_queries: int,
-    *,
-    is_causal: bool,
-    normalize: bool,
-) -> Float[Tensor, "batch heads queries positions"]:
-    """Attention weights w = (1 + ⟨s⟩)/2 from the mean spins of an :func:`ising_batch`."""
-    H, _, n = mean.shape
-    mean = mean.mT.reshape(H, n, num_queries, -1).permute(3, 0, 2, 1)
+    mean, info = estimators.mean_spins_and_info(batch, backend, num_reads, estimator)
     # A position that a query cannot see has ⟨s⟩ = 0 and must get w = 0, hence no 1 either.
-    present = _causal_mask(n, mean.dtype, mean.device) if is_causal else 1.0
-    weights = (mean + present) / 2
-    return normalized(weights) if normalize else weights
+    weights = (mean + batch.active.to(mean.dtype)) / 2
+    return normalized(weights) if normalize else weights, info
+
+
+def weights_of_sequences(
+    occupations: Float[Tensor, "heads queries_times_batch positions"], num_queries: int
+) -> Float[Tensor, "batch heads queries positions"]:
+    """Attention weights by sequence, from the occupations of an :func:`ising_batch`."""
+    H, _, n = occupations.shape
+    return occupations.mT.reshape(H, n, num_queries, -1).permute(3, 0, 2, 1)
 
 
 def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*batch positions"]:
-    """Weights that sum to one over the positions of each query."""
+    """Weights that sum to one over the positions of each query; zeros stay, without gradient."""
     total = weights.sum(-1, keepdim=True)
-    return weights / total.clamp_min(torch.finfo(weights.dtype).tiny)
+    return weights / total.masked_fill(total == 0, torch.inf)
 
 
 def _check_query_and_key(query: Tensor, key: Tensor, couplings: Tensor, is_causal: bool) -> None:
@@ -211,13 +218,3 @@ def _check_query_and_key(query: Tensor, key: Tensor, couplings: Tensor, is_causa
             f"Causal attention needs as many queries as positions, but `query` has "
             f"{query.shape[2]} and `key` {positions}: pass is_causal=False."
         )
-
-
-@lru_cache(maxsize=64)
-def _causal_lengths(queries: int, batch: int) -> Tensor:
-    return torch.arange(1, queries + 1).repeat_interleave(batch)
-
-
-@lru_cache(maxsize=64)
-def _causal_mask(positions: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.ones(positions, positions, dtype=dtype, device=device).tril()

@@ -5,7 +5,14 @@ import statistics
 from _support.structure import Sources
 
 LAYERS = [
-    {"qattn._atomic", "qattn._clock", "qattn._lazy", "qattn._version", "qattn._vmap"},
+    {
+        "qattn._atomic",
+        "qattn._clock",
+        "qattn._lazy",
+        "qattn._version",
+        "qattn._constants",
+        "qattn._vmap",
+    },
     {"qattn.ising", "qattn.field_encoding", "qattn.calibration_file"},
     {"qattn.exact", "qattn.pseudolikelihood"},
     {"qattn.backends"},

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from qattn._clock import sampling_clock
 from qattn.exact import enumeration, reads
-from qattn.exact.autograd import Moments, solve
+from qattn.exact.autograd import Moments, separate_models, solve
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, cut
 from qattn.exact.memory import check_memory, required_bytes
@@ -26,6 +26,7 @@ __all__ = [
     "log_partition",
     "log_prob",
     "mean_spins",
+    "occupations",
     "pair_correlations",
     "required_bytes",
     "sample",
@@ -51,19 +52,54 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     tensor([[2.0794]])
     """
     h, J, lay = _prepared(batch)
-    _, log_Z, *_ = Moments.apply(h, J, lay, True)  # type: ignore[no-untyped-call]
+    _, log_Z, *_ = Moments.apply(h, J, lay, True, False)  # type: ignore[no-untyped-call]
     return _restored(log_Z, lay)
 
 
-def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
-    r"""Magnetisations ⟨s_j⟩ = Σ_s p(s) s_j of every query; 0 at absent spins.
+def occupations(
+    batch: IsingBatch, *, normalize: bool = False
+) -> Float[Tensor, "groups queries spins"]:
+    r"""Occupations ⟨n_j⟩ = p(s_j = +1), n_j = (1 + s_j)/2, of every query; 0 at absent spins.
 
-    Differentiable once in h, J and β: ∂⟨s_i⟩/∂h_j = β Cov(s_i, s_j) and
-    ∂⟨s_i⟩/∂J_jk = β Cov(s_i, s_j s_k) for the pair, half of it in each entry of the symmetric J.
+    The attention weights, with a *relative* error of rounding however small they are: sums of
+    positive terms, where (1 + ⟨s_j⟩)/2 would keep nothing of a weight below the rounding of 1.
+    Differentiable once in h, J and β, to the same accuracy: ∂⟨n_j⟩/∂h_k = 2β Cov(n_j, n_k) and
+    ∂⟨n_i⟩/∂J_jk = β Cov(n_i, s_j s_k) for the pair, half of it in each entry of the symmetric J.
+
+    Args:
+        batch: The models.
+        normalize: Divide by Σ_j ⟨n_j⟩ of the query, also where that is too small for a float. A
+            query without spins keeps zeros.
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
-        ValueError: h or J holds NaN or infinity.
+
+    A query whose h or J holds NaN or infinity has NaN, and no other query has.
+
+    Without couplings, sigmoid(2h), here of two scores of -40 and -41; and their softmax:
+
+    >>> batch = IsingBatch(torch.tensor([[[-20.0, -20.5]]]), torch.zeros(1, 2, 2))
+    >>> occupations(batch)
+    tensor([[[4.2484e-18, 1.5629e-18]]])
+    >>> occupations(batch, normalize=True)
+    tensor([[[0.7311, 0.2689]]])
+    """
+    h, J, lay = _prepared(batch)
+    n, *_ = Moments.apply(h, J, lay, False, normalize)  # type: ignore[no-untyped-call]
+    return _restored(n, lay)[..., : batch.num_spins]
+
+
+def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
+    r"""Magnetisations ⟨s_j⟩ = Σ_s p(s) s_j = 2⟨n_j⟩ - 1 of every query; 0 at absent spins.
+
+    Differentiable once in h, J and β: ∂⟨s_i⟩/∂h_j = β Cov(s_i, s_j) and
+    ∂⟨s_i⟩/∂J_jk = β Cov(s_i, s_j s_k) for the pair, half of it in each entry of the symmetric J.
+    For the small difference to -1 take :func:`occupations`.
+
+    Raises:
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+
+    A query whose h or J holds NaN or infinity has NaN, and no other query has.
 
     A field on the first spin magnetises the second through their coupling, to tanh(h) tanh(J):
 
@@ -71,9 +107,7 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
     >>> mean_spins(IsingBatch(h, J))
     tensor([[[0.4621, 0.3519]]])
     """
-    h, J, lay = _prepared(batch)
-    mean, *_ = Moments.apply(h, J, lay, False)  # type: ignore[no-untyped-call]
-    return _restored(mean, lay)[..., : batch.num_spins]
+    return 2 * occupations(batch) - batch.active.to(batch.h.dtype)
 
 
 @torch.no_grad()
@@ -90,15 +124,14 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
     h, J, lay = _prepared(batch)
     with sampling_clock.running(h.device):
         solution = solve(h, J, lay)
-        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=solution.mean.dtype, device=h.device)
+        dtype = solution.scale.dtype
+        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=dtype, device=h.device)
         for block, factors in zip(lay.blocks, solution.factors, strict=True):
             q, m = slice(block.start, block.end), block.num_spins
             pairs[:, q, :m, :m] = _factorised_pairs(factors, m)
-        for models in enumeration.separate_models(h, J, lay, solution.inverse_Z == 0):
+        for models in separate_models(h, J, lay, solution.scale == 0):
             log_Z = enumeration.log_partition(models)
-            zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
-            _, second = enumeration.weighted_moments(models, log_Z, zero, one)
-            pairs[models.group, models.query] = second
+            pairs[models.group, models.query] = enumeration.pair_correlations(models, log_Z)
     n = batch.num_spins
     pairs = _restored(pairs.to(h.dtype), lay)[..., :n, :n]
     return pairs * (batch.active.unsqueeze(-1) & batch.active.unsqueeze(-2))
@@ -152,6 +185,9 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
     h, J, lay = _prepared(batch)
+    for name, value in (("h", h), ("J", J)):
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
     generator = None
     if seed is not None:
         generator = torch.Generator(h.device).manual_seed(seed)
@@ -183,7 +219,7 @@ def _restored(x: Tensor, lay: Layout) -> Tensor:
 
 def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n n"]:
     """⟨s_j s_k⟩ of a block; absent spins count as -1."""
-    uv, Kuv, inverse_Z, K = factors
+    uv, Kuv, inverse_Z, K, *_ = factors
     half = num_spins // 2
     S = states(half, uv.dtype, uv.device)
     # Pairs within a half from the marginal weights of its states.

@@ -1,11 +1,12 @@
 """The exact moments as one differentiable operation, with its fallbacks and its vmap rule."""
 
 import inspect
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from qattn._clock import sampling_clock
@@ -23,11 +24,14 @@ summed without cancellation).
 
 
 class Solution(NamedTuple):
-    """Log Z (if requested) and ⟨s⟩ in the order of a batch's layout, and each block's factors."""
+    """What the factorised sums give, in the order of a batch's layout; log Z if requested.
+
+    `scale` is 1/Z, or 1/(Z Σ_j ⟨n_j⟩) of normalised occupations; 0 where log space replaced it.
+    """
 
     log_Z: Float[Tensor, "groups queries"] | None
-    mean: Float[Tensor, "groups queries spins"]
-    inverse_Z: Float[Tensor, "groups queries"]
+    occupations: Float[Tensor, "groups queries spins"]
+    scale: Float[Tensor, "groups queries"]
     factors: list[Factors]
 
 
@@ -35,92 +39,110 @@ def solve(
     h: Float[Tensor, "g q n"],
     J: Float[Tensor, "g n n"],
     lay: Layout,
+    *,
     wants_log_Z: bool = False,
+    normalize: bool = False,
 ) -> Solution:
     """Factorised moments: in float32 if that is exact to rounding, else in float64.
 
     Queries that even float64 cannot hold as a product (couplings and fields of hundreds that
-    oppose each other) come from log space; their `inverse_Z` is 0.
+    oppose each other) come from log space; their `scale` is 0. Values of a query that holds NaN or
+    infinity are NaN.
     """
     weak = torch.linalg.vector_norm(J, 1, (1, 2)).amax() <= 2 * FLOAT32_COUPLING_LIMIT
     if h.dtype == torch.float32 and bool(weak):
-        solution = _solve_blocks(h, J, lay, wants_log_Z)
-        if bool((solution.inverse_Z > 0).all()):
+        solution, accurate = _solve_blocks(h, J, lay, wants_log_Z, normalize)
+        if bool(accurate):
             return solution
-    solution = _solve_blocks(h.double(), J.double(), lay, wants_log_Z)
-    uncertain = solution.inverse_Z == 0
-    if bool(uncertain.any()):
-        for name, value in (("h", h), ("J", J)):
-            if not bool(value.isfinite().all()):
-                raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
-        for models in enumeration.separate_models(h, J, lay, uncertain):
-            log_Z = enumeration.log_partition(models)
-            zero, one = torch.zeros_like(models.h), torch.ones_like(log_Z)
-            mean, _ = enumeration.weighted_moments(models, log_Z, zero, one)
-            if solution.log_Z is not None:
-                solution.log_Z[models.group, models.query] = log_Z
-            solution.mean[models.group, models.query] = mean
+    solution, _ = _solve_blocks(h.double(), J.double(), lay, wants_log_Z, normalize)
+    for models in separate_models(h, J, lay, solution.scale == 0):
+        where = models.group, models.query
+        log_Z = enumeration.log_partition(models)
+        if solution.log_Z is not None:
+            solution.log_Z[where] = log_Z
+        log_sum = enumeration.log_occupation(models) if normalize else log_Z
+        solution.occupations[where] = enumeration.occupations(models, log_sum)
     return solution
 
 
-def _solve_blocks(h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool) -> Solution:
+def separate_models(
+    h: Float[Tensor, "g q n"],
+    J: Float[Tensor, "g n n"],
+    lay: Layout,
+    uncertain: Bool[Tensor, "g q"],
+) -> Iterator[enumeration.Models]:
+    """The queries that are left to log space: `uncertain`, and not for being NaN or infinite."""
+    if bool(uncertain.any()):
+        finite = h.isfinite().all(-1) & J.isfinite().all(-1).all(-1, keepdim=True)
+        yield from enumeration.separate_models(h, J, lay, uncertain & finite)
+
+
+def _solve_blocks(
+    h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool, normalize: bool
+) -> tuple[Solution, Bool[Tensor, ""]]:
     n, copies = lay.num_spins, lay.copies(len(h))
-    mean = h.new_empty(h.shape[0], n, h.shape[1])
-    log_Z, factors = [], []
+    occupations = h.new_empty(h.shape[0], n, h.shape[1])
+    results = []
     for block in lay.blocks:
         q, m = slice(block.start, block.end), block.num_spins
         tab = tables(m, h.dtype, h.device)
         mask = masks(block, copies, h.dtype, h.device)
-        mean[:, :m, q], log_Z_of_block, block_factors = factorised.forward(
-            h[:, q, :m].mT, J[:, :m, :m], tab, mask, wants_log_Z
-        )
+        result = factorised.forward(h[:, q, :m].mT, J[:, :m, :m], tab, mask, wants_log_Z, normalize)
+        occupations[:, :m, q] = result.occupations
         if m < n:
-            mean[:, m:, q] = 0.0
-        if log_Z_of_block is not None:
-            log_Z.append(log_Z_of_block)
-        factors.append(block_factors)
-    inverse_Z = torch.cat([f.inverse_Z for f in factors], 1)
-    return Solution(torch.cat(log_Z, 1) if log_Z else None, mean.mT, inverse_Z, factors)
+            occupations[:, m:, q] = 0.0
+        results.append(result)
+    log_Z = [r.log_Z for r in results if r.log_Z is not None]
+    factors = [r.factors for r in results]
+    scale = torch.cat([f.scale for f in factors], 1)
+    accurate = torch.stack([(scale > 0).all(), *(r.accurate for r in results)]).all()
+    whole = torch.cat(log_Z, 1) if log_Z else None
+    return Solution(whole, occupations.mT, scale, factors), accurate
 
 
 class Moments(GroupwiseFunction):
-    """⟨s⟩, then log Z if requested, then factors, with the queries in the order of the layout.
+    """⟨n⟩, then log Z if requested, then factors, with the queries in the order of the layout.
 
-    The first two are differentiable in h and the (symmetric) J.
+    The first two are differentiable in h and the (symmetric) J. If `normalize`, the occupations of
+    a query are divided by their sum, and log Z cannot be requested.
     """
 
     @staticmethod
-    def forward(h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool) -> tuple[Tensor, ...]:
+    def forward(
+        h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool, normalize: bool
+    ) -> tuple[Tensor, ...]:
         """The :class:`Solution`, flat."""
         with sampling_clock.running(h.device), _full_precision(h.device):
-            solution = solve(h, J, lay, wants_log_Z)
+            solution = solve(h, J, lay, wants_log_Z=wants_log_Z, normalize=normalize)
         log_Z = () if solution.log_Z is None else (solution.log_Z.to(h.dtype),)
-        return solution.mean.to(h.dtype), *log_Z, *(x for f in solution.factors for x in f)
+        factors = (x for f in solution.factors for x in f)
+        return solution.occupations.to(h.dtype), *log_Z, *factors
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep the factors."""
-        h, J, ctx.lay, ctx.wants_log_Z = inputs
-        mean, *factors = output
+        h, J, ctx.lay, ctx.wants_log_Z, ctx.normalize = inputs
+        occupations, *factors = output
         if ctx.wants_log_Z:
             factors = factors[1:]
         ctx.mark_non_differentiable(*factors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(h, J, mean, *factors)
+        ctx.save_for_backward(h, J, occupations, *factors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Derivatives in h and J."""
-        h, J, mean, *factors = ctx.saved_tensors
-        grad_mean = torch.zeros_like(mean) if grads[0] is None else grads[0]
+        h, J, occupations, *factors = ctx.saved_tensors
+        grad = torch.zeros_like(occupations) if grads[0] is None else grads[0]
         grad_log_Z = grads[1] if ctx.wants_log_Z else None
-        args = (ctx.lay, grad_log_Z, grad_mean, h, J, mean, *factors)
-        # Under vmap, or for second derivatives (which raise), torch must see the backward pass as
-        # an operation with rules of its own; otherwise a plain call spares its overhead.
-        through_torch = torch.is_grad_enabled()
+        args = (ctx.lay, ctx.normalize, grad_log_Z, grad, h, J, occupations, *factors)
+        # Under vmap (of is_grads_batched too), or for second derivatives (which raise), torch must
+        # see the backward pass as an operation with rules of its own; otherwise a plain call
+        # spares its overhead.
+        through_torch = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
         run = _MomentsBackward.apply if through_torch else _MomentsBackward.forward
         grad_h, grad_J = run(*args)
-        return grad_h, grad_J, None, None
+        return grad_h, grad_J, None, None, None
 
 
 # Without this, torch inspects the signature at each call, for longer than a small batch takes.
@@ -133,11 +155,12 @@ class _MomentsBackward(BackwardFunction):
     @staticmethod
     def forward(
         lay: Layout,
+        normalize: bool,
         grad_log_Z: Tensor | None,
-        grad_mean: Tensor,
+        grad: Tensor,
         h: Tensor,
         J: Tensor,
-        mean: Tensor,
+        occupations: Tensor,
         *flat_factors: Tensor,
     ) -> tuple[Tensor, Tensor]:
         per_block = len(Factors._fields)
@@ -146,31 +169,25 @@ class _MomentsBackward(BackwardFunction):
             for i in range(len(lay.blocks))
         ]
         with sampling_clock.running(h.device), _full_precision(h.device):
-            grad_h, grad_J = _backward_blocks(lay, grad_log_Z, grad_mean, mean, factors)
-            uncertain = torch.cat([f.inverse_Z for f in factors], 1) == 0
-            for models in enumeration.separate_models(h, J, lay, uncertain):
-                # f(s) = g·(s - ⟨s⟩) + dL/dlog Z, as in the factorised backward pass.
-                g = grad_mean[models.group, models.query] * models.active
-                c = -(g * mean[models.group, models.query]).sum(-1)
-                if grad_log_Z is not None:
-                    c = c + grad_log_Z[models.group, models.query]
-                log_Z = enumeration.log_partition(models)
-                first, second = enumeration.weighted_moments(models, log_Z, g.double(), c.double())
-                grad_h[models.group, models.query] = first
-                off_diagonal = tables(lay.num_spins, second.dtype, second.device).off_diagonal
-                grad_J.index_add_(0, models.group, second * off_diagonal / 2)
+            if normalize:
+                # r = n/Σn: dL/dn_j = (g_j - Σ_k g_k r_k)/Σn, and Σn is in the factors' scale.
+                grad = grad - (grad * occupations).sum(-1, keepdim=True)
+            grad_h, grad_J = _backward_blocks(lay, grad_log_Z, grad, factors)
+            uncertain = torch.cat([f.scale for f in factors], 1) == 0
+            for models in separate_models(h, J, lay, uncertain):
+                where = models.group, models.query
+                c = None if grad_log_Z is None else grad_log_Z[where].double()
+                first, second = enumeration.gradients(models, grad[where].double(), c, normalize)
+                grad_h[where] = first
+                grad_J.index_add_(0, models.group, second)
         return grad_h.to(h.dtype), grad_J.to(J.dtype)
 
 
 def _backward_blocks(
-    lay: Layout,
-    grad_log_Z: Tensor | None,
-    grad_mean: Tensor,
-    mean: Tensor,
-    factors: list[Factors],
+    lay: Layout, grad_log_Z: Tensor | None, grad: Tensor, factors: list[Factors]
 ) -> tuple[Tensor, Tensor]:
-    dtype, device = factors[0].K.dtype, mean.device
-    G, Q, n = mean.shape
+    dtype, device = factors[0].K.dtype, grad.device
+    G, Q, n = grad.shape
     copies = lay.copies(G)
     grad_h = torch.empty(G, n, Q, dtype=dtype, device=device)
     grad_J = torch.zeros(G, n, n, dtype=dtype, device=device)
@@ -178,8 +195,7 @@ def _backward_blocks(
         q, m = slice(block.start, block.end), block.num_spins
         block_h, block_J = factorised.backward(
             None if grad_log_Z is None else grad_log_Z[:, q].to(dtype),
-            grad_mean[:, q, :m].mT.to(dtype),
-            mean[:, q, :m].mT.to(dtype),
+            grad[:, q, :m].mT.to(dtype),
             block_factors,
             tables(m, dtype, device),
             masks(block, copies, dtype, device),

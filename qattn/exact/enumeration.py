@@ -72,20 +72,80 @@ def log_partition(models: Models) -> Float[Tensor, " m"]:
     return total - _free(models)
 
 
+def log_occupation(models: Models) -> Float[Tensor, " m"]:
+    """Logarithm of Z Σ_j ⟨n_j⟩; of 1 for a query without spins, which has no occupations."""
+    total = models.h.new_full(models.h.shape[:1], -torch.inf)
+    for s, weights in log_weights(models):
+        count = (s > 0).to(s) @ models.active.to(s).mT
+        total = torch.logaddexp(total, (weights + count.mT.log()).logsumexp(-1))
+    return torch.where(models.active.any(-1), total - _free(models), 0.0)
+
+
 def weighted_moments(
-    models: Models, log_Z: Float[Tensor, " m"], g: Float[Tensor, "m n"], c: Float[Tensor, " m"]
+    models: Models,
+    log_sum: Float[Tensor, " m"],
+    g: Float[Tensor, "m n"],
+    c: Float[Tensor, " m"] | float,
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m n n"]]:
-    """Σ_s p(s) f(s) s and Σ_s p(s) f(s) s sᵀ over active spins, for f(s) = g·s + c."""
-    # p(s) over all states, free spins included, so Z with them.
-    log_sum = (log_Z + _free(models)).unsqueeze(-1)
+    """Σ_s p(s) f(s) n and Σ_s p(s) f(s) n nᵀ over active spins, for f(s) = g·n + c.
+
+    p is divided by exp(log_sum), log Z as a rule, and n = (1 + s)/2.
+    """
+    # p(s) over all states, free spins included, so the sum with them.
+    log_sum = (log_sum + _free(models)).unsqueeze(-1)
+    c = c.unsqueeze(-1) if isinstance(c, Tensor) else c
     first, second = torch.zeros_like(models.h), torch.zeros_like(models.J)
     for s, weights in log_weights(models):
-        weighted = (weights - log_sum).exp_() * (g @ s.mT + c.unsqueeze(-1))
-        first += weighted @ s
-        second += (weighted.unsqueeze(-1) * s).mT @ s
+        n = s.relu()
+        # The state without spins up adds nothing, but may weigh more than a float holds.
+        nothing = models.active.to(n) @ n.mT == 0
+        weights = (weights - log_sum).masked_fill_(nothing, -torch.inf)
+        weighted = weights.exp_() * (g @ n.mT + c)
+        first += weighted @ n
+        second += (weighted.unsqueeze(-1) * n).mT @ n
     pairs = models.active.unsqueeze(-1) & models.active.unsqueeze(-2)
-    # Means of free spins are 0 up to rounding: make them so.
     return first * models.active, second * pairs
+
+
+def occupations(models: Models, log_sum: Float[Tensor, " m"]) -> Float[Tensor, "m n"]:
+    """⟨n_j⟩ Z/exp(log_sum); 0 at absent spins."""
+    first, _ = weighted_moments(models, log_sum, torch.zeros_like(models.h), 1.0)
+    return first
+
+
+def pair_correlations(models: Models, log_Z: Float[Tensor, " m"]) -> Float[Tensor, "m n n"]:
+    """⟨s_j s_k⟩ of active spins."""
+    n, nn = weighted_moments(models, log_Z, torch.zeros_like(models.h), 1.0)
+    pairs = 4 * nn - 2 * n.unsqueeze(-1) - 2 * n.unsqueeze(-2) + 1
+    return pairs * (models.active.unsqueeze(-1) & models.active.unsqueeze(-2))
+
+
+def gradients(
+    models: Models,
+    g: Float[Tensor, "m n"],
+    grad_log_Z: Float[Tensor, " m"] | None,
+    normalize: bool,
+) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m n n"]]:
+    """Gradients in h and J, half of a pair's in each entry, from those in ⟨n⟩ and log Z.
+
+    As :func:`qattn.exact.factorised.backward`: if `normalize`, g holds the gradients in ⟨n⟩ times
+    Σ⟨n⟩, with Σ_j g_j ⟨n_j⟩ = 0.
+    """
+    log_Z = log_partition(models)
+    g = g * models.active
+    c = torch.zeros_like(log_Z) if grad_log_Z is None else grad_log_Z
+    if normalize:
+        first, second = weighted_moments(models, log_occupation(models), g, c)
+    else:
+        constant = c - (g * occupations(models, log_Z)).sum(-1)
+        first, second = weighted_moments(models, log_Z, g, constant)
+    # With s = 2n - 1 and Σ p f = c.
+    c = c.unsqueeze(-1) * models.active
+    grad_h = 2 * first - c
+    grad_J = 4 * second - (2 * first - c / 2).unsqueeze(-1) - (2 * first - c / 2).unsqueeze(-2)
+    pairs = models.active.unsqueeze(-1) & models.active.unsqueeze(-2)
+    pairs = pairs & ~torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
+    return grad_h, grad_J * pairs / 2
 
 
 def _free(models: Models) -> Float[Tensor, " m"]:

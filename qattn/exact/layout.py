@@ -6,13 +6,13 @@ longest query has, rounded up to an even number so that its two halves have the 
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qattn._constants import cached_constant
 from qattn.ising.states import states
 
 
@@ -67,7 +67,7 @@ def cut(lengths: Tensor | None, num_groups: int, num_queries: int, num_spins: in
     return _cut(rows, num_groups, num_queries, num_spins + num_spins % 2)
 
 
-@lru_cache(maxsize=256)
+@cached_constant(maxsize=256)
 def _cut(
     lengths: tuple[tuple[int, ...], ...] | None, num_groups: int, num_queries: int, num_spins: int
 ) -> Layout:
@@ -118,7 +118,7 @@ class Masks(NamedTuple):
     possible: Float[Tensor, "#groups two parts queries"]
 
 
-@lru_cache(maxsize=256)
+@cached_constant(maxsize=256)
 def masks(block: Block, copies: int, dtype: torch.dtype, device: torch.device) -> Masks | None:
     """The masks of a block whose groups are repeated; None means that every spin is present."""
     if block.lengths is None:
@@ -137,25 +137,27 @@ class Tables(NamedTuple):
     """Constant tables of n spins, in the notation of :mod:`qattn.exact.factorised`.
 
     Attributes:
-        S: States of a half.
+        occupied: 1 where a spin of a half's state is up, then 1 where it is down, else 0.
         penalties: -2 where a spin of a part's state opposes a field; of up, then of down fields.
         features: Features F of the states of a half: its spins, their pairs, and 1.
+        pairs_occupied: The same features of occupations: which spins and pairs are up, and 1.
         pair_of_entry: Number j·n + k of the pair of spins that an entry of M stands for.
         entry_is_pair: 1 where an entry of M stands for a pair, else 0.
         entry_of_pair: The entry of M that stands for the pair j·n + k, in either order.
         off_diagonal: 1 off the diagonal, 0 on it.
     """
 
-    S: Float[Tensor, "states half"]
+    occupied: Float[Tensor, "states two_half"]
     penalties: Float[Tensor, "parts n"]
     features: Float[Tensor, "states features"]
+    pairs_occupied: Float[Tensor, "states features"]
     pair_of_entry: Int[Tensor, " entries"]
     entry_is_pair: Float[Tensor, " entries"]
     entry_of_pair: Int[Tensor, " n_times_n"]
     off_diagonal: Float[Tensor, "n n"]
 
 
-@lru_cache(maxsize=64)
+@cached_constant(maxsize=64)
 def tables(num_spins: int, dtype: torch.dtype, device: torch.device) -> Tables:
     """The constant tables of an even number of spins."""
     n, half = num_spins, num_spins // 2
@@ -164,7 +166,10 @@ def tables(num_spins: int, dtype: torch.dtype, device: torch.device) -> Tables:
     parts = _part_states(half, dtype, device)
     # Features of a half in the order: spins, pairs within the half, 1.
     row, col = torch.triu_indices(half, half, 1)
-    features = torch.cat([S, S[:, row] * S[:, col], S.new_ones(len(S), 1)], 1)
+    up = S.relu()
+    features, pairs_occupied = (
+        torch.cat([x, x[:, row] * x[:, col], x.new_ones(len(x), 1)], 1) for x in (S, up)
+    )
     # The pair of spins, j·n + k, that each entry of M stands for; -1 for none. A pair across the
     # halves multiplies a spin of A and one of B, a pair within A pairs of A with the 1 of B, and a
     # pair within B the 1 of A with pairs of B.
@@ -178,10 +183,11 @@ def tables(num_spins: int, dtype: torch.dtype, device: torch.device) -> Tables:
     position = torch.zeros(n, n, dtype=torch.int64)
     position.view(-1)[entry[entry >= 0]] = (entry >= 0).nonzero().squeeze(1)
     return Tables(
-        S,
+        torch.cat([up, 1 - up], 1),
         # A field up (the first columns) is opposed by spins that are down, one down by those up.
         -2 * torch.cat([(-parts).relu(), parts.relu()], 1),
         features,
+        pairs_occupied,
         entry.clamp_min(0).to(device),
         (entry >= 0).to(device, dtype),
         (position + position.mT).flatten().to(device),

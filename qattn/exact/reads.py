@@ -46,7 +46,7 @@ def draw(
             method = _draw_jointly if joint else _draw_halves
             a, b = method(factors, local, uniforms[:, :, q])
             spins[:, q, :, : block.num_spins] = torch.cat([S[a], S[b]], -1)
-    for models in enumeration.separate_models(h, J, lay, solution.inverse_Z == 0):
+    for models in enumeration.separate_models(h, J, lay, solution.scale == 0):
         for i, (g, q) in enumerate(zip(models.group.tolist(), models.query.tolist(), strict=True)):
             model = enumeration.Models(*(x[i : i + 1] for x in models))
             spins[g, q] = _draw_in_log_space(model, uniforms[0, g, q])

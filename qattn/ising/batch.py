@@ -48,9 +48,9 @@ class IsingBatch:
             couplings given in one triangle, pass ``J.triu(1) + J.triu(1).mT``.
         lengths: Number of active spins per query, shape (queries,), or (groups, queries) where
             groups differ; None means all spins everywhere. Kept on the CPU.
-        beta: Inverse temperature, 0 or positive; a float, or a tensor of shape () or (groups,)
-            when it is learnable.
-        validate: Check the values (finite h and J, symmetric J, beta, lengths in range).
+        beta: Inverse temperature, 0 or more (at 0 every state is as likely); a float, or a tensor
+            of shape () or (groups,) when it is learnable.
+        validate: Check the values (finite h and J, symmetric J, beta ≥ 0, lengths in range).
             Shapes are checked always. Switch it off inside ``torch.func.vmap``, or where a GPU
             must not wait.
 
@@ -85,8 +85,9 @@ class IsingBatch:
                 f"but has shape {tuple(self.beta.shape)}."
             )
         if validate:
-            _check_values(self.h, self.J, self.beta)
-            object.__setattr__(self, "J", (self.J + self.J.mT) / 2)
+            _check_finite("h", self.h)
+            object.__setattr__(self, "J", checked_couplings(self.J))
+            check_beta(self.beta)
 
     @property
     def num_groups(self) -> int:
@@ -243,28 +244,28 @@ def _check_shapes(h: Tensor, J: Tensor) -> None:
         )
 
 
-@torch.no_grad()
-def _check_values(h: Tensor, J: Tensor, beta: float | Tensor) -> None:
-    for name, value in (("h", h), ("J", J)):
-        if not bool(value.isfinite().all()):
-            where = tuple((~value.isfinite()).nonzero()[0].tolist())
-            raise ValueError(
-                f"Argument `{name}` must be finite, but is {value[where].item()} at index {where}."
-            )
-    scale = float(J.abs().max())
-    asymmetry = float((J - J.mT).abs().max())
+def checked_couplings(J: Float[Tensor, "groups n n"]) -> Float[Tensor, "groups n n"]:
+    """J with rounding of its symmetry averaged away.
+
+    Raises:
+        ValueError: J is not finite, not symmetric, or its diagonal is not zero.
+    """
+    with torch.no_grad():
+        _check_finite("J", J)
+        scale = float(J.abs().max())
+        asymmetry = float((J - J.mT).abs().max())
+        diagonal = float(J.diagonal(dim1=-2, dim2=-1).abs().max())
     if asymmetry > SYMMETRY_TOLERANCE * scale:
         raise ValueError(
             f"Argument `J` must be symmetric, but max |J_jk - J_kj| = {asymmetry:.3g}. Pass "
             f"(J + J.mT) / 2, or J.triu(1) + J.triu(1).mT for couplings given in one triangle."
         )
-    diagonal = float(J.diagonal(dim1=-2, dim2=-1).abs().max())
     if diagonal > 0:
         raise ValueError(
             f"Argument `J` must have a zero diagonal, but max |J_jj| = {diagonal:.3g}. "
             f"s_j s_j = 1 is a constant: subtract torch.diag_embed(J.diagonal(dim1=-2, dim2=-1))."
         )
-    check_beta(beta)
+    return (J + J.mT) / 2
 
 
 def check_beta(beta: float | Tensor) -> None:
@@ -273,6 +274,15 @@ def check_beta(beta: float | Tensor) -> None:
     values = beta.detach() if isinstance(beta, Tensor) else torch.tensor(beta, device="cpu")
     if not bool((values.isfinite() & (values >= 0)).all()):
         raise ValueError(f"Argument `beta` must be finite and not negative, but is {beta}.")
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    finite = value.detach().isfinite()
+    if not bool(finite.all()):
+        where = tuple((~finite).nonzero()[0].tolist())
+        raise ValueError(
+            f"Argument `{name}` must be finite, but is {value[where].item()} at index {where}."
+        )
 
 
 def _checked_lengths(lengths: Tensor, h: Tensor, validate: bool) -> Tensor:

@@ -1,13 +1,13 @@
 """States of n spins by number, and states drawn from a table of their weights."""
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
+from qattn._constants import cached_constant
 
-@lru_cache(maxsize=64)
+
+@cached_constant(maxsize=64)
 def states(num_spins: int, dtype: torch.dtype, device: torch.device) -> Num[Tensor, "states n"]:
     """All 2^n states in {-1, +1}; spin j of state i is bit j of i (set: +1)."""
     index = torch.arange(1 << num_spins, device=device)

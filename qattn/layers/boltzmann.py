@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qattn.attention import ising_batch, mean_from_backend, weights_from_mean
+from qattn.attention import ising_batch, occupations_from_backend, weights_of_sequences
 from qattn.backends import Backend, check_num_reads, get_backend
 from qattn.estimators import check_estimator
 from qattn.ising.batch import IsingBatch, check_beta
@@ -216,15 +216,10 @@ class BoltzmannAttention(SigmoidAttention):
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         batch = self._ising_batch(query, key)
-        mean, self.last_info = mean_from_backend(
-            batch, self.backend, self.num_reads, self.estimator
+        occupations, self.last_info = occupations_from_backend(
+            batch, self.backend, self.num_reads, self.estimator, self.normalize
         )
-        return weights_from_mean(
-            mean,
-            query.shape[2],
-            is_causal=self.is_causal,
-            normalize=self.normalize,
-        )
+        return weights_of_sequences(occupations, query.shape[2])
 
 
 class CouplingsAttention(BoltzmannAttention):

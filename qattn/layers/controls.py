@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qattn.attention import normalized
 from qattn.layers.multihead import MultiheadAttention
 
 
@@ -31,5 +30,7 @@ class SigmoidAttention(MultiheadAttention):
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         scores = self._scores(query, key) + self._bias()
-        weights = self._masked(scores.sigmoid(), 0.0)
-        return normalized(weights) if self.normalize else weights
+        if self.normalize:
+            # σ(x)/Σσ(x), right also where every σ(x) of a query is too small for a float.
+            return self._masked(F.logsigmoid(scores), -torch.inf).softmax(-1)
+        return self._masked(scores.sigmoid(), 0.0)

@@ -51,7 +51,8 @@ def random_couplings(groups: int, spins: int, scale: float, **options: object) -
 
 # Absolute for means, relative for log Z (which is at least n log 2).
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
-# Scales of |J| and |h|: none, paramagnetic, critical, frozen, and products beyond float64.
+# Scales of |J| and |h|: none, paramagnetic, critical, frozen, and beyond float32 (where products
+# leave float64 too: tests/exact/test_log_space.py).
 SCALES = [(0.0, 1.0), (0.3, 2.0), (1.0, 5.0), (3.0, 10.0), (20.0, 40.0)]
 
 

@@ -214,6 +214,9 @@ class BoltzmannAttention(SigmoidAttention):
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
         return self._scores(query, key, 0.5) + self._bias() / 2
 
+    def _is_traceable(self) -> bool:
+        return self._backend == "exact" and self.estimator is None
+
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         batch = self._ising_batch(query, key)
         occupations, self.last_info = occupations_from_backend(

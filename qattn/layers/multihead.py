@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable would load Dynamo on import
 
 from qattn.ising.precision import at_least_single, without_autocast
 
@@ -95,7 +96,9 @@ class MultiheadAttention(nn.Module, ABC):
                 f"qattn.boltzmann_attention(query, key, value, couplings)."
             )
         query, key, value = self._heads(x)
-        projected: Tensor = self.out(self._attend(query, key, value).transpose(1, 2).flatten(2))
+        # What draws reads is left to Python: compiled code has one break here.
+        attend = self._attend if self._is_traceable() else partial(uncompiled, self._attend)
+        projected: Tensor = self.out(attend(query, key, value).transpose(1, 2).flatten(2))
         return projected
 
     def weights(
@@ -121,6 +124,10 @@ class MultiheadAttention(nn.Module, ABC):
         heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
         return self.query_norm(query), self.key_norm(key), value
+
+    def _is_traceable(self) -> bool:
+        """Whether ``torch.compile`` can see through the weights."""
+        return True
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return self._precise_weights(query, key).to(value.dtype) @ value
@@ -152,3 +159,9 @@ def reset_children(module: nn.Module) -> None:
     for part in module.children():
         reset: Callable[[], None] = getattr(part, "reset_parameters", partial(reset_children, part))
         reset()
+
+
+@_disable_dynamo
+def uncompiled(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    """Call a function that ``torch.compile`` is not to look into."""
+    return function(*args)

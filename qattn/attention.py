@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn import estimators, exact
+from qattn._tracing import is_traced
 from qattn.backends import Backend, get_backend
 from qattn.ising.batch import IsingBatch, check_beta, checked_couplings
 from qattn.ising.precision import at_least_single, without_autocast
@@ -152,7 +153,7 @@ def ising_batch(
     # there.
     h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
     lengths = torch.arange(1, Q + 1, device="cpu").repeat_interleave(B) if is_causal else None
-    if validate:
+    if validate and not is_traced(couplings):
         # Fields are not checked: NaN in one sequence stays there, as in PyTorch's attention.
         couplings = checked_couplings(couplings)
         check_beta(beta)

@@ -10,14 +10,14 @@ float64 are summed in log space. On CUDA the products follow PyTorch's TF32 sett
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from qattn._clock import sampling_clock
-from qattn.exact import enumeration, reads
+from qattn._tracing import is_traced
+from qattn.exact import enumeration, operator, reads
 from qattn.exact.autograd import Moments, separate_models, solve
 from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout, cut
-from qattn.exact.memory import check_memory, required_bytes
+from qattn.exact.layout import arranged, restored
+from qattn.exact.memory import required_bytes
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.ising.states import states
@@ -44,16 +44,15 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
-        ValueError: h or J holds NaN or infinity.
+
+    A query whose h or J holds NaN or infinity has NaN, and no other query has.
 
     Three free spins have eight states of weight 1, and log 8 is:
 
     >>> log_partition(IsingBatch(torch.zeros(1, 1, 3), torch.zeros(1, 3, 3)))
     tensor([[2.0794]])
     """
-    h, J, lay = _prepared(batch)
-    _, log_Z, *_ = Moments.apply(h, J, lay, True, False)  # type: ignore[no-untyped-call]
-    return _restored(log_Z, lay)
+    return _moments(batch, wants_log_Z=True)
 
 
 def occupations(
@@ -84,9 +83,7 @@ def occupations(
     >>> occupations(batch, normalize=True)
     tensor([[[0.7311, 0.2689]]])
     """
-    h, J, lay = _prepared(batch)
-    n, *_ = Moments.apply(h, J, lay, False, normalize)  # type: ignore[no-untyped-call]
-    return _restored(n, lay)[..., : batch.num_spins]
+    return _moments(batch, normalize=normalize)
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -119,9 +116,8 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
-        ValueError: h or J holds NaN or infinity.
     """
-    h, J, lay = _prepared(batch)
+    h, J, lay = arranged(*batch.scaled(), batch.lengths)
     with sampling_clock.running(h.device):
         solution = solve(h, J, lay)
         dtype = solution.scale.dtype
@@ -133,7 +129,7 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
             log_Z = enumeration.log_partition(models)
             pairs[models.group, models.query] = enumeration.pair_correlations(models, log_Z)
     n = batch.num_spins
-    pairs = _restored(pairs.to(h.dtype), lay)[..., :n, :n]
+    pairs = restored(pairs.to(h.dtype), lay)[..., :n, :n]
     return pairs * (batch.active.unsqueeze(-1) & batch.active.unsqueeze(-2))
 
 
@@ -184,7 +180,7 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     """
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
-    h, J, lay = _prepared(batch)
+    h, J, lay = arranged(*batch.scaled(), batch.lengths)
     for name, value in (("h", h), ("J", J)):
         if not bool(value.isfinite().all()):
             raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
@@ -195,26 +191,19 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=h.device)
     with sampling_clock.running(h.device):
         spins = reads.draw(h, J, lay, solve(h, J, lay), uniforms)
-    spins = _restored(spins, lay)[..., : batch.num_spins]
+    spins = restored(spins, lay)[..., : batch.num_spins]
     return SpinSamples(spins.masked_fill(~batch.active.unsqueeze(2), 0))
 
 
-def _prepared(batch: IsingBatch) -> tuple[Tensor, Tensor, Layout]:
-    """βh and βJ with the queries in the order of the layout and an even number of spins."""
-    G, Q, n = batch.h.shape
-    check_memory(G, Q, n, batch.h.element_size())
+def _moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = False) -> Tensor:
+    """Log Z, if requested, else occupations; differentiable in h, J and β."""
     h, J = batch.scaled()
-    lay = cut(batch.lengths, G, Q, n)
-    if lay.order is not None:
-        h = h[:, lay.order.to(h.device)]
-    if lay.num_spins > n:
-        h, J = F.pad(h, (0, 1)), F.pad(J, (0, 1, 0, 1))
-    return h, J, lay
-
-
-def _restored(x: Tensor, lay: Layout) -> Tensor:
-    """Values of the queries in the order of the batch."""
-    return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
+    if is_traced(h):
+        traced: Tensor = operator.moments(h, J, batch.lengths, wants_log_Z, normalize)
+        return traced
+    h, J, lay = arranged(h, J, batch.lengths)
+    n, log_Z, *_ = Moments.apply(h, J, lay, wants_log_Z, normalize)  # type: ignore[no-untyped-call]
+    return restored(log_Z if wants_log_Z else n[..., : batch.num_spins], lay)
 
 
 def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n n"]:

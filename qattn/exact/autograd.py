@@ -140,7 +140,7 @@ class Moments(GroupwiseFunction):
         # see the backward pass as an operation with rules of its own; otherwise a plain call
         # spares its overhead.
         through_torch = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
-        run = _MomentsBackward.apply if through_torch else _MomentsBackward.forward
+        run = MomentsBackward.apply if through_torch else MomentsBackward.forward
         grad_h, grad_J = run(*args)
         return grad_h, grad_J, None, None, None
 
@@ -149,7 +149,9 @@ class Moments(GroupwiseFunction):
 Moments.forward.__signature__ = inspect.signature(Moments.forward)  # type: ignore[attr-defined]
 
 
-class _MomentsBackward(BackwardFunction):
+class MomentsBackward(BackwardFunction):
+    """Gradients in h and J from those in log Z and ⟨n⟩, and the outputs of the forward pass."""
+
     subject = "An exact moment"
 
     @staticmethod
@@ -163,6 +165,7 @@ class _MomentsBackward(BackwardFunction):
         occupations: Tensor,
         *flat_factors: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        """In the order of the layout; `flat_factors` are the factors of all blocks."""
         per_block = len(Factors._fields)
         factors = [
             Factors(*flat_factors[i * per_block : (i + 1) * per_block])

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
-from qattn._constants import cached_constant
+from qattn._tracing import cached_constant
+from qattn.exact.memory import check_memory
 from qattn.ising.states import states
 
 
@@ -54,6 +56,29 @@ class Layout:
     def copies(self, num_groups: int) -> int:
         """Number of repeats of the batch's groups in `num_groups`: the members of a vmap."""
         return num_groups // self.num_groups
+
+
+def arranged(
+    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lengths: Tensor | None
+) -> tuple[Tensor, Tensor, Layout]:
+    """h and J with the queries in the order of the layout and an even number of spins.
+
+    Raises:
+        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
+    """
+    G, Q, n = h.shape
+    check_memory(G, Q, n, h.element_size())
+    lay = cut(lengths, G, Q, n)
+    if lay.order is not None:
+        h = h[:, lay.order.to(h.device)]
+    if lay.num_spins > n:
+        h, J = F.pad(h, (0, 1)), F.pad(J, (0, 1, 0, 1))
+    return h, J, lay
+
+
+def restored(x: Tensor, lay: Layout) -> Tensor:
+    """Values of the queries in the order of the batch."""
+    return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
 
 
 def cut(lengths: Tensor | None, num_groups: int, num_queries: int, num_spins: int) -> Layout:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qattn._tracing import is_traced
 from qattn.ising.union_bqm import union_bqm
 
 SYMMETRY_TOLERANCE = 1e-6
@@ -52,7 +53,7 @@ class IsingBatch:
             of shape () or (groups,) when it is learnable.
         validate: Check the values (finite h and J, symmetric J, beta ≥ 0, lengths in range).
             Shapes are checked always. Switch it off inside ``torch.func.vmap``, or where a GPU
-            must not wait.
+            must not wait. What is traced (compiled, exported, on meta) is never checked.
 
     Raises:
         ValueError: An argument has the wrong shape, a value out of range, or J is asymmetric.
@@ -76,6 +77,7 @@ class IsingBatch:
 
     def __post_init__(self, validate: bool) -> None:
         _check_shapes(self.h, self.J)
+        validate = validate and not is_traced(self.h)
         if self.lengths is not None:
             lengths = _checked_lengths(self.lengths, self.h, validate)
             object.__setattr__(self, "lengths", lengths)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
-from qattn._constants import cached_constant
+from qattn._tracing import cached_constant
 
 
 @cached_constant(maxsize=64)

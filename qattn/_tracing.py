@@ -1,14 +1,24 @@
-"""Constant tensors, made once and good for every later call."""
+"""Tensors without values, which tracing passes around, and constants that outlive it."""
 
 from collections.abc import Callable
 from functools import lru_cache
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def is_traced(x: Tensor) -> bool:
+    """Whether x only stands for values: in torch.compile, torch.export, FakeTensorMode, on meta.
+
+    Then nothing may depend on its values. A tensor inside ``torch.func.vmap`` has them.
+    """
+    ordinary = type(x) is Tensor or isinstance(x, torch.nn.Parameter)
+    return torch.compiler.is_compiling() or x.is_meta or not ordinary
 
 
 def cached_constant(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:

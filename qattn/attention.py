@@ -12,6 +12,7 @@ from qattn import estimators, exact
 from qattn._tracing import is_traced
 from qattn.backends import Backend, get_backend
 from qattn.ising.batch import IsingBatch, check_beta, checked_couplings
+from qattn.ising.precision import at_least_single, without_autocast
 
 
 def boltzmann_attention(
@@ -64,7 +65,9 @@ def boltzmann_attention(
         validate: Check that couplings are finite and symmetric; off inside ``torch.func.vmap``.
 
     Returns:
-        Output, shape (batch, heads, queries, value_dim). :func:`boltzmann_weights` returns w.
+        Output, shape (batch, heads, queries, value_dim), in the dtype of `value`. Inputs of half
+        precision are computed with in float32, under ``torch.autocast`` too.
+        :func:`boltzmann_weights` returns w.
 
     Raises:
         ValueError: A shape does not fit, or couplings are asymmetric or not finite. A query or key
@@ -101,7 +104,7 @@ def boltzmann_attention(
         estimator=estimator,
         validate=validate,
     )
-    return weights @ value
+    return weights.to(value.dtype) @ value
 
 
 def boltzmann_weights(
@@ -119,16 +122,21 @@ def boltzmann_weights(
     estimator: str | None = None,
     validate: bool = True,
 ) -> Float[Tensor, "batch heads queries positions"]:
-    """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see."""
+    """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see.
+
+    In float32, or in float64 if `query` is.
+    """
     _check_query_and_key(query, key, couplings, is_causal)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    fields = (query * (scale / 2)) @ key.mT
-    if field_bias is not None:
-        bias = torch.as_tensor(field_bias, dtype=fields.dtype, device=fields.device)
-        fields = fields + bias.reshape(-1, 1, 1) / 2
-    batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
-    occupations, _ = occupations_from_backend(batch, backend, num_reads, estimator, normalize)
-    return weights_of_sequences(occupations, query.shape[0])
+    with without_autocast(query.device):
+        query, key, couplings = (at_least_single(x) for x in (query, key, couplings))
+        fields = (query * (scale / 2)) @ key.mT
+        if field_bias is not None:
+            bias = torch.as_tensor(field_bias, dtype=fields.dtype, device=fields.device)
+            fields = fields + bias.reshape(-1, 1, 1) / 2
+        batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
+        occupations, _ = occupations_from_backend(batch, backend, num_reads, estimator, normalize)
+        return weights_of_sequences(occupations, query.shape[2])
 
 
 def ising_batch(
@@ -176,11 +184,11 @@ def occupations_from_backend(
 
 
 def weights_of_sequences(
-    occupations: Float[Tensor, "heads queries_times_batch positions"], batch_size: int
+    occupations: Float[Tensor, "heads queries_times_batch positions"], num_queries: int
 ) -> Float[Tensor, "batch heads queries positions"]:
     """Attention weights by sequence, from the occupations of an :func:`ising_batch`."""
     H, _, n = occupations.shape
-    return occupations.mT.reshape(H, n, -1, batch_size).permute(3, 0, 2, 1)
+    return occupations.mT.reshape(H, n, num_queries, -1).permute(3, 0, 2, 1)
 
 
 def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*batch positions"]:

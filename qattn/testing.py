@@ -155,13 +155,16 @@ class BackendConformance:
     def test_reads_below_one_are_rejected(self) -> None:
         """A ValueError that names `num_reads`."""
         for num_reads in (0, -1):
-            message = None
-            try:
-                self.sample(self.problems(), num_reads)
-            except ValueError as error:
-                message = str(error)
-            assert message is not None, f"num_reads = {num_reads} was accepted"
-            assert "num_reads" in message, f"the error does not name num_reads: {message}"
+            self._refuses("num_reads", self.problems(), num_reads)
+
+    def test_values_that_are_not_finite_are_rejected(self) -> None:
+        """A ValueError that names `h` or `J`, where the batch itself was not checked."""
+        for name in ("h", "J"):
+            for value in (float("nan"), float("inf")):
+                batch = self.problems()
+                tensors = {"h": batch.h.clone(), "J": batch.J.clone()}
+                tensors[name][1, 0, 2] = tensors[name][1, 2, 0] = value
+                self._refuses(f"`{name}`", IsingBatch(**tensors, validate=False), 4)
 
     def test_moments_agree_with_exact(self) -> None:
         """⟨s⟩ and ⟨s s⟩ of every query are within `tolerance` and five standard errors."""
@@ -185,6 +188,15 @@ class BackendConformance:
         sigmas = float(correlations[p, q].abs().max())
         bound = -NormalDist().inv_cdf(FALSE_ALARM / 2 / (len(p) * 5))
         assert sigmas <= bound, f"reads of two queries correlate: {sigmas:.1f} sigma"
+
+    def _refuses(self, name: str, batch: IsingBatch, num_reads: int) -> None:
+        message = None
+        try:
+            self.sample(batch, num_reads)
+        except ValueError as error:
+            message = str(error)
+        assert message is not None, f"num_reads = {num_reads} or a bad {name} was accepted"
+        assert name in message, f"the error does not name {name}: {message}"
 
     def _agrees(self, batch: IsingBatch) -> None:
         samples = self.sample(batch, self.num_reads)

@@ -10,6 +10,10 @@ from torch.nn import functional as F
 
 from qattn.ising.batch import IsingBatch
 from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
+from qattn.layers.multihead import reset_children
+
+EMBEDDING_STD = 0.02
+"""Standard deviation of the initial embeddings of tokens and positions."""
 
 
 class Block(nn.Module):
@@ -80,14 +84,18 @@ class Transformer(nn.Module):
         arm = ATTENTION[attention]
         self.tokens = nn.Embedding(vocab_size, embed_dim)
         self.positions = nn.Parameter(torch.empty(context, embed_dim))
-        for embedding in (self.tokens.weight, self.positions):
-            nn.init.normal_(embedding, std=0.02)
+        self._draw_embeddings()
         self.blocks = nn.ModuleList(
             Block(embed_dim, arm(embed_dim, num_heads, context, **attention_options), ffn)
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.read_out = nn.Linear(embed_dim, vocab_size)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, for a model that was made on the meta device, say."""
+        reset_children(self)
+        self._draw_embeddings()
 
     def forward(
         self, tokens: Int[Tensor, "batch positions"]
@@ -113,6 +121,10 @@ class Transformer(nn.Module):
             for attention, x in self._attention_inputs(tokens)
             if isinstance(attention, BoltzmannAttention)
         ]
+
+    def _draw_embeddings(self) -> None:
+        for embedding in (self.tokens.weight, self.positions):
+            nn.init.normal_(embedding, std=EMBEDDING_STD)
 
     def _attention_inputs(self, tokens: Tensor) -> Iterator[tuple[MultiheadAttention, Tensor]]:
         """The attention of each layer, and what it sees of these tokens."""

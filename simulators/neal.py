@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from qattn._clock import sampling_clock
-from qattn.backends.base import Backend, check_num_reads, drawn_seed
+from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.from_dimod import sample_unions
 from qattn.backends.options import option
 from qattn.ising.batch import IsingBatch
@@ -80,7 +80,6 @@ class NealBackend(Backend):
         """Draw reads; see :meth:`Backend.sample`."""
         from dwave.samplers import SimulatedAnnealingSampler
 
-        check_num_reads(num_reads)
         sampler, beta_schedule = SimulatedAnnealingSampler(), self.beta_schedule
 
         def anneal(bqm: dimod.BinaryQuadraticModel, seed: int) -> dimod.SampleSet:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn._clock import sampling_clock
-from qattn.backends.base import Backend, check_num_reads, drawn_seed
+from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.options import option
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
@@ -104,7 +104,6 @@ class QuantumAnnealingSimulator(Backend):
         ``info`` holds the settings and the mean ``divergence`` from the target in nats (of the
         judged problems; nan without any).
         """
-        check_num_reads(num_reads)
         generator = torch.Generator(batch.h.device).manual_seed(drawn_seed(seed))
         G, Q, n = batch.h.shape
         uniforms = torch.rand(

@@ -1,5 +1,7 @@
 """IsingBatch and SpinSamples: conventions, dimod, ghost spins, bad input."""
 
+import math
+
 import dimod
 import numpy as np
 import pytest
@@ -121,6 +123,7 @@ def test_rounding_asymmetry_is_averaged():
         ({"lengths": torch.tensor([1, 2, 6])}, "between 0 and 5"),
         ({"lengths": torch.tensor([1.0, 2.0, 3.0])}, "integers"),
         ({"beta": -0.5}, "`beta` must be finite and not negative, but is -0.5"),
+        ({"beta": math.inf}, "`beta` must be finite and not negative, but is inf"),
         ({"beta": torch.nan}, "`beta` must be finite and not negative, but is nan"),
         ({"beta": torch.ones(3)}, r"`beta` must be a number or have shape \(\) or \(2,\)"),
     ],

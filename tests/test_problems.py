@@ -114,7 +114,7 @@ def test_bqms_of_a_batch_come_back():
         ("sk:spins=many", "Option 'spins' .* must be a number, but is 'many'"),
         ("sk:spins", "must be key=value, but one is 'spins'"),
         ("sk:problems=0", "`num_problems` must be positive, but is 0"),
-        ("sk:beta=-1", "`beta` must be positive"),
+        ("sk:beta=-1", "`beta` must be finite and not negative"),
         ("ring:spins=2", "at least 3 for a ring"),
         ("run:", "must be run:PATH"),
         ("run:nowhere,spins=4", "have no option 'spins'"),

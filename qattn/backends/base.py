@@ -1,7 +1,9 @@
 """What a backend is: something that draws reads of an Ising batch."""
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +32,9 @@ class Backend(ABC):
         p(s) \propto \exp\Big(\beta\big(\sum_j h_j s_j + \sum_{j<k} J_{jk} s_j s_k\big)\Big),
 
     as nearly as the backend gets. Scaling a problem to a device's units is the backend's own
-    business. :class:`qattn.testing.BackendConformance` tests a backend against this contract.
+    business. A batch or a number of reads that cannot be sampled never reaches it: `sample` of
+    every subclass refuses them first. :class:`qattn.testing.BackendConformance` tests a backend
+    against this contract.
 
     A subclass declares its options in a nested frozen dataclass ``Options``, with
     :func:`qattn.backends.option`; the constructor takes them, and checks of names, command lines
@@ -73,8 +77,13 @@ class Backend(ABC):
     __signature__: ClassVar[inspect.Signature | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give the class the signature of its options and, in its docstring, their help texts."""
+        """Give the class the signature of its options and, in its docstring, their help texts.
+
+        Its `sample` is made to check what it is asked for.
+        """
         super().__init_subclass__(**kwargs)
+        if "sample" in vars(cls):
+            cls.sample = _checked(vars(cls)["sample"])  # type: ignore[method-assign]
         cls.__signature__ = inspect.signature(cls.Options) if has_dataclass(cls) else None
         if "Options" in vars(cls) and cls.__doc__:
             lines = [f"    {o.name}: {o.help}" for o in declared_options(cls).values()]
@@ -97,7 +106,8 @@ class Backend(ABC):
             Reads on the device of ``batch.h``, 0 at absent spins.
 
         Raises:
-            ValueError: `num_reads` is not positive.
+            ValueError: `num_reads` is not positive, or `batch` is no valid batch, although it was
+                made without a look at its values: a field or coupling that is not finite, say.
         """
 
     def open(self, folder: Path | None = None) -> None:
@@ -140,6 +150,20 @@ class Backend(ABC):
         if not absent:
             return None
         return f"pip install {' '.join(repr(pip) for pip in absent)}"
+
+
+def _checked(sample: Callable[..., SpinSamples]) -> Callable[..., SpinSamples]:
+    """A method `sample` that is not called for what no backend can sample."""
+
+    @functools.wraps(sample)
+    def checked(
+        self: Backend, batch: IsingBatch, *, num_reads: int, seed: int | None = None
+    ) -> SpinSamples:
+        check_num_reads(num_reads)
+        IsingBatch(batch.h, batch.J, batch.lengths, batch.beta)  # raises for values out of range
+        return sample(self, batch, num_reads=num_reads, seed=seed)
+
+    return checked
 
 
 def check_num_reads(num_reads: int) -> None:

@@ -1,5 +1,6 @@
 """Any dimod sampler as a backend."""
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
@@ -11,7 +12,7 @@ from dimod.core.sampler import Sampler
 from numpy.typing import NDArray
 
 from qattn._clock import sampling_clock
-from qattn.backends.base import Backend, check_num_reads, drawn_seed
+from qattn.backends.base import Backend, drawn_seed
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.ising.union_bqm import slices, split_union, union_bqm
@@ -27,6 +28,12 @@ class DimodBackend(Backend):
     returns is distributed as exp(-E) is the sampler's affair, and so is scaling. Equal reads that
     it aggregated keep their ``num_occurrences`` as weights.
 
+    What can be seen of a sampler is checked: that it takes a number of reads, returns as many, and
+    returns the problem's variables. What cannot be seen in its reads is whether it draws them or
+    looks for the lowest energies, as tabu search, steepest descent, hybrid solvers and the default
+    schedule of ``SimulatedAnnealingSampler`` do: then reads are too cold, as ``qattn compare``,
+    :func:`qattn.pseudolikelihood.fit_betas` or :class:`qattn.testing.BackendConformance` show.
+
     >>> import torch
     >>> from qattn import DimodBackend, IsingBatch, as_dimod_sampler, get_backend
     >>> backend = DimodBackend(as_dimod_sampler(get_backend("exact")))  # or any dimod.Sampler
@@ -35,12 +42,15 @@ class DimodBackend(Backend):
     [[[[1, 1, 1], [1, 1, 1]]]]
 
     Args:
-        sampler: The sampler. ``num_reads`` and ``seed`` are passed if its ``parameters`` name
-            them.
+        sampler: The sampler; its ``parameters`` name ``num_reads``, and ``seed`` if it takes one.
         union: Give it the whole batch as one BQM of disjoint blocks (the default), or one BQM
             per query, for samplers that aggregate or that have a size limit.
         max_union_spins: Bound on the variables of a union BQM; larger batches are cut in several.
         **sample_kwargs: Further arguments of ``sampler.sample``.
+
+    Raises:
+        TypeError: `sampler` is no dimod sampler.
+        ValueError: It takes no number of reads, or `sample_kwargs` fix one.
     """
 
     name: ClassVar[str] = "dimod"
@@ -58,19 +68,34 @@ class DimodBackend(Backend):
             raise TypeError(
                 f"Argument `sampler` must be a dimod.Sampler, but is {type(sampler).__name__}."
             )
+        if "num_reads" not in sampler.parameters:
+            raise ValueError(
+                f"Argument `sampler` must take num_reads, but {type(sampler).__name__} does not: "
+                f"solvers that list or search states do not draw reads."
+            )
+        if "num_reads" in sample_kwargs:
+            raise ValueError(
+                "Argument `sample_kwargs` must not fix num_reads: every call of `sample` sets it."
+            )
         self.sampler = sampler
         self.max_union_spins = max_union_spins if union else 0
         self.sample_kwargs = sample_kwargs
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
-        """Draw reads; see :meth:`Backend.sample`."""
-        check_num_reads(num_reads)
-        known = self.sampler.parameters
+        """Draw reads; see :meth:`Backend.sample`.
+
+        A sampler that returns more or fewer reads than it was asked for gives a warning; what it
+        returned is kept, with weights where queries differ.
+
+        Raises:
+            ValueError: The sampler returns no reads, or reads of other variables.
+        """
+        seeded = "seed" in self.sampler.parameters
 
         def sample_bqm(bqm: dimod.BinaryQuadraticModel, seed: int) -> dimod.SampleSet:
-            kwargs = {"num_reads": num_reads, "seed": seed}
-            kwargs = {key: value for key, value in kwargs.items() if key in known}
+            kwargs = {"num_reads": num_reads} | ({"seed": seed} if seeded else {})
             sampleset: dimod.SampleSet = self.sampler.sample(bqm, **(kwargs | self.sample_kwargs))
+            self._count(sampleset, num_reads)
             return sampleset
 
         with sampling_clock.running(batch.h.device):
@@ -80,6 +105,17 @@ class DimodBackend(Backend):
                 num_reads=num_reads,
                 seed=drawn_seed(seed),
                 max_spins=self.max_union_spins,
+            )
+
+    def _count(self, sampleset: dimod.SampleSet, num_reads: int) -> None:
+        returned, name = int(sampleset.record.num_occurrences.sum()), type(self.sampler).__name__
+        if returned == 0:
+            raise ValueError(f"Sampler {name} returned no reads, but was asked for {num_reads}.")
+        if returned != num_reads:
+            warnings.warn(
+                f"Sampler {name} returned {returned} reads, but was asked for {num_reads}: "
+                f"estimates have the noise of {returned}.",
+                stacklevel=5,
             )
 
 

@@ -15,7 +15,8 @@ def as_dimod_sampler(backend: Backend) -> Sampler:
     r"""A ``dimod.Sampler`` that draws from P ∝ exp(-β E(s)) with `backend`.
 
     Its ``sample`` takes ``num_reads`` (default 1), ``seed`` and ``beta`` (default 1), so that
-    Ocean's composites work with any backend. Weights of the reads become ``num_occurrences``.
+    Ocean's composites work with any backend. Weights of the reads become ``num_occurrences``;
+    dimod counts whole reads, so that ``sample`` raises a ValueError for other weights.
     """
     return _BackendSampler(backend)
 
@@ -58,7 +59,14 @@ class _BackendSampler(Sampler):
             )
             rows, info = samples.spins[0, 0].cpu().numpy(), dict(samples.info)
             if samples.weights is not None:
-                occurrences = samples.weights[0, 0].cpu().numpy().round().astype(np.int64)
+                weights = samples.weights[0, 0].cpu().numpy()
+                occurrences = weights.round().astype(np.int64)
+                if not np.allclose(weights, occurrences, rtol=1e-6, atol=0):
+                    wrong = weights[weights != occurrences][0]
+                    raise ValueError(
+                        f"Argument `backend` must give whole numbers of occurrences, but weighs a "
+                        f"read with {wrong:g}: take weighted reads from its own `sample`."
+                    )
                 rows, occurrences = rows[occurrences > 0], occurrences[occurrences > 0]
         rows = rows if bqm.vartype is dimod.SPIN else (rows + 1) // 2
         sampleset: dimod.SampleSet = dimod.SampleSet.from_samples_bqm(

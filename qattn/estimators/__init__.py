@@ -94,7 +94,7 @@ def mean_spins_and_info(
     seed: int | None = None,
 ) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
     """The estimate of :func:`mean_spins`, and the `info` of its reads: empty if there are none."""
-    _check_name(estimator)
+    check_estimator(estimator)
     if estimator == "exact":
         return exact.mean_spins(batch), {}
     if backend is None:
@@ -124,7 +124,7 @@ def mean_spins_from(
     Raises:
         ValueError: There is no such estimator, or a query has fewer than two reads.
     """
-    _check_name(estimator)
+    check_estimator(estimator)
     if estimator == "exact":
         return exact.mean_spins(batch)
     check_variance(samples)
@@ -139,7 +139,8 @@ def mean_spins_from(
     return mean
 
 
-def _check_name(estimator: str) -> None:
+def check_estimator(estimator: str) -> None:
+    """Raise a ValueError that lists the estimators for a name that is none of them."""
     if estimator not in available_estimators():
         names = ", ".join(repr(name) for name in available_estimators())
         raise ValueError(f"Argument `estimator` must be one of {names}, but is {estimator!r}.")

@@ -10,6 +10,7 @@ from torch import Tensor
 from qattn._vmap import BackwardFunction, GroupwiseFunction
 from qattn.estimators import callen, moment
 from qattn.estimators.reads import chunks
+from qattn.ising.precision import without_autocast
 
 ESTIMATORS: dict[str, ModuleType] = {"callen": callen, "moment": moment}
 """Modules with ``mean(reads)`` and ``gradients(reads, grad)`` of models with β in h and J."""
@@ -29,8 +30,9 @@ class Estimate(GroupwiseFunction):
     ) -> tuple[Float[Tensor, "g q n"]]:
         """The mean of every query."""
         mean = torch.empty_like(h)
-        for q, reads in chunks(h, J, spins, weights, active):
-            mean[:, q] = ESTIMATORS[name].mean(reads).mT
+        with without_autocast(h.device):
+            for q, reads in chunks(h, J, spins, weights, active):
+                mean[:, q] = ESTIMATORS[name].mean(reads).mT
         return (mean,)
 
     @staticmethod
@@ -63,7 +65,7 @@ class _EstimateBackward(BackwardFunction):
     ) -> tuple[Tensor, Tensor]:
         grad_h, grad_J = torch.empty_like(h), torch.zeros_like(J)
         grad = grad.masked_fill(~active, 0.0)
-        with torch.autocast(h.device.type, enabled=False):
+        with without_autocast(h.device):
             for q, reads in chunks(h, J, spins, weights, active):
                 first, second = ESTIMATORS[name].gradients(reads, grad[:, q].mT)
                 grad_h[:, q] = first.mT

@@ -8,6 +8,7 @@ from torch import Tensor
 from qattn._vmap import GroupwiseFunction
 from qattn.backends.base import Backend
 from qattn.ising.batch import IsingBatch
+from qattn.ising.precision import without_autocast
 from qattn.ising.samples import SpinSamples
 
 
@@ -58,7 +59,8 @@ class _Draw(GroupwiseFunction):
         seed: int | None,
     ) -> tuple[Tensor, ...]:
         batch = IsingBatch(h.detach(), J.detach(), lengths, validate=False)
-        samples = call.backend.sample(batch, num_reads=num_reads, seed=seed)
+        with without_autocast(h.device):
+            samples = call.backend.sample(batch, num_reads=num_reads, seed=seed)
         call.info = samples.info
         if samples.weights is None:
             return (samples.spins,)

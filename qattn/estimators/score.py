@@ -19,6 +19,7 @@ from contextlib import suppress
 from torch import Tensor
 
 from qattn.ising.batch import IsingBatch
+from qattn.ising.precision import at_least_single, without_autocast
 from qattn.ising.samples import SpinSamples
 
 
@@ -54,15 +55,17 @@ def expectation(values: Tensor, batch: IsingBatch, samples: SpinSamples) -> Tens
             f"Argument `values` must have shape {(*shape, '…')} to match `samples`, "
             f"but has shape {tuple(values.shape)}."
         )
-    weights, log_p, count = _log_weights(batch, samples)
     # The values as vectors, of one component if they are numbers.
     flat = values.flatten(3) if values.ndim > 3 else values.unsqueeze(-1)
-    mean = (weights @ flat).squeeze(2)
-    # X_r - X̄, which gets no gradient, times ∇ log p: the score term has value 0, because log_p
-    # has, and the gradient of the covariance.
-    deviation = (flat - mean.unsqueeze(2)).detach()
-    score = ((weights * log_p * (count / (count - 1))) @ deviation).squeeze(2)
-    return (mean + score).reshape(*values.shape[:2], *values.shape[3:])
+    weights, log_p, count = _log_weights(batch, samples)
+    with without_autocast(batch.h.device):
+        flat = at_least_single(flat)
+        mean = (weights @ flat).squeeze(2)
+        # X_r - X̄, which gets no gradient, times ∇ log p: the score term has value 0, because
+        # log_p has, and the gradient of the covariance.
+        deviation = (flat - mean.unsqueeze(2)).detach()
+        score = ((weights * log_p * (count / (count - 1))) @ deviation).squeeze(2)
+        return (mean + score).reshape(*values.shape[:2], *values.shape[3:])
 
 
 def surrogate(losses: Tensor, batch: IsingBatch, samples: SpinSamples) -> Tensor:
@@ -119,8 +122,9 @@ def check_variance(samples: SpinSamples) -> None:
 def _log_weights(batch: IsingBatch, samples: SpinSamples) -> tuple[Tensor, Tensor, Tensor]:
     """Weights that sum to one, -βE(s) less its value, both (g, q, 1, reads), and read counts."""
     check_variance(samples)
-    h, J = batch.scaled()
-    energies = IsingBatch(h, J, batch.lengths, validate=False).energies(samples.spins)
+    with without_autocast(batch.h.device):
+        h, J = batch.scaled()
+        energies = IsingBatch(h, J, batch.lengths, validate=False).energies(samples.spins)
     weights = samples.normalized_weights(h.dtype)
     count = samples.counts(h.dtype)[..., None, None]
     return weights.unsqueeze(2), (energies.detach() - energies).unsqueeze(2), count

@@ -161,7 +161,7 @@ def forward(
             # Pairs of absent spins, both at -1, are in K: take them out.
             log_Z -= (absent_J * mask.absent).sum(1) / 2
     factors = Factors(uv, Kuv, scale, K, up, down * inverse_Z)
-    return Result(occupations, log_Z, least.amin() >= enough, factors)
+    return Result(occupations, log_Z, (least >= enough).all(), factors)
 
 
 def backward(

@@ -272,7 +272,8 @@ def checked_couplings(J: Float[Tensor, "groups n n"]) -> Float[Tensor, "groups n
 
 def check_beta(beta: float | Tensor) -> None:
     """Raise a ValueError unless every inverse temperature is finite and not negative."""
-    values = torch.as_tensor(beta).detach()
+    # A number is looked at on the CPU: the default device may be one without values.
+    values = beta.detach() if isinstance(beta, Tensor) else torch.tensor(beta, device="cpu")
     if not bool((values.isfinite() & (values >= 0)).all()):
         raise ValueError(f"Argument `beta` must be finite and not negative, but is {beta}.")
 

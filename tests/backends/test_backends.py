@@ -257,6 +257,59 @@ def test_dimod_backend_rejects_what_is_no_sampler():
         DimodBackend("neal")
 
 
+class Miscounting(Sampler):
+    """Exact reads, and a number more (or fewer) than it is asked for."""
+
+    parameters: ClassVar = {"num_reads": []}
+    properties: ClassVar = {}
+
+    def __init__(self, extra, relabel=lambda labels: labels):
+        self.extra, self.relabel = extra, relabel
+
+    def sample(self, bqm, num_reads):
+        sampleset = as_dimod_sampler(ExactBackend()).sample(bqm, num_reads=num_reads)
+        rows = np.resize(sampleset.record.sample, (num_reads + self.extra, len(bqm.variables)))
+        labels = self.relabel(list(sampleset.variables))
+        return dimod.SampleSet.from_samples((rows, labels), "SPIN", energy=0)
+
+
+@pytest.mark.parametrize("extra", [-3, 4])
+@pytest.mark.parametrize("lengths", [None, torch.tensor([2, 4, 0])])
+def test_sampler_that_miscounts_is_noticed_and_its_reads_are_kept(extra, lengths):
+    batch = problems(lengths=lengths)
+    line = f"Miscounting returned {10 + extra} reads, but was asked for 10"
+    with pytest.warns(UserWarning, match=line):
+        samples = DimodBackend(Miscounting(extra)).sample(batch, num_reads=10, seed=0)
+    present = torch.from_numpy(batch.num_active > 0)
+    assert (samples.counts()[present] == 10 + extra).all()
+    assert (samples.spins[:, 0, :, :2] != 0).all()
+
+
+def test_sampler_without_reads_is_refused():
+    with pytest.raises(ValueError, match="Miscounting returned no reads, but was asked for 10"):
+        DimodBackend(Miscounting(-10)).sample(problems(), num_reads=10)
+    shifted = Miscounting(0, relabel=lambda labels: [v + 1 for v in labels])
+    with pytest.raises(ValueError, match="variables 0 to 23 of the union BQM"):
+        DimodBackend(shifted).sample(problems(), num_reads=10)
+
+
+def test_sampler_that_returns_its_variables_in_another_order():
+    batch = problems()
+    backend = DimodBackend(Miscounting(0, relabel=lambda labels: labels[::-1]))
+    h = 20 * batch.h.sign()  # every read is the sign of the fields
+    samples = backend.sample(IsingBatch(h, 0 * batch.J), num_reads=2)
+    flipped = samples.spins.flatten(0, 1)[:, 0].flatten()
+    assert torch.equal(flipped, h.sign().to(torch.int8).flatten().flip(0))
+
+
+@pytest.mark.parametrize("sampler", [dimod.ExactSolver(), dimod.NullSampler()])
+def test_solvers_that_take_no_number_of_reads_are_refused(sampler):
+    with pytest.raises(ValueError, match=f"must take num_reads, but {type(sampler).__name__}"):
+        DimodBackend(sampler)
+    with pytest.raises(ValueError, match="must not fix num_reads"):
+        DimodBackend(SimulatedAnnealingSampler(), num_reads=5)
+
+
 # Backends as dimod samplers
 
 
@@ -291,6 +344,26 @@ def test_weights_become_occurrences():
     sampleset = sampler.sample(bqm, num_reads=100, seed=0)
     assert len(sampleset) <= 4
     assert sampleset.record.num_occurrences.sum() == 100
+
+
+def test_weights_that_count_no_reads_are_refused():
+    class Reweighted(ExactBackend):
+        def sample(self, batch, *, num_reads, seed=None):
+            samples = super().sample(batch, num_reads=num_reads, seed=seed)
+            return SpinSamples(samples.spins, torch.full((1, 1, num_reads), 0.3))
+
+    bqm = dimod.BinaryQuadraticModel({0: 0.3}, {}, 0.0, "SPIN")
+    with pytest.raises(ValueError, match=r"whole numbers of occurrences, but .* 0\.3"):
+        as_dimod_sampler(Reweighted()).sample(bqm, num_reads=3)
+
+
+def test_samplers_take_beta_zero_and_refuse_negative_ones():
+    sampler = as_dimod_sampler(ExactBackend())
+    bqm = dimod.BinaryQuadraticModel({0: 30.0}, {}, 0.0, "SPIN")
+    rows = sampler.sample(bqm, num_reads=1000, seed=0, beta=0.0).record.sample
+    assert abs(rows.mean()) < 5 / 1000**0.5
+    with pytest.raises(ValueError, match="`beta` must be finite and not negative, but is -1"):
+        sampler.sample(bqm, num_reads=3, beta=-1.0)
 
 
 # Refinement
@@ -333,6 +406,24 @@ def test_refine_sweeps_is_an_option_of_every_backend(registered):
     assert torch.equal(first, again)
     with pytest.raises(ValueError, match="`refine_sweeps` must not be negative, but is -1"):
         get_backend("exact", refine_sweeps=-1)
+
+
+def test_reads_and_their_refinement_have_seeds_of_their_own():
+    """One seed for both would correlate a PyTorch sampler's reads with the draws of the sweeps."""
+    seeds = []
+
+    class Noting(Up):
+        def sample(self, batch, *, num_reads, seed=None):
+            seeds.append(seed)
+            return super().sample(batch, num_reads=num_reads, seed=seed)
+
+    batch = problems()
+    refined = RefinedBackend(Noting(), refine_sweeps=1).sample(batch, num_reads=50, seed=7)
+    (inner,) = seeds
+    assert inner not in (None, 7)
+    unrefined = Up().sample(batch, num_reads=50)
+    for seed in (inner, 7):
+        assert not torch.equal(refined.spins, refine(unrefined, batch, 1, seed).spins)
 
 
 def test_refine_rejects_bad_arguments():

@@ -216,6 +216,14 @@ def test_divergence_is_that_of_the_enumerated_target():
     assert torch.allclose(backend.divergence(batch), kl_divergence(p, log_target))
 
 
+def test_divergences_of_many_blocks_are_those_of_one(monkeypatch):
+    backend, batch = DiabaticBackend(warn_divergence=math.inf), problems(4, groups=2, queries=5)
+    whole = backend.divergence(batch)
+    assert whole.unique().numel() == 10
+    monkeypatch.setattr("qattn.simulators.quantum_annealing.BLOCK_BYTES", 3 * 8 << 4)
+    assert torch.allclose(backend.divergence(batch), whole)
+
+
 def scaled_divergences(scales, backend, batch, wrong=1.0):
     """Mean divergence with the problem scaled, from targets whose β is wrong by a factor."""
     found = []

@@ -1,0 +1,33 @@
+"""The matrix of couplings from its independent entries."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def coupling_matrix(
+    values: Float[Tensor, "heads parameters"], context: int, size: int, relative: bool
+) -> Float[Tensor, "heads size size"]:
+    """The leading block of J from its independent entries, symmetric with zero diagonal.
+
+    Args:
+        values: J_jk for j < k in rows, context · (context - 1)/2 of them; or, relative, the
+            couplings at the distances 1 to context - 1.
+        context: Number of positions of the whole matrix.
+        size: Number of positions of the block.
+        relative: Whether J_jk depends on k - j only.
+    """
+    zero = values.new_zeros(len(values), 1)
+    if relative:
+        # J_jk stands at place size - 1 - j + k of [v_(size-1) … v_1, 0, v_1 … v_(size-1)]: a row
+        # of J is a window on it.
+        near = values[:, : size - 1]
+        return torch.cat([near.flip(1), zero, near], 1).unfold(1, size, 1).flip(1)
+    # Row j begins after j rows of context - 1, context - 2, … entries. The diagonal takes the zero.
+    position = torch.arange(size, device=values.device)
+    low = torch.minimum(position, position[:, None])
+    high = torch.maximum(position, position[:, None])
+    entry = low * (2 * context - low - 1) // 2 + high - low - 1
+    entry = entry.masked_fill(low == high, values.shape[1])
+    entries = torch.cat([values, zero], 1).index_select(1, entry.flatten())
+    return entries.view(-1, size, size)

@@ -1,0 +1,15 @@
+r"""Multi-head attention layers with one interface: Boltzmann attention and its three controls."""
+
+from qattn.layers.boltzmann import BoltzmannAttention, CouplingsAttention
+from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
+from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
+
+__all__ = ["BoltzmannAttention", "CouplingsAttention", "SigmoidAttention", "SoftmaxAttention"]
+
+ATTENTION: dict[str, type[MultiheadAttention]] = {
+    "boltzmann": BoltzmannAttention,
+    "softmax": SoftmaxAttention,
+    "sigmoid": SigmoidAttention,
+    "couplings": CouplingsAttention,
+}
+"""The arms of the ablation by the name that the command line uses."""

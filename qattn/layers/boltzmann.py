@@ -1,0 +1,236 @@
+r"""Boltzmann attention, with queries and keys or with couplings only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from qattn.attention import ising_batch, occupations_from_backend, weights_of_sequences
+from qattn.backends import Backend, check_num_reads, get_backend
+from qattn.estimators import check_estimator
+from qattn.ising.batch import IsingBatch, check_beta
+from qattn.ising.coupling_matrix import coupling_matrix
+from qattn.ising.precision import at_least_single, without_autocast
+from qattn.layers.controls import SigmoidAttention
+
+INITIAL_COUPLING_STD = 0.02
+"""Standard deviation of the initial couplings."""
+
+
+class BoltzmannAttention(SigmoidAttention):
+    r"""Boltzmann attention: the pattern of each query is an Ising model; one J per head.
+
+    .. math::
+        h_{ij} = \tfrac12(q_i \cdot k_j/\sqrt d + b), \qquad
+        w_{ij} = \tfrac12(1 + \langle s_j \rangle_i)
+
+    with ⟨s⟩ from :math:`p_i(s) \propto \exp(\beta(\sum_j h_{ij} s_j + \sum_{j<k} J_{jk} s_j s_k))`
+    (Kim and Park, arXiv 2606.12478; see :func:`qattn.boltzmann_attention`).
+
+    It is self-attention of one tensor: a sequence attends to itself, without separate keys and
+    values, masks other than the causal one, padding, dropout or a cache of keys.
+
+    J is stored as its independent entries, ``coupling_values``, so that no optimiser step can
+    make it asymmetric or give it a diagonal; :attr:`couplings` is the matrix.
+
+    The start. Couplings are drawn with standard deviation 0.02: far below the 1/√context at which
+    a dense random model leaves its paramagnetic phase, so that at first ⟨s⟩ follows the fields,
+    the layer is sigmoid attention to a good approximation, and gradients in J do not vanish, as
+    they would between frozen spins. The field bias b starts at -log(context): a query then
+    attends to about one position in all, as softmax does, where b = 0 would attend to half of
+    them and drown the value of each (Ramapuram et al., "Theory, Analysis, and Best Practices for
+    Sigmoid Self-Attention", ICLR 2025).
+
+    Args:
+        embed_dim: Width of input and output.
+        num_heads: Number of heads; divides `embed_dim`.
+        context: Largest number of positions; a shorter sequence uses the leading block of J.
+        is_causal: Position i attends to positions j ≤ i only.
+        qk_norm: Layer-normalise queries and keys over the head dimension before their product.
+        normalize: Divide by the sum of a query's weights.
+        relative: J_jk depends on the distance |j - k| only: context - 1 numbers per head instead
+            of context·(context - 1)/2.
+        beta: Inverse temperature of the Ising models, not negative.
+        backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
+        num_reads: Reads per query of a sampling backend.
+        estimator: How reads become ⟨s⟩ and its gradients, one of
+            :func:`qattn.estimators.available_estimators`; None means the exact gradient for
+            "exact" and "callen" for other backends.
+        sampler: Refused: the command line's word for `backend`.
+
+    Raises:
+        ValueError: A size or a number is out of range, or there is no such backend or estimator.
+        ImportError: A package that the backend needs is missing.
+        TypeError: `backend` is neither a name nor a backend, or `sampler` is given.
+
+    The attributes ``backend``, ``num_reads``, ``estimator`` and ``beta`` may be set between calls,
+    to evaluate with another backend than the one that trains; they raise the same errors.
+
+    Attributes:
+        last_info: What the backend reported about the reads of the last pass
+            (:attr:`qattn.SpinSamples.info`); empty if it drew none.
+
+    >>> layer = BoltzmannAttention(embed_dim=8, num_heads=2, context=5)
+    >>> x = torch.randn(3, 4, 8)  # 3 sequences of 4 positions
+    >>> layer(x).shape
+    torch.Size([3, 4, 8])
+    >>> layer.backend, layer.num_reads = "neal", 20  # reads of simulated annealing
+    >>> layer.weights(x).shape
+    torch.Size([3, 2, 4, 4])
+    """
+
+    last_info: Mapping[str, Any]
+    _backend: str | Backend | None
+    _backend_name: str
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        context: int,
+        *,
+        is_causal: bool = True,
+        qk_norm: bool = False,
+        normalize: bool = False,
+        relative: bool = False,
+        beta: float = 1.0,
+        backend: str | Backend = "exact",
+        num_reads: int = 100,
+        estimator: str | None = None,
+        sampler: None = None,
+    ) -> None:
+        if sampler is not None:
+            raise TypeError(
+                f"Argument `sampler` of a layer is called `backend`: pass backend={sampler!r}."
+            )
+        common = {"is_causal": is_causal, "qk_norm": qk_norm, "normalize": normalize}
+        super().__init__(embed_dim, num_heads, context, **common)
+        self.beta = beta
+        self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
+        self.last_info = {}
+        self.relative = relative
+        entries = context - 1 if relative else context * (context - 1) // 2
+        self.coupling_values = nn.Parameter(INITIAL_COUPLING_STD * torch.randn(num_heads, entries))
+
+    @property
+    def backend(self) -> str | Backend:
+        """Where ⟨s⟩ comes from: a backend, made once if it was set by name, or "exact"."""
+        if self._backend is None:
+            self._backend = get_backend(self._backend_name)
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: str | Backend) -> None:
+        if not isinstance(backend, str | Backend):
+            raise TypeError(
+                f"Argument `backend` must be a Backend or the name of one, but is {backend!r}."
+            )
+        by_name = isinstance(backend, str) and backend != "exact"
+        made = get_backend(str(backend)) if by_name else backend
+        self._backend, self._backend_name = made, str(backend) if by_name else ""
+
+    @property
+    def beta(self) -> float:
+        """Inverse temperature of the Ising models."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, beta: float) -> None:
+        check_beta(beta)
+        self._beta = beta
+
+    @property
+    def num_reads(self) -> int:
+        """Reads per query of a sampling backend."""
+        return self._num_reads
+
+    @num_reads.setter
+    def num_reads(self, num_reads: int) -> None:
+        check_num_reads(num_reads)
+        self._num_reads = num_reads
+
+    @property
+    def estimator(self) -> str | None:
+        """How reads become ⟨s⟩ and its gradients; None for the backend's default."""
+        return self._estimator
+
+    @estimator.setter
+    def estimator(self, estimator: str | None) -> None:
+        if estimator is not None:
+            check_estimator(estimator)
+        self._estimator = estimator
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, for a layer that was made on the meta device, say."""
+        super().reset_parameters()
+        nn.init.normal_(self.coupling_values, std=INITIAL_COUPLING_STD)
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        made = self._backend if isinstance(self._backend, str) else type(self._backend).__name__
+        reads = "" if made == "exact" else f", num_reads={self.num_reads}"
+        reads += f", estimator={self.estimator!r}" if self.estimator else ""
+        return (
+            f"{super().extra_repr()}, relative={self.relative}, beta={self.beta}, "
+            f"backend={self._backend_name or made}{reads}"
+        )
+
+    def _refused_sampler(self, _: object) -> None:
+        raise AttributeError("Attribute `sampler` of a layer is called `backend`: set that.")
+
+    sampler = property(fset=_refused_sampler)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for copies and pickles: of a backend that was set by name, the name alone.
+
+        The copy makes its own when it is first used.
+        """
+        state = self.__dict__ | {"last_info": {}}
+        return state | {"_backend": None} if self._backend_name else state
+
+    @property
+    def couplings(self) -> Float[Tensor, "heads context context"]:
+        """J, symmetric with zero diagonal, differentiable in ``coupling_values``."""
+        return self._couplings(self.context)
+
+    def _couplings(self, size: int) -> Tensor:
+        values = at_least_single(self.coupling_values)
+        return coupling_matrix(values, self.context, size, self.relative)
+
+    def ising_batch(self, x: Float[Tensor, "batch positions embed"]) -> IsingBatch:
+        """The Ising models that `forward` solves on x: a group is a head, queries by position."""
+        query, key, _ = self._heads(x)
+        with without_autocast(query.device):
+            return self._ising_batch(at_least_single(query), at_least_single(key))
+
+    def _ising_batch(self, query: Tensor, key: Tensor) -> IsingBatch:
+        n = key.shape[2]
+        fields = self._fields(query, key)
+        J = self._couplings(n)
+        return ising_batch(fields, J, is_causal=self.is_causal, beta=self.beta, validate=False)
+
+    def _fields(self, query: Tensor, key: Tensor) -> Tensor:
+        return self._scores(query, key, 0.5) + self._bias() / 2
+
+    def _is_traceable(self) -> bool:
+        return self._backend == "exact" and self.estimator is None
+
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        batch = self._ising_batch(query, key)
+        occupations, self.last_info = occupations_from_backend(
+            batch, self.backend, self.num_reads, self.estimator, self.normalize
+        )
+        return weights_of_sequences(occupations, query.shape[2])
+
+
+class CouplingsAttention(BoltzmannAttention):
+    r"""Couplings only: Boltzmann attention with fields h = b/2, without queries and keys.
+
+    Its pattern is learned and the same for every input; it shows what J does on its own.
+    """
+
+    def _fields(self, query: Tensor, key: Tensor) -> Tensor:
+        shape = (1, self.num_heads, query.shape[2], key.shape[2])
+        return (self._bias() / 2).expand(shape)

@@ -1,0 +1,167 @@
+"""What all attention layers share: projections, heads and the arithmetic of their weights."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable would load Dynamo on import
+
+from qattn.ising.precision import at_least_single, without_autocast
+
+
+class MultiheadAttention(nn.Module, ABC):
+    """Self-attention of one tensor; subclasses turn queries and keys into weights.
+
+    A sequence attends to itself: there are no other keys and values, no masks but the causal one
+    (shorter sequences of a batch are not masked either), no dropout and no cache of keys. What
+    takes queries, keys and values of its own is :func:`qattn.boltzmann_attention`.
+
+    Args:
+        embed_dim: Width of input and output.
+        num_heads: Number of heads; divides `embed_dim`.
+        context: Largest number of positions.
+        is_causal: Position i attends to positions j ≤ i only.
+        qk_norm: Layer-normalise queries and keys over the head dimension before their product;
+            keeps the local fields of order one, whatever the width and the training time.
+        normalize: Divide by the sum of a query's weights; those of softmax sum to one already.
+    """
+
+    has_field_bias: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        context: int,
+        *,
+        is_causal: bool = True,
+        qk_norm: bool = False,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "context": context}
+        for name, number in sizes.items():
+            if number < 1:
+                raise ValueError(f"Argument `{name}` must be positive, but is {number}.")
+        if embed_dim % num_heads:
+            raise ValueError(
+                f"Argument `embed_dim` must be a multiple of `num_heads` = {num_heads}, "
+                f"but is {embed_dim}."
+            )
+        self.num_heads, self.context = num_heads, context
+        self.is_causal, self.normalize = is_causal, normalize
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.out = nn.Linear(embed_dim, embed_dim)
+        head_dim = embed_dim // num_heads
+        if self.has_field_bias:
+            self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
+        self.query_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
+        self.key_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, for a layer that was made on the meta device, say."""
+        reset_children(self)
+        if self.has_field_bias:
+            nn.init.constant_(self.field_bias, -math.log(self.context))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return (
+            f"embed_dim={self.out.out_features}, num_heads={self.num_heads}, "
+            f"context={self.context}, is_causal={self.is_causal}, "
+            f"qk_norm={isinstance(self.query_norm, nn.LayerNorm)}, normalize={self.normalize}"
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch positions embed"], *others: Tensor
+    ) -> Float[Tensor, "batch positions embed"]:
+        """Attend, and project the heads' outputs back.
+
+        Raises:
+            TypeError: More than one tensor is given.
+            ValueError: x is not of this shape, or has more positions than `context`.
+        """
+        if others:
+            raise TypeError(
+                f"{type(self).__name__} is self-attention of one tensor, layer(x), but was given "
+                f"{1 + len(others)}: for keys and values of their own call "
+                f"qattn.boltzmann_attention(query, key, value, couplings)."
+            )
+        query, key, value = self._heads(x)
+        # What draws reads is left to Python: compiled code has one break here.
+        attend = self._attend if self._is_traceable() else partial(uncompiled, self._attend)
+        projected: Tensor = self.out(attend(query, key, value).transpose(1, 2).flatten(2))
+        return projected
+
+    def weights(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> Float[Tensor, "batch heads positions positions"]:
+        """The attention weights that `forward` uses on x, in float32 at least."""
+        query, key, _ = self._heads(x)
+        return self._precise_weights(query, key).expand(len(x), -1, -1, -1)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        width = self.qkv.in_features
+        if x.ndim != 3 or x.shape[2] != width:
+            hint = ": pass x[None] for one sequence" if x.shape[1:] == (width,) else ""
+            raise ValueError(
+                f"Argument `x` must have shape (batch, positions, embed_dim = {width}), "
+                f"but has shape {tuple(x.shape)}{hint}."
+            )
+        if not 0 < x.shape[1] <= self.context:
+            raise ValueError(
+                f"Argument `x` must have at least 1 and at most context = {self.context} "
+                f"positions, but has {x.shape[1]}."
+            )
+        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)
+        return self.query_norm(query), self.key_norm(key), value
+
+    def _is_traceable(self) -> bool:
+        """Whether ``torch.compile`` can see through the weights."""
+        return True
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self._precise_weights(query, key).to(value.dtype) @ value
+
+    def _precise_weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """The weights in float32 at least, also under autocast and of half-precision layers."""
+        with without_autocast(query.device):
+            return self._weights(at_least_single(query), at_least_single(key))
+
+    @abstractmethod
+    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """Weights, shape (batch or 1, heads, queries, positions)."""
+
+    def _scores(self, query: Tensor, key: Tensor, factor: float = 1.0) -> Tensor:
+        return (query * (factor / math.sqrt(query.shape[-1]))) @ key.mT
+
+    def _bias(self) -> Tensor:
+        """The bias of the scores, shape (heads, 1, 1)."""
+        return at_least_single(self.field_bias)[:, None, None]
+
+    def _masked(self, x: Tensor, value: float) -> Tensor:
+        if not self.is_causal:
+            return x
+        return x.masked_fill(x.new_ones(x.shape[-2:], dtype=torch.bool).triu(1), value)
+
+
+def reset_children(module: nn.Module) -> None:
+    """Draw the parameters of a module's parts anew, of each by its own ``reset_parameters``."""
+    for part in module.children():
+        reset: Callable[[], None] = getattr(part, "reset_parameters", partial(reset_children, part))
+        reset()
+
+
+@_disable_dynamo
+def uncompiled(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    """Call a function that ``torch.compile`` is not to look into."""
+    return function(*args)

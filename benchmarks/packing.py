@@ -1,5 +1,8 @@
 """Slots found, beside minorminer's own search: `python benchmarks/packing.py [--graphs Z12]`.
 
+``--graphs advantage2-system4 --defects perfect --ours`` packs a graph with the published counts of
+qubits and couplers of a real processor, without minorminer's rows.
+
 For each working graph and number of spins n, disjoint embeddings of the complete graph K_n by
 qattn's `pack_cliques` and by `minorminer.utils.parallel_embeddings`. Prints a row of a Markdown
 table for each way: slots, the longest chain, the mean number of qubits of a slot, seconds of
@@ -32,6 +35,7 @@ from minorminer.utils.parallel_embeddings import find_sublattice_embeddings
 
 from qattn.hardware.embedding.find_packing import pack_cliques
 from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.emulator.physics.device_models import DEVICE_MODELS
 
 Embedding = dict[int, tuple[int, ...]]
 
@@ -63,6 +67,14 @@ class Clock:
     def left(self) -> float:
         """Seconds of wall time left."""
         return self.limit - self.wall
+
+
+def graph_of(name: str, defects: str) -> WorkingGraph:
+    if name in DEVICE_MODELS:
+        graph = DEVICE_MODELS[name].graph()
+    else:
+        graph = WorkingGraph.perfect(*GRAPHS[name])
+    return graph.with_defects(*DEFECTS[defects], seed=1)
 
 
 def rest_of(T: nx.Graph, found: list[Embedding]) -> nx.Graph:
@@ -154,10 +166,11 @@ def check(S: nx.Graph, T: nx.Graph, found: list[Embedding]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--graphs", nargs="+", choices=GRAPHS, default=list(GRAPHS))
+    parser.add_argument("--graphs", nargs="+", choices=[*GRAPHS, *DEVICE_MODELS], default=[*GRAPHS])
     parser.add_argument("--spins", nargs="+", type=int, default=[9, 5, 13, 17])
     parser.add_argument("--defects", nargs="+", choices=DEFECTS, default=list(DEFECTS))
     parser.add_argument("--time-limit", type=float, default=60, help="seconds, of each way")
+    parser.add_argument("--ours", action="store_true", help="only qattn's rows")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| graph | defects | n | way | slots | longest | qubits | CPU s | wall s | ratio |")
@@ -165,8 +178,7 @@ def main() -> None:
     for name in arguments.graphs:
         for n in arguments.spins:
             for defects in arguments.defects:
-                graph = WorkingGraph.perfect(*GRAPHS[name])
-                graph = graph.with_defects(*DEFECTS[defects], seed=1)
+                graph = graph_of(name, defects)
                 S, T = nx.complete_graph(n), graph.to_networkx()
                 cell = f"{name} | {defects} | {n}"
                 clock = Clock(float("inf"))
@@ -178,6 +190,8 @@ def main() -> None:
                 print(row(cell, "qattn", slots, clock, packing.num_slots), flush=True)
                 check(S, T, slots)
                 most = packing.chains.shape[2]
+                if arguments.ours:
+                    continue
                 for way, found, clock in library(S, T, most, arguments.time_limit):
                     print(row(cell, way, found, clock, packing.num_slots), flush=True)
                     check(S, T, found)

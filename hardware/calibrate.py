@@ -21,7 +21,9 @@ from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
 from qattn.hardware.calls.request import Request
 from qattn.hardware.calls.session import Session
 from qattn.hardware.calls.tracking import fitted_betas
+from qattn.hardware.flux_shim import FluxShim
 from qattn.hardware.settings import QPUSettings, theory_betas
+from qattn.hardware.shim import shim_chains
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import BetaFit
@@ -45,6 +47,7 @@ def calibrate_device(
     schedule: str | Path | None = None,
     seed: int = 0,
     described: str = "",
+    shim_corrections: int | None = None,
     progress: Callable[[QPUSettings], None] = lambda settings: None,
 ) -> DeviceCalibration:
     """Measure a device's betas at each point on a batch of problems.
@@ -58,6 +61,9 @@ def calibrate_device(
         schedule: The device's published schedule, to compare with first-order theory.
         seed: Seed of gauges.
         described: The problems in words.
+        shim_corrections: Measure flux biases that cancel the offsets of chains first, by
+            :func:`qattn.hardware.shim.shim_chains` with so many corrections, at the settings of the
+            first point; None means none.
         progress: Called with the settings of each point before it is measured.
 
     Raises:
@@ -70,13 +76,21 @@ def calibrate_device(
         raise ValueError(
             "Argument `batch` must hold at least two problems, with fields and couplings."
         )
+    shim = None
+    if shim_corrections is not None:
+        if len({point.chain_strength for point in points}) > 1:
+            raise ValueError(
+                "Argument `points` must have one chain strength with a shim, which holds for one."
+            )
+        largest = int(batch.num_active.max()) + points[0].encoding.carrier
+        shim = shim_chains(session, points[0], largest, corrections=shim_corrections, seed=seed)
     measured: list[DevicePoint] = []
     for number, settings in enumerate(points):
         progress(settings)
         theory = None
         if schedule is not None:
             theory = theory_betas(schedule, settings.annealing_time, settings.field_encoding)
-        measured.append(_measure(session, batch, settings, theory, num_reads, seed + number))
+        measured.append(_measure(session, batch, settings, theory, num_reads, seed + number, shim))
     return DeviceCalibration(
         solver=session.device.name,
         graph_id=session.device.graph.graph_id,
@@ -85,6 +99,7 @@ def calibrate_device(
         points=tuple(measured),
         recommended=min(range(len(measured)), key=lambda i: measured[i].misfit),
         problems=described,
+        shim=shim,
     )
 
 
@@ -95,12 +110,13 @@ def _measure(
     theory: tuple[float, float] | None,
     num_reads: int,
     seed: int,
+    shim: FluxShim | None,
 ) -> DevicePoint:
     """The betas at these settings: fit, program anew with the fitted betas, until they agree."""
     betas = _first_betas(session, batch, settings)
     for attempt in range(MAX_ROUNDS):
         programmed = betas
-        session.use_settings(replace(settings, betas=programmed))
+        session.use_settings(replace(settings, betas=programmed), shim=shim)
         # Another seed in each round, so that its reads are not those of the round before.
         request = Request.of(batch, num_reads, seed + 1000 * attempt)
         samples = session.reads(request)

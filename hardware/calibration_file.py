@@ -1,6 +1,7 @@
 """What is known of a device's inverse temperatures, and the files that hold it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.calibration_file import KINDS, Calibration, read_calibration
+from qattn.hardware.flux_shim import FluxShim
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class DeviceCalibration(Calibration[DevicePoint]):
         points: The settings that were measured.
         recommended: Index of the point of the least misfit.
         problems: The problems that it was calibrated on, in words.
+        shim: Flux biases of the chains, where they were measured; the betas are with them on.
     """
 
     kind: ClassVar[str] = "qpu"
@@ -87,6 +90,15 @@ class DeviceCalibration(Calibration[DevicePoint]):
     points: tuple[DevicePoint, ...]
     recommended: int
     problems: str = ""
+    shim: FluxShim | None = None
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], file: str | Path) -> "DeviceCalibration":
+        """The calibration with the plain values of a file; see :class:`Calibration`."""
+        given = dict(values)
+        if given.get("shim") is not None:
+            given["shim"] = FluxShim.from_values(given["shim"], file)
+        return super().from_values(given, file)
 
     def age(self, now: datetime | None = None) -> float:
         """The hours since the calibration was made."""

@@ -75,6 +75,7 @@ class Calibration(Generic[Point]):
         path = Path(file)
         values = {"format": FORMAT, "kind": self.kind} | asdict(self)  # type: ignore[call-overload]
         # TOML has no null: what is not known is left out.
+        values = {name: value for name, value in values.items() if value is not None}
         values["points"] = [
             {name: value for name, value in point.items() if value is not None}
             for point in values["points"]

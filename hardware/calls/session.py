@@ -10,7 +10,7 @@ from qattn.hardware.calibration_file import DeviceCalibration
 from qattn.hardware.calls.collect import Embeddings, collected_reads
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.plan import Call
-from qattn.hardware.calls.records import JobRecord
+from qattn.hardware.calls.records import CallRecord, JobRecord
 from qattn.hardware.calls.request import Request
 from qattn.hardware.calls.runner import (
     EmbeddedJob,
@@ -23,6 +23,8 @@ from qattn.hardware.calls.runner import (
 from qattn.hardware.calls.submission import Submission
 from qattn.hardware.calls.tracking import BetaTracker, fitted_betas
 from qattn.hardware.embedding.limits import DeviceRanges
+from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.flux_shim import FluxShim
 from qattn.hardware.options import AnnealSource, DWaveOptions
 from qattn.hardware.service.budget import QPUBudget
 from qattn.hardware.service.credentials import Credentials
@@ -64,6 +66,7 @@ class Session:
         self.runner = JobRunner(device, journal, budget, options.max_in_flight, policy)
         self._embeddings = Embeddings(journal)
         self._break_rate: float | None = None
+        self._not_shimmed = ""
         self._use(device, settings)
 
     def reads(self, request: Request) -> SpinSamples:
@@ -73,8 +76,8 @@ class Session:
             self.runner.submissions.adopt()
         submission = self._submission(request)
         programmed, clipped = submission.programmed(self.tracker.betas)
-        settings = self.settings.to_dict()
-        record = self.journal.find(request.digest, settings)
+        settings = self._call_settings()
+        record = self.recorded(request)
         if record is None:
             details = self._provenance() | {"clipped": clipped}
             record = self.journal.add_call(request.digest, settings, details, request.arrays)
@@ -92,11 +95,16 @@ class Session:
             self._follow(call, samples)
         return samples
 
+    def recorded(self, request: Request) -> CallRecord | None:
+        """The record of a call under the present settings, if it was made."""
+        return self.journal.find(request.digest, self._call_settings())
+
     def use_settings(
         self,
         settings: QPUSettings,
         covariance: NDArray[np.float64] | None = None,
         calibration: DeviceCalibration | None = None,
+        shim: FluxShim | None = None,
     ) -> None:
         """Sample with these settings from now on.
 
@@ -104,8 +112,10 @@ class Session:
             settings: The settings.
             covariance: Covariance of their betas, where it is known.
             calibration: The calibration that they are from.
+            shim: Flux biases of chains; None means the calibration's.
         """
         self.settings, self.calibration = settings, calibration
+        self.shim = calibration.shim if shim is None and calibration is not None else shim
         self.tracker = BetaTracker(settings.betas, covariance)
         self._logged_betas = settings.betas
 
@@ -136,13 +146,19 @@ class Session:
 
     def _submission(self, request: Request) -> Submission:
         """The request's submission to the device and with the settings in use."""
-        return Submission(request, self.device, self.ranges, self.settings)
+        return Submission(request, self.device, self.ranges, self.settings, self.shim)
+
+    def _call_settings(self) -> dict[str, Any]:
+        """What the reads of a call depend on, beside its models: it names the call."""
+        shim = {} if self.shim is None else {"shim": self.shim.digest}
+        return self.settings.to_dict() | shim
 
     def _run(self, call: Call, submission: Submission, sizes: NDArray[np.int64]) -> None:
         """Bring every job of a call to its answer, on another graph or device if need be."""
         while True:
             packing = self.device.packing(int(sizes.max()))
             self._embeddings.add(packing)
+            self._tell_if_not_shimmed(packing)
             jobs = call.plan_jobs(
                 sizes,
                 packing,
@@ -225,6 +241,22 @@ class Session:
                 )
                 self._logged_betas = self.tracker.betas
                 break
+
+    def _tell_if_not_shimmed(self, packing: Packing) -> None:
+        """Log, once for a packing, that the calibration's flux biases are of other chains."""
+        if self.shim is None or self.shim.suits(packing, self.settings.chain_strength):
+            return
+        if packing.digest != self._not_shimmed:
+            self._not_shimmed = packing.digest
+            log.warning(
+                "The calibration's flux biases are for cliques of %d spins with chains of %g on "
+                "another packing or working graph: they are not applied to cliques of %d spins on "
+                "graph %s. Calibrate anew with a shim to have them.",
+                self.shim.num_spins,
+                self.shim.chain_strength,
+                packing.num_spins,
+                packing.graph.graph_id,
+            )
 
     def _graph_changed(self) -> bool:
         """Whether the solver has a new working graph; if so, it is taken into use."""

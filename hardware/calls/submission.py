@@ -4,6 +4,9 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qattn.backends.base import BackendStopped
 from qattn.field_encoding import ProgrammedBatch
 from qattn.hardware.calls.plan import JobPlan
@@ -12,6 +15,7 @@ from qattn.hardware.calls.runner import EmbeddedJob
 from qattn.hardware.embedding.embed import EmbeddedProblem, Embedding
 from qattn.hardware.embedding.limits import DeviceRanges
 from qattn.hardware.embedding.program import carrier_qubits, clip
+from qattn.hardware.flux_shim import FluxShim
 from qattn.hardware.service.device import Device
 from qattn.hardware.settings import QPUSettings
 
@@ -32,12 +36,14 @@ class Submission:
         device: The solver.
         ranges: Limits of its biases.
         settings: How it is used.
+        shim: Flux biases of its chains, applied where they are of the packing in use.
     """
 
     request: Request
     device: Device
     ranges: DeviceRanges
     settings: QPUSettings
+    shim: FluxShim | None = None
 
     def __post_init__(self) -> None:
         self._programmed: dict[tuple[float, float], tuple[ProgrammedBatch, int]] = {}
@@ -81,13 +87,25 @@ class Submission:
         encoding = self.settings.encoding
         if encoding.fast:
             params["fast_anneal"] = True
-        if encoding.flux_bias:
-            flux = [0.0] * int(self.device.properties["num_qubits"])
-            qubits, signs = carrier_qubits(plan.placement, chains, plan.gauge)
-            for qubit, sign in zip(qubits, signs, strict=True):
-                flux[qubit] = FLUX_BIAS * int(sign)  # opposite in sign to a field that does it
-            params["flux_biases"] = flux
+        flux = self._flux_biases(plan, problem)
+        if flux.any():
+            params["flux_biases"] = flux.tolist()
         return EmbeddedJob(linear, quadratic, params)
+
+    def _flux_biases(self, plan: JobPlan, problem: EmbeddedProblem) -> NDArray[np.float64]:
+        """Flux bias of every qubit of the topology in Φ0: the shim's, and those of carriers."""
+        packing = problem.embedding.packing
+        flux = np.zeros(int(self.device.properties["num_qubits"]))
+        if self.shim is not None and self.shim.suits(packing, self.settings.chain_strength):
+            flux[np.array(self.shim.qubits)] = self.shim.flux_biases
+            # Only qubits that the problem uses.
+            active = np.zeros(len(flux), dtype=bool)
+            active[packing.graph.qubits[problem.active_qubits]] = True
+            flux[~active] = 0.0
+        if self.settings.encoding.flux_bias:
+            qubits, signs = carrier_qubits(plan.placement, packing.chains, plan.gauge)
+            flux[qubits] += FLUX_BIAS * signs  # opposite in sign to a field that does it
+        return flux
 
     def _within_limits(self, betas: tuple[float, float]) -> tuple[ProgrammedBatch, int]:
         programmed = self.settings.encoding.encode_batch(self.request.batch, betas)

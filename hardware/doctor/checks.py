@@ -18,7 +18,7 @@ from qattn.hardware.doctor.setup_checks import (
     reach,
 )
 from qattn.hardware.embedding.packing import Packing
-from qattn.hardware.embedding.packing_files import packing_file
+from qattn.hardware.embedding.packing_files import packing_file, packings_of_kin
 from qattn.hardware.service.budget import format_duration
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.device import Device, connect
@@ -154,6 +154,8 @@ def check_packing(
     n = workload.num_spins
     if not pack and not packing_file(device.graph, n, folder).is_file():
         detail = f"of {n} spins not made yet: the first use makes it, in a minute or two"
+        if packings_of_kin(device.graph, n, folder):
+            detail += ", or repairs that of a similar working graph in seconds"
         return Check("packing", "skipped", detail, "--pack makes it now"), None
     try:
         packing = device.packing(n, folder)

@@ -32,7 +32,12 @@ from qattn.hardware.embedding.clique_candidates import find_candidates
 from qattn.hardware.embedding.clique_shapes import Tile, find_clique, find_shapes, number_of_runs
 from qattn.hardware.embedding.disjoint_sets import SetPacking
 from qattn.hardware.embedding.packing import Packing
-from qattn.hardware.embedding.packing_files import load_packing, packing_file, save_packing
+from qattn.hardware.embedding.packing_files import (
+    load_packing,
+    packing_file,
+    packings_of_kin,
+    save_packing,
+)
 from qattn.hardware.embedding.uniform_chains import Chains, lengthen
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
@@ -42,6 +47,12 @@ LARGEST_SHAPE = 33
 ROUNDS_PER_SLOT = 40
 MAX_ROUNDS = 10_000
 """Limits of the search that follows the greedy choice; 6,000 rounds take about 20 s on a Z12."""
+
+REPAIRABLE = 0.1
+"""Fraction of a packing's slots that may be lost, so that it is repaired and not made anew."""
+
+EXTRA_TRIES = 20
+"""Windows of free qubits that are tried in a repair besides two for each lost slot."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,20 +93,58 @@ def pack_cliques(graph: WorkingGraph, num_spins: int, *, seed: int = 0) -> Packi
         slots = _one_by_one(graph, num_spins)
     if not slots:
         raise ValueError(_too_large(graph, num_spins))
-    lists = [row[row >= 0].tolist() for row in neighbours]
-    slots = lengthen(slots, lists, set(_free(graph, slots).tolist()))
-    # Slots with chains of one length first, then in the order of their first qubits.
-    slots.sort(key=lambda slot: (len(set(map(len, slot))) > 1, min(map(min, slot))))
-    packing = Packing(graph, _labels(graph, slots))
+    packing = _finished(graph, slots, neighbours)
     logger.info("%r: %s", graph, packing.describe())
     return packing
+
+
+def repair_packing(packing: Packing, graph: WorkingGraph, *, seed: int = 0) -> Packing | None:
+    """The packing on another working graph of the processor: what is left of it, and new slots.
+
+    Qubits that died leave their chains, and slots that are no embedding any more are dropped; the
+    qubits that are free are searched for new slots, and lengthen chains. Takes seconds.
+
+    Args:
+        packing: Slots of the graph as it was.
+        graph: The working graph as it is now.
+        seed: Fixes the result.
+
+    Returns:
+        The packing; None where more than :data:`REPAIRABLE` of its slots are lost, so that a new
+        search is worth its time.
+    """
+    kept = _intact(packing, graph)
+    if not kept or len(kept) < (1 - REPAIRABLE) * packing.num_slots:
+        return None
+    lost = packing.num_slots - len(kept)
+    num_spins = packing.num_spins
+    if 1 < num_spins <= LARGEST_SHAPE:
+        tile = Tile.of(graph, num_spins)
+        longest = packing.chains.shape[2]
+        # Free qubits that no window search turned into a slot before gain little: as many tries
+        # as slots were lost, and some.
+        tries = min(number_of_runs(num_spins) // 2, EXTRA_TRIES + 2 * lost)
+        rng = np.random.default_rng(seed)
+        kept = kept + _from_windows(graph, tile, num_spins, kept, longest, rng, tries)
+    repaired = _finished(graph, kept, _neighbours(graph))
+    logger.info(
+        "%r: the packing of graph %s was repaired, %d of its %d slots were lost: %s",
+        graph,
+        packing.graph.graph_id,
+        lost,
+        packing.num_slots,
+        repaired.describe(),
+    )
+    return repaired
 
 
 def cached_packing(graph: WorkingGraph, num_spins: int, *, folder: Path | None = None) -> Packing:
     """The packing of :func:`pack_cliques` with seed 0, read from disk if it was made before.
 
     A file is found by the graph's id, the digest of its qubits and couplers, and n; it is checked
-    in full when read. One that is damaged or belongs to another graph is made anew.
+    in full when read. One that is damaged or belongs to another graph is made anew. Where the
+    folder has a packing of a graph that differs by a few qubits and couplers, as when a processor
+    lost some and kept its name, that one is repaired instead (:func:`repair_packing`).
 
     Args:
         graph: The working graph of a processor.
@@ -114,8 +163,10 @@ def cached_packing(graph: WorkingGraph, num_spins: int, *, folder: Path | None =
             return load_packing(file, graph, num_spins)
         except ValueError as error:
             warnings.warn(f"{error} It is made anew.", stacklevel=2)
-    logger.info("Packing cliques of %d spins onto %r, once; up to two minutes.", num_spins, graph)
-    packing = pack_cliques(graph, num_spins)
+    packing = _repaired_from(folder, graph, num_spins)
+    if packing is None:
+        logger.info("Packing cliques of %d spins onto %r, up to two minutes.", num_spins, graph)
+        packing = pack_cliques(graph, num_spins)
     try:
         save_packing(packing, file)
     except OSError as error:
@@ -125,6 +176,50 @@ def cached_packing(graph: WorkingGraph, num_spins: int, *, folder: Path | None =
             stacklevel=2,
         )
     return packing
+
+
+def _repaired_from(folder: Path | None, graph: WorkingGraph, num_spins: int) -> Packing | None:
+    """The packing of the most similar graph, repaired; None if none is similar."""
+    packings = packings_of_kin(graph, num_spins, folder)
+    if not packings:
+        return None
+    # That which loses the fewest slots to dead qubits; couplers are looked at in the repair.
+    return repair_packing(max(packings, key=lambda kin: len(_alive(kin, graph))), graph)
+
+
+def _alive(packing: Packing, graph: WorkingGraph) -> NDArray[np.int64]:
+    """Slots whose chains all have a qubit left in another graph."""
+    return np.flatnonzero((graph.position_of_qubit(packing.chains) >= 0).any(-1).all(-1))
+
+
+def _intact(packing: Packing, graph: WorkingGraph) -> list[Chains]:
+    """The slots that are embeddings in another graph without their dead qubits, as positions."""
+    old = packing.graph
+    at = graph.position_of_qubit(packing.chains)
+    # Slots that lost a qubit, or a coupler between two of their qubits: these need a check.
+    touched = np.array(((at < 0) & (packing.chains >= 0)).any((1, 2)))
+    slots = packing.chains_of_coupler // packing.num_spins
+    dead = (graph.position_of_coupler(*old.couplers.T) < 0) & (slots[:, 0] == slots[:, 1])
+    touched[slots[dead & (slots[:, 0] >= 0), 0]] = True
+    intact: list[Chains] = []
+    for slot in _alive(packing, graph):
+        chains = [row[row >= 0].tolist() for row in at[slot]]
+        if touched[slot]:
+            try:
+                Packing(graph, _labels(graph, [chains]))
+            except ValueError:
+                continue
+        intact.append(chains)
+    return intact
+
+
+def _finished(graph: WorkingGraph, slots: list[Chains], neighbours: NDArray[np.int32]) -> Packing:
+    """The packing of these slots, their chains lengthened by free qubits; uniform ones first."""
+    lists = [row[row >= 0].tolist() for row in neighbours]
+    slots = lengthen(slots, lists, set(_free(graph, slots).tolist()))
+    # Slots with chains of one length first, then in the order of their first qubits.
+    slots.sort(key=lambda slot: (len(set(map(len, slot))) > 1, min(map(min, slot))))
+    return Packing(graph, _labels(graph, slots))
 
 
 def _from_tile(
@@ -143,7 +238,8 @@ def _from_tile(
         slots = candidates.chains(chooser.solve(ROUNDS_PER_SLOT, MAX_ROUNDS))
     # The longest chain of any shape; None where the tile has no shape.
     longest = max((int(np.bincount(shape.chain).max()) for shape in shapes), default=None)
-    return slots + _from_windows(graph, tile, num_spins, slots, longest, rng)
+    tries = number_of_runs(num_spins) // 2
+    return slots + _from_windows(graph, tile, num_spins, slots, longest, rng, tries)
 
 
 def _from_windows(
@@ -153,18 +249,18 @@ def _from_windows(
     slots: list[Chains],
     longest: int | None,
     rng: np.random.Generator,
+    failures_left: int,
 ) -> list[Chains]:
     """Cliques among the qubits that no slot uses, where a window has enough of them.
 
     Slots of long chains are no gain: chains may have as many qubits as `longest` or two,
-    whichever is more; None means no limit.
+    whichever is more; None means no limit. After `failures_left` failures the search ends.
     """
     free = np.zeros(len(graph.qubits), dtype=bool)
     free[_free(graph, slots)] = True
     u, v = graph.coupler_ends.T
     windows = graph.position_of_qubit(tile.places)
     more: list[Chains] = []
-    failures_left = number_of_runs(num_spins) // 2
     fewest = 2 * num_spins - 4 if num_spins > 4 else num_spins
     # Windows in descending order of their free qubits.
     count = np.where(windows >= 0, free[windows], False).sum(1)

@@ -1,5 +1,6 @@
 """Packings on disk: found by the working graph, checked when read, written as a whole or not."""
 
+import contextlib
 import re
 import uuid
 import zipfile
@@ -14,6 +15,9 @@ from qattn.hardware.embedding.working_graph import WorkingGraph
 FORMAT = 2
 """Version of the files; part of their names, so that another version's are not read."""
 
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
+"""What a damaged file may raise."""
+
 
 def packing_file(graph: WorkingGraph, num_spins: int, folder: Path | None = None) -> Path:
     """Path of the file for a graph's packing, whether it exists or not.
@@ -26,6 +30,27 @@ def packing_file(graph: WorkingGraph, num_spins: int, folder: Path | None = None
     folder = Path(platformdirs.user_cache_dir("qattn")) / "packings" if folder is None else folder
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", graph.graph_id)[:60]
     return folder / f"{name}-{graph.digest[:16]}-K{num_spins}-v{FORMAT}.npz"
+
+
+def packings_of_kin(graph: WorkingGraph, num_spins: int, folder: Path | None) -> list[Packing]:
+    """Packings of other working graphs of the same topology and shape; unreadable files not.
+
+    Args:
+        graph: The working graph.
+        num_spins: Spins n of the cliques.
+        folder: As in :func:`packing_file`.
+    """
+    own = packing_file(graph, num_spins, folder)
+    found = []
+    for file in sorted(own.parent.glob(f"*-K{num_spins}-v{FORMAT}.npz")):
+        if file == own:
+            continue
+        with contextlib.suppress(*UNREADABLE), file.open("rb") as stream:
+            stored = np.load(stream, allow_pickle=False)
+            # The graph first: arrays are read, and a packing is checked, when they are needed.
+            if (str(stored["topology"]), tuple(stored["shape"])) == (graph.topology, graph.shape):
+                found.append(Packing.from_arrays(stored))
+    return found
 
 
 def save_packing(packing: Packing, file: Path) -> None:
@@ -54,7 +79,7 @@ def load_packing(file: Path, graph: WorkingGraph, num_spins: int) -> Packing:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             packing = Packing.from_arrays(stored)
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{file} is not a packing ({error}).") from error
     origin = packing.graph.digest, packing.graph.graph_id, packing.num_spins
     if origin != (graph.digest, graph.graph_id, num_spins):

@@ -108,6 +108,40 @@ class WorkingGraph:
             self.topology, self.shape, self.qubits[alive], self.couplers[kept], graph_id
         )
 
+    def with_counts(self, num_qubits: int, num_couplers: int, seed: int) -> "WorkingGraph":
+        """The same processor with this many qubits and couplers left, chosen at random.
+
+        Args:
+            num_qubits: Qubits that stay alive.
+            num_couplers: Couplers between them that stay alive.
+            seed: Fixes the choice.
+
+        Raises:
+            ValueError: There are not so many qubits, or not so many couplers between that many.
+        """
+        N = len(self.qubits)
+        if not 0 <= num_qubits <= N:
+            raise ValueError(
+                f"Argument `num_qubits` must be between 0 and {N}, but is {num_qubits}."
+            )
+        rng = np.random.default_rng(seed)
+        # Dead qubits take their couplers with them: drawn anew if these were too many.
+        for _ in range(100):
+            alive = np.isin(np.arange(N), rng.choice(N, num_qubits, replace=False))
+            kept = np.flatnonzero(alive[self.coupler_ends].all(1))
+            if len(kept) >= num_couplers:
+                break
+        else:
+            raise ValueError(
+                f"Argument `num_couplers` must be about {len(kept)} or less, which are between "
+                f"{num_qubits} of the qubits, but is {num_couplers}."
+            )
+        kept = np.sort(rng.choice(kept, num_couplers, replace=False))
+        graph_id = f"{self.graph_id}-left-{num_qubits}-{num_couplers}-seed-{seed}"
+        return WorkingGraph(
+            self.topology, self.shape, self.qubits[alive], self.couplers[kept], graph_id
+        )
+
     def to_networkx(self) -> "networkx.Graph":
         """The graph as dwave.graphs makes it, with the attributes that Ocean's tools read."""
         return _dwave_graph(self.topology, self.shape, self.qubits, self.couplers)

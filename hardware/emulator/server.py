@@ -41,17 +41,12 @@ class EmulatedQPU:
 
     def __init__(self, settings: EmulatorSettings | None = None, **changes: Any) -> None:
         settings = replace(settings or EmulatorSettings(), **changes)
-        graph = WorkingGraph.perfect(settings.topology, *settings.shape)
-        if settings.dead_qubits or settings.dead_couplers:
-            graph = graph.with_defects(settings.dead_qubits, settings.dead_couplers, settings.seed)
         self.token = settings.token or f"EMU-{secrets.token_hex(20)}"
         self.settings = replace(settings, token=None)
-        device = EmulatedDevice(graph, settings.solver_name)
+        device = EmulatedDevice(settings.working_graph(), settings.solver_name, settings.model)
         self._api = SolverAPI(self.settings, device, JobQueue(), FaultQueue())
         if settings.spare:
-            self._api.spare = EmulatedDevice(
-                with_one_more_dead_qubit(graph, settings.seed), f"{device.name}_spare"
-            )
+            self._api.spare = with_one_more_dead_qubit(device, settings.seed, "_spare")
         if settings.account is not None:
             self._api.queue.on_change = account_writer(settings.account, self.name, self._api.queue)
         self._server: Server | None = None
@@ -169,9 +164,7 @@ class EmulatedQPU:
 
     def recalibrate(self) -> str:
         """Let one more qubit die, as happens on a real device, and return the new graph id."""
-        self._api.device = EmulatedDevice(
-            with_one_more_dead_qubit(self.graph, self.settings.seed), self.name
-        )
+        self._api.device = with_one_more_dead_qubit(self._api.device, self.settings.seed)
         return self.graph_id
 
     def _serve(self) -> None:
@@ -179,14 +172,16 @@ class EmulatedQPU:
         self._server.serve_forever(poll_interval=0.05)
 
 
-def with_one_more_dead_qubit(graph: WorkingGraph, seed: int) -> WorkingGraph:
-    """The graph without one more of its qubits, which the seed and their number decide."""
+def with_one_more_dead_qubit(device: EmulatedDevice, seed: int, suffix: str = "") -> EmulatedDevice:
+    """The device without one more of its qubits, which the seed and their number decide."""
+    graph = device.graph
     rng = np.random.default_rng([seed, 3, len(graph.qubits)])
     dead = rng.choice(graph.qubits)
-    return WorkingGraph(
+    fewer = WorkingGraph(
         graph.topology,
         graph.shape,
         graph.qubits[graph.qubits != dead],
         graph.couplers[(graph.couplers != dead).all(1)],
         f"{graph.graph_id}-recalibrated",
     )
+    return EmulatedDevice(fewer, f"{device.name}{suffix}", device.model)

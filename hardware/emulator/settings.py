@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.emulator.physics.device_models import CHAIN_OFFSET, DeviceModel, device_model
 from qattn.simulators.schedules import AnnealSchedule
 
 
@@ -12,9 +14,13 @@ class EmulatorSettings:
     r"""Settings of an :class:`~qattn.hardware.emulator.EmulatedQPU`.
 
     Args:
+        device: A real processor whose published counts of qubits and couplers, programming and
+            readout times it has: "advantage2-system1", "advantage2-system2" or
+            "advantage2-system4". None means a processor of `topology` and `shape`.
         topology: "zephyr" or "pegasus".
-        shape: (m, t) of a Zephyr graph, (m,) of a Pegasus graph.
-        dead_qubits: Fraction of the qubits that do not work.
+        shape: (m, t) of a Zephyr graph, (m,) of a Pegasus graph; None means that of `device`, or
+            (3, 4).
+        dead_qubits: Fraction of the qubits that do not work, of those that `device` has.
         dead_couplers: Fraction of the other couplers that do not work.
         seed: Fixes the defects, the flux offsets and, job by job in the order of acceptance, all
             noise and all reads.
@@ -32,6 +38,10 @@ class EmulatorSettings:
             job, in units of h.
         J_noise: The same on each coupler with J ≠ 0, in units of J.
         flux_offset: Standard deviation of the permanent field of each qubit, in units of h.
+        chain_offset: Standard deviation of the field, in units of h, that each qubit has besides
+            when its strongest negative coupling J is -2, twice what processors are calibrated for;
+            it grows as -J - 1 from there. None means 0, or 0.01 with a `device`: no size is
+            published.
         readout_flip: Probability that a qubit is read wrongly, for each qubit and read.
         drift: Relative growth of both inverse temperatures over 1,000 jobs.
         timing_spread: Largest relative deviation of programming and readout times from those that
@@ -53,8 +63,9 @@ class EmulatorSettings:
         ValueError: A value is out of range.
     """
 
+    device: str | None = None
     topology: str = "zephyr"
-    shape: tuple[int, ...] = (3, 4)
+    shape: tuple[int, ...] | None = None
     dead_qubits: float = 0.0
     dead_couplers: float = 0.0
     seed: int = 0
@@ -66,6 +77,7 @@ class EmulatorSettings:
     h_noise: float = 0.0
     J_noise: float = 0.0
     flux_offset: float = 0.0
+    chain_offset: float | None = None
     readout_flip: float = 0.0
     drift: float = 0.0
     timing_spread: float = 0.02
@@ -79,16 +91,14 @@ class EmulatorSettings:
     account: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "beta_h",
-            "beta_J",
-            "h_noise",
-            "J_noise",
-            "flux_offset",
-            "max_wait",
-            "default_wait",
-        ):
-            value = getattr(self, name)
+        if self.model is not None and (self.shape is not None or self.topology != "zephyr"):
+            raise ValueError(
+                f"Argument `shape` must be left out with a `device`, which has its own, but is "
+                f"{self.shape} of a {self.topology} graph."
+            )
+        names = ("beta_h", "beta_J", "h_noise", "J_noise", "flux_offset", "chain_offset")
+        for name in (*names, "max_wait", "default_wait"):
+            value = getattr(self, name) or 0.0
             if not (value >= 0 and math.isfinite(value)):
                 raise ValueError(
                     f"Argument `{name}` must be finite and not negative, but is {value}."
@@ -111,7 +121,36 @@ class EmulatorSettings:
             raise ValueError("Argument `token` must not be empty: leave it out for a random one.")
 
     @property
+    def model(self) -> DeviceModel | None:
+        """The real processor that it has the size and the times of."""
+        return None if self.device is None else device_model(self.device)
+
+    @property
+    def offset_of_chains(self) -> float:
+        """`chain_offset` where it is given, else its default."""
+        if self.chain_offset is not None:
+            return self.chain_offset
+        return 0.0 if self.model is None else CHAIN_OFFSET
+
+    @property
     def solver_name(self) -> str:
         """The solver's name."""
-        default = "_".join(["Emulated", self.topology, *map(str, self.shape)])
-        return default if self.name is None else self.name
+        if self.name is not None:
+            return self.name
+        if self.model is not None:
+            return f"Emulated_{self.model.name}"
+        return "_".join(["Emulated", self.topology, *map(str, self._shape)])
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (3, 4) if self.shape is None else self.shape
+
+    def working_graph(self) -> WorkingGraph:
+        """The processor's graph less what is dead."""
+        if self.model is not None:
+            graph = self.model.graph(self.seed)
+        else:
+            graph = WorkingGraph.perfect(self.topology, *self._shape)
+        if self.dead_qubits or self.dead_couplers:
+            graph = graph.with_defects(self.dead_qubits, self.dead_couplers, self.seed)
+        return graph

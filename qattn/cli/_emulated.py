@@ -17,16 +17,17 @@ the fast schedule of Advantage2_system4)."""
 
 @contextmanager
 def on_an_emulated_qpu(
-    specs: Sequence[SamplerSpec], folder: Path, *, seed: int
+    specs: Sequence[SamplerSpec], folder: Path, *, seed: int, device: str | None = None
 ) -> Iterator[list[SamplerSpec]]:
     """The samplers with every "dwave" on an emulator that runs as long as this context.
 
     A sampler without betas of its own is given a calibration, which is measured first and kept in
-    the folder.
+    the folder. The emulator is a perfect Zephyr Z6, or the real processor that `device` names.
     """
     from qattn.hardware.emulator import EmulatedQPU
 
-    with TemporaryDirectory() as private, EmulatedQPU(shape=(6, 4), seed=seed) as qpu:
+    size = {"shape": (6, 4)} if device is None else {"device": device}
+    with TemporaryDirectory() as private, EmulatedQPU(seed=seed, **size) as qpu:
         credentials = Path(private) / "credentials.toml"  # a private folder: mode 0700
         credentials.touch(mode=0o600)
         credentials.write_text(tomli_w.dumps({"dwave": qpu.client_options}), encoding="utf-8")

@@ -41,6 +41,10 @@ def calibrate(
         typer.Option(help="dwave: coupling within chains; may be repeated (default: strongest)."),
     ] = None,
     num_reads: Annotated[int, typer.Option(help="dwave: reads per problem and round.")] = 100,
+    shim: Annotated[
+        bool,
+        typer.Option("--shim", help="dwave: cancel the offsets of chains by flux biases, first."),
+    ] = False,
     journal: Annotated[
         Path | None, typer.Option(help="dwave: folder of the journal (default: beside --out).")
     ] = None,
@@ -78,6 +82,7 @@ def calibrate(
             described=described,
             chain_strengths=chain_strength,
             num_reads=num_reads,
+            shim=shim,
             seed=seed,
             journal=journal or out.with_name(f"{out.stem}-journal"),
             **service,

@@ -18,6 +18,9 @@ from qattn.ising.batch import IsingBatch
 ANNEALING_TIMES = (5.0, 7.0, 10.0, 14.0, 20.0)
 """Annealing times in ns that are tried by default."""
 
+SHIM_CORRECTIONS = 3
+"""Corrections of the flux biases after the first."""
+
 
 def qpu_outcome(
     batch: IsingBatch,
@@ -29,6 +32,7 @@ def qpu_outcome(
     field_encodings: Sequence[str] | None = None,
     chain_strengths: Sequence[float] | None = None,
     num_reads: int = 100,
+    shim: bool = False,
     quiet: bool = False,
     **options: Any,
 ) -> Outcome:
@@ -43,6 +47,7 @@ def qpu_outcome(
         field_encodings: How fields are programmed; None means "ghost".
         chain_strengths: Couplings within chains; None means the strongest that the device allows.
         num_reads: Reads per problem and round.
+        shim: Measure flux biases that cancel the offsets of chains first.
         quiet: Print no line before each setting.
         options: More options of the backend "dwave", such as its credentials and its journal.
 
@@ -72,6 +77,7 @@ def qpu_outcome(
             schedule=schedules[0] if schedules else None,
             seed=seed,
             described=described,
+            shim_corrections=SHIM_CORRECTIONS if shim else None,
             progress=lambda settings: status.print(
                 f"{settings.annealing_time:g} ns, {settings.field_encoding}, chain strength "
                 f"{settings.chain_strength:g}; {session.budget.spent:.3g} s of QPU time so far",
@@ -82,6 +88,8 @@ def qpu_outcome(
     finally:
         backend.close()
     best = calibration.best
+    if calibration.shim is not None:
+        status.print(f"shim: {calibration.shim.describe()}", highlight=False, soft_wrap=True)
     recommended = (
         f"annealing_time = {best.annealing_time:g} ns, field_encoding = {best.field_encoding}, "
         f"chain_strength = {best.chain_strength:g}; {spent:.3g} s of QPU time"

@@ -49,6 +49,10 @@ def compare(
     emulate_qpu: Annotated[
         bool, typer.Option("--emulate-qpu", help="Run dwave on an emulated QPU, offline.")
     ] = False,
+    emulated_device: Annotated[
+        str | None,
+        typer.Option(help="With --emulate-qpu: advantage2-system1, -system2 or -system4."),
+    ] = None,
     training: Annotated[
         bool, typer.Option("--training", help="Compare short trainings instead of reads.")
     ] = False,
@@ -92,10 +96,14 @@ def compare(
         **options,
     )
     with ExitStack() as stack:
+        if emulated_device is not None and not emulate_qpu:
+            raise ValueError("Argument `emulated_device` must go with --emulate-qpu, but does not.")
         if emulate_qpu:
             from qattn.cli._emulated import on_an_emulated_qpu
 
-            specs = stack.enter_context(on_an_emulated_qpu(specs, out, seed=seed))
+            specs = stack.enter_context(
+                on_an_emulated_qpu(specs, out, seed=seed, device=emulated_device)
+            )
         status = stack.enter_context(console.status("starting"))
         write: Callable[..., list[Path]]
         results: Any

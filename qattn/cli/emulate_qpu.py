@@ -21,14 +21,18 @@ WARNING = (
     "EMULATED QPU, for development and tests; no result from it is a quantum computer's result."
 )
 SETTINGS = (
-    *("topology", "port", "dead_qubits", "dead_couplers", "seed", "beta_h", "beta_J"),
-    *("schedule", "sheet", "h_noise", "flux_offset", "readout_flip", "drift", "tls"),
+    *("device", "topology", "port", "dead_qubits", "dead_couplers", "seed", "beta_h", "beta_J"),
+    *("schedule", "sheet", "h_noise", "flux_offset", "chain_offset"),
+    *("readout_flip", "drift", "tls"),
 )
 
 
 @with_flags(flags_of(EmulatorSettings, SETTINGS))
 def emulate_qpu(
-    shape: Annotated[str, typer.Option(help="m,t of a Zephyr graph; m of a Pegasus.")] = "12,4",
+    shape: Annotated[
+        str | None,
+        typer.Option(help="m,t of a Zephyr graph; m of a Pegasus (default: 12,4)."),
+    ] = None,
     j_noise: Annotated[float, typer.Option(help="Control error of J, anew for each job.")] = 0.0,
     fault: Annotated[
         list[str] | None,
@@ -53,7 +57,10 @@ def emulate_qpu(
     alone and are removed at the end.
     """
     faults = [Fault.parse(text) for text in fault or ()]
-    settings = EmulatorSettings(shape=_numbers(shape), J_noise=j_noise, account=account, **options)
+    if shape is None and options["device"] is None:
+        shape = "12,4"
+    grid = None if shape is None else _numbers(shape)
+    settings = EmulatorSettings(shape=grid, J_noise=j_noise, account=account, **options)
     with ExitStack() as stack, EmulatedQPU(settings) as qpu:
         for queued in faults:
             qpu.fault(**vars(queued))

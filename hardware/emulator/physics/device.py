@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from qattn.hardware.embedding.working_graph import WorkingGraph
+from qattn.hardware.emulator.physics.device_models import DEVICE_MODELS, DeviceModel
 
 H_PER_PHI0 = {"zephyr": -1825.0, "pegasus": -1534.0}
 """Field h that acts as a flux bias of one Φ0, published as ``emulated_h_per_phi0``: what
@@ -53,10 +54,12 @@ class EmulatedDevice:
     Args:
         graph: Its working graph.
         name: Solver name.
+        model: The real processor whose times it has; None means one of the graph's size.
     """
 
     graph: WorkingGraph
     name: str
+    model: DeviceModel | None = None
 
     @property
     def graph_id(self) -> str:
@@ -135,10 +138,11 @@ class EmulatedDevice:
             qubits = [0.0, 0.77, 1.7243, 2.712, 3.1639, 3.7503]
             readout = [1.5391, 1.8727, 2.1256, 2.3327, 2.3716, 2.37162]
         else:
-            large = self.graph.shape[0] >= 12
-            programming, delay = (24500.0, 20.6) if large else (8000.0, 20.6)
+            size = "advantage2-system2" if self.graph.shape[0] >= 12 else "advantage2-system4"
+            model = self.model or DEVICE_MODELS[size]
+            programming, delay = model.programming_time, model.delay_time
             qubits = [0.0, math.log10(max(2, len(self.graph.qubits)))]
-            readout = [math.log10(17.0), math.log10(95.0 if large else 45.0)]
+            readout = [math.log10(time) for time in model.readout_times]
         return {
             "version": "1.0.0",
             "typical_programming_time": programming,

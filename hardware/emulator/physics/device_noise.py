@@ -1,8 +1,9 @@
 r"""The device noise model: what keeps a processor from sampling just what was programmed.
 
 Flux biases act as fields of :data:`~qattn.hardware.emulator.physics.device.H_PER_PHI0`, each qubit
-has a field of its own, control errors are new in every job, both inverse temperatures drift with
-the number of jobs, and a qubit is misread at random. Fields and couplings are in D-Wave's signs.
+has a field of its own, and one more in a strong chain, control errors are new in every job, both
+inverse temperatures drift with the number of jobs, and a qubit is misread at random. Fields and
+couplings are in D-Wave's signs.
 """
 
 import numpy as np
@@ -33,8 +34,11 @@ def perturbed(
         rng: Source of the control errors.
     """
     h = problem.h + device.properties["emulated_h_per_phi0"] * flux_biases
+    labels = device.graph.qubits[problem.qubits]
     if settings.flux_offset > 0:
-        h = h + _flux_offsets(device, settings)[device.graph.qubits[problem.qubits]]
+        h = h + settings.flux_offset * _of_each_qubit(device, settings, 1)[labels]
+    if settings.offset_of_chains > 0:
+        h = h + chain_offsets(problem, device, settings)
     if settings.h_noise > 0:
         h = h + rng.normal(0, settings.h_noise, len(h))
     J = problem.J
@@ -60,7 +64,31 @@ def misread(
     return np.where(wrong, -spins, spins)
 
 
-def _flux_offsets(device: EmulatedDevice, settings: EmulatorSettings) -> FloatArray:
-    """The permanent field of each qubit, by its label, in units of h."""
-    rng = np.random.default_rng([settings.seed, 1])
-    return rng.normal(0, settings.flux_offset, device.graph.num_sites)
+def chain_offsets(
+    problem: PhysicalProblem, device: EmulatedDevice, settings: EmulatorSettings
+) -> FloatArray:
+    r"""Fields that strong negative couplings cause, in units of h, shape (n,).
+
+    D-Wave calibrates for J within ``j_range``; the chains that ``extended_j_range`` allows have an
+    offset of their own, which flux biases may cancel ("General QPU Solver Properties",
+    ``extended_j_range``, and "Error Sources for Problem Representation", "Calibration
+    Refinement"). With J_q the strongest negative coupling of qubit q,
+
+    .. math:: \delta h_q = \text{chain\_offset} \cdot \xi_q \cdot \max(0, -J_q - 1)
+
+    where ξ_q, standard normal, is the qubit's own for good. That it grows linearly is an
+    assumption.
+    """
+    # The strongest negative coupling of each qubit, as a positive number.
+    strongest = np.zeros(problem.num_qubits)
+    for end in problem.ends.T:
+        np.maximum.at(strongest, end, -problem.J)
+    excess = np.maximum(0.0, strongest + device.properties["j_range"][0])
+    own = _of_each_qubit(device, settings, 4)[device.graph.qubits[problem.qubits]]
+    offsets: FloatArray = settings.offset_of_chains * own * excess
+    return offsets
+
+
+def _of_each_qubit(device: EmulatedDevice, settings: EmulatorSettings, stream: int) -> FloatArray:
+    """A standard normal number for each qubit by its label, the same for good."""
+    return np.random.default_rng([settings.seed, stream]).normal(0, 1, device.graph.num_sites)

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from qattn.hardware.embedding import find_packing as packing_module
 from qattn.hardware.embedding.disjoint_sets import SetPacking
-from qattn.hardware.embedding.find_packing import cached_packing, pack_cliques
+from qattn.hardware.embedding.find_packing import cached_packing, pack_cliques, repair_packing
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.uniform_chains import lengthen
 from qattn.hardware.embedding.working_graph import WorkingGraph
@@ -162,10 +162,57 @@ def test_made_once_and_read_in_no_time(small, tmp_path, monkeypatch):
     monkeypatch.setattr(packing_module, "pack_cliques", never)
     again = cached_packing(small.graph, 5, folder=tmp_path)
     assert np.array_equal(again.chains, first.chains)
-    renamed = small.graph.with_defects(0.0, 0.0, seed=0)
-    with pytest.raises(AssertionError, match="made again"):
-        cached_packing(renamed, 5, folder=tmp_path)
     assert [file.suffix for file in tmp_path.iterdir()] == [".npz"]
+    other = WorkingGraph.perfect("zephyr", 2)
+    with pytest.raises(AssertionError, match="made again"):
+        cached_packing(other, 5, folder=tmp_path)
+
+
+def graph_without(graph, qubits=(), couplers=()):
+    """The graph as it is when these qubits and these couplers (by position) have died."""
+    kept = np.isin(graph.couplers, qubits, invert=True).all(1)
+    kept[list(couplers)] = False
+    alive = graph.qubits[np.isin(graph.qubits, qubits, invert=True)]
+    return WorkingGraph(graph.topology, graph.shape, alive, graph.couplers[kept], "later")
+
+
+@pytest.mark.parametrize(("topology", "m"), [("zephyr", 3), ("pegasus", 4)])
+def test_a_packing_is_repaired_where_it_was_hurt(topology, m, tmp_path, monkeypatch, caplog):
+    graph = WorkingGraph.perfect(topology, m)
+    whole = cached_packing(graph, 5, folder=tmp_path)
+    # A qubit of slot 0, and the only coupler between two chains of slot 1.
+    couplers = whole.logical_couplers
+    alone = (couplers.share == 1) & (couplers.pair // 25 == 1)
+    later = graph_without(
+        graph, qubits=[whole.chains[0, 0, 0]], couplers=couplers.position[alone][:1]
+    )
+    anew = pack_cliques(later, 5)
+    monkeypatch.setattr(packing_module, "pack_cliques", None)
+    with caplog.at_level("INFO", "qattn.hardware"):
+        repaired = cached_packing(later, 5, folder=tmp_path)
+    check_by_hand(repaired)
+    assert repaired.graph.digest == later.digest
+    assert repaired.num_slots >= anew.num_slots - 2
+    assert repaired.num_slots >= whole.num_slots - 2
+    assert "was repaired, " in caplog.text
+    # What was not hurt is as it was, but for chains that free qubits lengthened.
+    old = [
+        {q for row in slot for q in row if q >= 0}
+        for i, slot in enumerate(whole.chains.tolist())
+        if i > 1
+    ]
+    new = [{q for row in slot for q in row if q >= 0} for slot in repaired.chains.tolist()]
+    assert all(any(qubits <= found for found in new) for qubits in old)
+    # Kept under the new graph's name: the next time it is only read.
+    again = cached_packing(later, 5, folder=tmp_path)
+    assert np.array_equal(again.chains, repaired.chains)
+
+
+def test_a_graph_that_lost_much_is_packed_anew(small, tmp_path):
+    first = small.chains[: small.num_slots // 5, 0]  # whole chains: these slots are gone
+    assert repair_packing(small, graph_without(small.graph, qubits=first[first >= 0])) is None
+    few = small.chains[:2, 0]
+    assert repair_packing(small, graph_without(small.graph, qubits=few[few >= 0])) is not None
 
 
 def test_user_cache_folder_is_the_default(small, tmp_path, monkeypatch):

@@ -277,6 +277,28 @@ def test_drift_grows_both_betas_job_by_job(noisy_qpus):
     assert abs(rows[0].mean() - rows[1].mean()) > 0.2
 
 
+def test_drift_grows_beta_J_too():
+    """Disjoint coupled pairs without fields: ⟨s s'⟩ = -tanh(β_J J), job by job."""
+    J, reads, found = 0.3, 2000, []
+    with EmulatedQPU(beta_h=2.0, beta_J=1.5, drift=1000.0) as qpu, sampler_of(qpu) as sampler:
+        used, couplers = set(), []
+        for u, v in sampler.edgelist:
+            if not {u, v} & used:
+                used |= {u, v}
+                couplers.append((u, v))
+        for _ in range(2):
+            answer = sampler.sample_ising(
+                {}, dict.fromkeys(couplers, J), num_reads=reads, answer_mode="raw", auto_scale=False
+            )
+            s = dict(zip(answer.variables, answer.record.sample.T.astype(float), strict=True))
+            found.append(float(np.mean([(s[u] * s[v]).mean() for u, v in couplers])))
+    for job, mean in enumerate(found):
+        expected = -np.tanh(1.5 * (1 + job) * J)
+        error = np.sqrt((1 - expected**2) / (reads * len(couplers)))
+        assert abs(mean - expected) < 5 * error
+    assert abs(found[1] - found[0]) > 0.2
+
+
 def test_flux_biases_are_fields_of_opposite_sign(noisy_qpus):
     qpu = noisy_qpus["clean"]
     sites = qpu.properties["num_qubits"]

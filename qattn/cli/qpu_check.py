@@ -41,7 +41,7 @@ def qpu_check(
     seed: Annotated[int, typer.Option(help="Seed of problems, gauges and training.")] = 0,
     **service: Any,
 ) -> None:
-    """Check a QPU in under ten seconds of its time, and pack the results to attach to an issue.
+    """Check a QPU in under ten seconds of its time; one file of results to attach.
 
     Runs the doctor, a calibration at one annealing time, a comparison with exact Boltzmann on 20
     small problems, and a training of five steps. Writes a folder, and the same as one ZIP file

@@ -5,10 +5,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import tomli_w
 
 from qattn.backends.spec import SamplerSpec
+
+if TYPE_CHECKING:
+    from qattn.hardware.emulator import EmulatedQPU
 
 ANNEALING_TIME = 5.0
 """Annealing time in ns for which the emulator's default temperatures hold (first-order theory for
@@ -28,9 +32,7 @@ def on_an_emulated_qpu(
 
     size = {"shape": (6, 4)} if device is None else {"device": device}
     with TemporaryDirectory() as private, EmulatedQPU(seed=seed, **size) as qpu:
-        credentials = Path(private) / "credentials.toml"  # a private folder: mode 0700
-        credentials.touch(mode=0o600)
-        credentials.write_text(tomli_w.dumps({"dwave": qpu.client_options}), encoding="utf-8")
+        credentials = write_credentials(Path(private), qpu)  # a private folder: mode 0700
         emulated: list[SamplerSpec] = []
         for spec in specs:
             if spec.name == "dwave":
@@ -40,6 +42,14 @@ def on_an_emulated_qpu(
                     spec = spec.with_options(calibration=str(calibration), annealing_time=None)
             emulated.append(spec)
         yield emulated
+
+
+def write_credentials(private: Path, qpu: "EmulatedQPU") -> Path:
+    """The credentials.toml that leads to an emulator, in a folder that only its owner can read."""
+    file = private / "credentials.toml"
+    file.touch(mode=0o600)
+    file.write_text(tomli_w.dumps({"dwave": qpu.client_options}), encoding="utf-8")
+    return file
 
 
 def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:

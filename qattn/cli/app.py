@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "Compare samplers with the exact Boltzmann distribution.",
     "doctor": "Check the D-Wave set-up step by step; submits nothing and costs nothing.",
     "emulate-qpu": "Serve an emulated D-Wave processor on the loopback interface until Ctrl-C.",
+    "qpu-check": "Check a QPU in under ten seconds of its time; one file of results to attach.",
     "train": "Train a small transformer with Boltzmann attention, or with one of its controls.",
 }
 """First line of each command's help; the rest is in the module of its name."""

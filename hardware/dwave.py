@@ -51,6 +51,7 @@ class DWaveBackend(Backend):
 
     name: ClassVar[str] = "dwave"
     description: ClassVar[str] = "D-Wave QPU with fast anneals; `qattn doctor` checks the set-up"
+    paid: ClassVar[bool] = True
 
     Options = DWaveOptions
     options: DWaveOptions
@@ -58,7 +59,7 @@ class DWaveBackend(Backend):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._session: Session | None = None
-        self._tracked: dict[str, Any] | None = None
+        self._state: dict[str, Any] = {}
 
     @property
     def session(self) -> Session:
@@ -100,13 +101,12 @@ class DWaveBackend(Backend):
                 journal.close()
             device.close()
             raise
-        if self._tracked is not None:
-            self._session.tracker.load_state_dict(self._tracked)
+        self._session.load_state_dict(self._state)
 
     def close(self) -> None:
         """Close all connections and the journal."""
         if self._session is not None:
-            self._tracked = self._session.tracker.state_dict()
+            self._state = self._session.state_dict()
             self._session.close()
             self._session = None
 
@@ -118,6 +118,7 @@ class DWaveBackend(Backend):
         queries, spins), and how many biases were ``clipped``.
 
         Raises:
+            PaidAlready: A resumed training would buy again what the journal holds.
             OutOfRange: A field or coupling is too strong for the device.
             BudgetExceeded: A job does not fit into the budget; it was not submitted.
             BackendStopped: A job failed, or the service; what was answered is in the journal.
@@ -129,16 +130,25 @@ class DWaveBackend(Backend):
         return SpinSamples(samples.spins.to(batch.h.device), info=samples.info)
 
     def state_dict(self) -> dict[str, Any]:
-        """The betas that tracking has reached."""
-        if self._session is not None:
-            return {"tracker": self._session.tracker.state_dict()}
-        return {} if self._tracked is None else {"tracker": self._tracked}
+        """The betas that tracking has reached, and how many of the journal's calls are behind."""
+        return self._state if self._session is None else self._session.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        self._tracked = state.get("tracker")
-        if self._session is not None and self._tracked is not None:
-            self._session.tracker.load_state_dict(self._tracked)
+        self._state = state
+        if self._session is not None:
+            self._session.load_state_dict(state)
+
+    def resume(self, *, buy_again: bool = False) -> None:
+        """Guard what the journal holds; without a checkpoint's state, all of it lies ahead."""
+        if not self._state:
+            self.load_state_dict({"calls": 0})
+        self.session.paid_calls.guard(buy_again=buy_again)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether calls past the checkpoint are still taken from the journal."""
+        return self._session is not None and self._session.paid_calls.guarded
 
     def metrics(self) -> dict[str, float]:
         """QPU time spent and left, the present betas, and the last call's chain breaks."""

@@ -17,6 +17,12 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 
+class NotRecorded(BackendStopped):
+    """The journal does not have these reads, and will not have them later."""
+
+    resume_flags = None
+
+
 class ReplayBackend(Backend):
     """The reads that a QPU gave to the same models, number of reads and seed.
 
@@ -68,7 +74,7 @@ class ReplayBackend(Backend):
         """The recorded reads; see :meth:`Backend.sample`.
 
         Raises:
-            BackendStopped: The journal has none for these models, number of reads and seed.
+            NotRecorded: The journal has none for these models, number of reads and seed.
         """
         check_num_reads(num_reads)
         with sampling_clock.running(batch.h.device):
@@ -96,13 +102,13 @@ class ReplayBackend(Backend):
             and all(call.settings[name] == value for name, value in self._chosen.items())
         ]
         if not calls:
-            raise BackendStopped(
+            raise NotRecorded(
                 f"The journal {self.journal.folder} has no reads of these models with "
                 f"num_reads = {request.num_reads} and this seed: replay with the settings and the "
                 f"seed of the run that wrote it."
             )
         if len(calls) > 1:
-            raise BackendStopped(
+            raise NotRecorded(
                 f"The journal {self.journal.folder} has these reads under {len(calls)} settings: "
                 f"choose one by annealing_time, field_encoding or chain_strength. They are "
                 f"{'; '.join(_described(call.settings) for call in calls)}."

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from qattn.hardware.calibration_file import DeviceCalibration
 from qattn.hardware.calls.collect import Embeddings, collected_reads
 from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.paid_calls import PaidCalls
 from qattn.hardware.calls.plan import Call
 from qattn.hardware.calls.records import CallRecord, JobRecord
 from qattn.hardware.calls.request import Request
@@ -64,6 +65,7 @@ class Session:
         self._credentials = credentials
         policy = options.retry_policy or RetryPolicy()
         self.runner = JobRunner(device, journal, budget, options.max_in_flight, policy)
+        self.paid_calls = PaidCalls(journal)
         self._embeddings = Embeddings(journal)
         self._break_rate: float | None = None
         self._not_shimmed = ""
@@ -78,7 +80,10 @@ class Session:
         programmed, clipped = submission.programmed(self.tracker.betas)
         settings = self._call_settings()
         record = self.recorded(request)
-        if record is None:
+        if record is not None:
+            self.paid_calls.replayed(record.name)
+        else:
+            self.paid_calls.before_new_call()
             details = self._provenance() | {"clipped": clipped}
             record = self.journal.add_call(request.digest, settings, details, request.arrays)
         call = Call(self.journal, record, request)
@@ -125,6 +130,17 @@ class Session:
         packing = self.device.packing(int(batch.num_active.max()) + carrier)
         limits = self.ranges.max_logical(packing, settings.chain_strength)
         return (limits.J if carrier else limits.h), limits.J
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training's checkpoint must hold of a session."""
+        return {"tracker": self.tracker.state_dict(), "calls": self.paid_calls.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what there is of :meth:`state_dict`."""
+        if "tracker" in state:
+            self.tracker.load_state_dict(state["tracker"])
+        if "calls" in state:
+            self.paid_calls.go_to(state["calls"])
 
     def metrics(self) -> dict[str, float]:
         """Figures for a line of metrics: QPU time, betas, chain breaks."""

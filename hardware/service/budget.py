@@ -82,6 +82,8 @@ class BudgetExceeded(BackendStopped):
             is room again: a caller may wait for them and try once more.
     """
 
+    resume_flags = "--qpu-budget MORE"
+
     def __init__(self, message: str, needed: float, left: float, reserved: float) -> None:
         super().__init__(message)
         self.needed, self.left, self.reserved = needed, left, reserved

@@ -20,7 +20,13 @@ class BackendStopped(RuntimeError):  # noqa: N818 - an end, not a mistake
     """A backend cannot go on: training stops with a checkpoint.
 
     ``str(error)`` is one line for people, which says why and what they can do.
+
+    Attributes:
+        resume_flags: What the command that resumes the training needs besides; None where it would
+            stop in the same place again.
     """
+
+    resume_flags: ClassVar[str | None] = ""
 
 
 class Backend(ABC):
@@ -63,11 +69,13 @@ class Backend(ABC):
         description: One line that says what it is.
         requires: Importable modules that it needs and the pip requirement that brings each, for
             example ``{"qutip": "qutip>=5"}``.
+        paid: Whether reads cost money: a training then writes a checkpoint every few seconds.
     """
 
     name: ClassVar[str] = ""
     description: ClassVar[str] = ""
     requires: ClassVar[dict[str, str]] = {}
+    paid: ClassVar[bool] = False
 
     @dataclass(frozen=True)
     class Options:
@@ -134,6 +142,25 @@ class Backend(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         return
+
+    def resume(self, *, buy_again: bool = False) -> None:
+        """A training goes on from a checkpoint, whose state was loaded, or without one.
+
+        A backend that keeps records of what it was paid for must now refuse (`BackendStopped`) to
+        draw anew as long as they hold reads past the checkpoint that are not asked for.
+
+        Args:
+            buy_again: Draw anew all the same.
+        """
+        return
+
+    @property
+    def replaying(self) -> bool:
+        """Whether records past the checkpoint still answer a resumed training.
+
+        Until that is over no new checkpoint replaces the one from which they can be found.
+        """
+        return False
 
     def metrics(self) -> dict[str, float]:
         """Figures for a line of a run's metrics, such as the QPU time spent; empty by default."""

@@ -27,6 +27,13 @@ def train(
         typer.Option(help="The run's folder (default: runs/ and a name from the settings)."),
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    buy_again: Annotated[
+        bool,
+        typer.Option(
+            "--buy-again",
+            help="With --resume: pay for QPU reads again where the journal's no longer match.",
+        ),
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings; flags win.")] = None,
     **options: Any,
 ) -> None:
@@ -40,11 +47,11 @@ def train(
     if resume is not None:
         if out is not None or config is not None:
             raise ValueError("--resume takes the folder and its settings: drop --out and --config.")
-        settings = _resumed(RunFolder(resume).read_config(), given, resume)
+        settings = dataclasses.replace(RunFolder(resume).read_config(), **given)
     else:
         settings = TrainConfig(**(({} if config is None else read_settings(config)) | given))
     out = resume or out or Path("runs") / _default_name(settings)
-    summary = run(settings, out, resume=resume is not None)
+    summary = run(settings, out, resume=resume is not None, buy_again=buy_again)
     pictures = plots.plot_run(out)
     metric = "accuracy" if "accuracy" in summary else "perplexity"
     interval = summary.get(f"{metric}_interval")
@@ -61,21 +68,6 @@ def _is_flag(ctx: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line, and not in a default."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _resumed(config: TrainConfig, given: dict[str, Any], folder: Path) -> TrainConfig:
-    """The run's settings with what may change; what is computed must stay as it was."""
-    may_change = [f.name for f in dataclasses.fields(config) if f.metadata["may_change"]]
-    for name, value in given.items():
-        old = getattr(config, name)
-        grows = name == "steps" and value > old
-        if value != old and name not in may_change and not grows:
-            raise ValueError(
-                f"Cannot resume {folder} with {name} = {value}: it was started with "
-                f"{name} = {old}. Only --steps may grow, and these may change: "
-                f"{', '.join(may_change)}; for other settings start a new run."
-            )
-    return dataclasses.replace(config, **given)
 
 
 def _default_name(config: TrainConfig) -> str:

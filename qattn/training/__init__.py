@@ -3,8 +3,9 @@
 from qattn.training.config import TrainConfig, read_settings
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
-from qattn.training.loop import Interrupted, train
+from qattn.training.loop import train
 from qattn.training.plots import plot_run
+from qattn.training.resuming import Interrupted
 from qattn.training.trained_run import TrainedRun, load
 
 __all__ = [

@@ -1,8 +1,10 @@
 """Everything that defines a training run: one dataclass for Python, TOML and the command line."""
 
 import dataclasses
+import difflib
 import tomllib
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -19,6 +21,9 @@ from qattn.layers import ATTENTION
 from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
 from qattn.training.tasks import TASKS, make_task
 from qattn.transformer import Transformer
+
+LARGEST = 2**63 - 1
+"""Largest whole number of a setting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,11 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
     log_every: int = setting(50, "Steps between lines of the training loss in metrics.jsonl.")
     eval_every: int = setting(500, "Steps between validations.")
     checkpoint_every: int = setting(500, "Steps between checkpoints.")
+    checkpoint_seconds: float | None = setting(
+        None,
+        "Seconds after which a checkpoint is due before that (default: 5 with a QPU, else 60).",
+        may_change=True,
+    )
 
     def __post_init__(self) -> None:
         _one_of("task", self.task, TASKS)
@@ -87,13 +97,18 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
         for own in dataclasses.fields(self):
             value = getattr(self, own.name)
             least = 0 if own.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
-            if own.name not in OF_BACKENDS and type(value) is int and value < least:
+            if own.name in OF_BACKENDS or type(value) is not int:
+                continue
+            if value < least:
                 raise ValueError(f"Argument `{own.name}` must be at least {least}, but is {value}.")
-        for name in ("lr", "coupling_lr_factor"):
-            if not 0 < getattr(self, name) < float("inf"):
+            if value > LARGEST:
                 raise ValueError(
-                    f"Argument `{name}` must be positive and finite, but is {getattr(self, name)}."
+                    f"Argument `{own.name}` must be at most {LARGEST}, but is {value}."
                 )
+        for name in ("lr", "coupling_lr_factor", "checkpoint_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"Argument `{name}` must be positive and finite, but is {value}.")
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(
                 f"Argument `weight_decay` must not be negative, but is {self.weight_decay}."
@@ -188,18 +203,28 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"No configuration file at {path}.")
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}.") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
+    return parse_settings(text, path)
+
+
+def parse_settings(text: str, path: Path) -> dict[str, Any]:
+    """Settings from the text of a TOML file at this path; see :func:`read_settings`."""
+    try:
+        settings = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
     known = {field.name: field for field in SETTINGS}
     for name, value in settings.items():
         if name not in known:
-            raise ValueError(f"{path} has an unknown setting `{name}`; known: {', '.join(known)}.")
+            hint = _hint(name, value, known)
+            raise ValueError(f"'{path}' has an unknown setting `{name}`{hint}")
         settings[name] = _of_type(known[name].type, value)
         if settings[name] is None:
             kind = getattr(known[name].type, "__name__", known[name].type)
             raise ValueError(
-                f"Setting `{name}` in {path} must be of type {kind}, but is {value!r}."
+                f"Setting `{name}` in '{path}' must be of type {kind}, but is {value!r}."
             )
         if name in MARKED:
             settings[name] = FromFile(value, path)
@@ -211,9 +236,21 @@ def _of_type(kind: Any, value: Any) -> Any:
     members = typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if type(value) is int and float in members and int not in members:
         return float(value)
-    if isinstance(value, list) and any(typing.get_origin(member) is tuple for member in members):
-        return tuple(float(number) for number in value)
+    if isinstance(value, list):
+        for member in members:
+            if typing.get_origin(member) is tuple and len(value) == len(typing.get_args(member)):
+                numbers = tuple(_of_type(float, number) for number in value)
+                return None if None in numbers else numbers
+        return None
     return value if type(value) in members else None
+
+
+def _hint(name: str, value: Any, known: Iterable[str]) -> str:
+    """What may have been meant by a setting that there is not."""
+    if isinstance(value, dict):
+        return ": settings stand at the top level, not in tables."
+    near = difflib.get_close_matches(name, known, 1, 0.75)
+    return f": did you mean `{near[0]}`?" if near else "; `qattn train --help` lists all."
 
 
 def _one_of(name: str, value: str, known: Any) -> None:

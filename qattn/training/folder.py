@@ -1,14 +1,24 @@
 """A run's folder: config.toml, metrics.jsonl, checkpoint.pt, summary.json and plots."""
 
+import contextlib
+import errno
 import io
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from qattn._atomic import write_atomically
-from qattn.training.config import TrainConfig, read_settings
+from qattn.training.config import TrainConfig, parse_settings, read_settings
+from qattn.training.resuming import resume_command
+
+log = logging.getLogger("qattn.training")
+
+CHECKPOINT = {"learner", "progress", "pending", "config", "environment"}
+"""What a checkpoint holds."""
 
 
 class RunFolder:
@@ -19,6 +29,7 @@ class RunFolder:
         self.config_file = path / "config.toml"
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoint_file = path / "checkpoint.pt"
+        self.previous_file = path / "checkpoint.previous.pt"
         self.summary_file = path / "summary.json"
 
     def create(self, config: TrainConfig) -> None:
@@ -31,12 +42,16 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True)
         except FileExistsError:
-            raise FileExistsError(
-                f"The run's folder {self.path} exists: continue it with --resume {self.path}, "
-                f"or choose another --out."
-            ) from None
+            if self.config_file.is_file():
+                what = f"A run is in '{self.path}': {resume_command(self.path)} continues it"
+            else:
+                kind = "folder that is not one of a run" if self.path.is_dir() else "file"
+                what = f"There is a {kind} at '{self.path}'"
+            raise FileExistsError(f"{what}; for a new run choose another --out.") from None
         except OSError as error:
-            raise OSError(f"Cannot make the run's folder {self.path}: {error.strerror}.") from None
+            raise OSError(
+                f"Cannot make the run's folder '{self.path}': {error.strerror}."
+            ) from None
         self.write_config(config)
 
     def write_config(self, config: TrainConfig) -> None:
@@ -44,50 +59,122 @@ class RunFolder:
         write_atomically(self.config_file, config.to_toml().encode())
 
     def read_config(self) -> TrainConfig:
-        """The configuration that the run was started with.
+        """The settings of config.toml, or if it is gone those of the checkpoint.
 
         Raises:
             FileNotFoundError: The folder is not one of a run.
+            ValueError: It is not as a run has written it.
         """
-        if not self.config_file.is_file():
-            raise FileNotFoundError(
-                f"No run to resume in {self.path}: it has no {self.config_file.name}."
-            )
-        return TrainConfig(**read_settings(self.config_file))
+        if self.config_file.is_file():
+            try:
+                return TrainConfig(**read_settings(self.config_file))
+            except ValueError as error:
+                if not self.checkpoint_file.is_file():
+                    raise
+                raise ValueError(
+                    f"{error} Put it right, or delete '{self.config_file}' to go on with the "
+                    f"settings of the checkpoint."
+                ) from None
+        state = self.read_checkpoint()
+        if state is None:
+            raise FileNotFoundError(f"No run in '{self.path}': it has no {self.config_file.name}.")
+        return self.trained_config(state)
+
+    def trained_config(self, state: dict[str, Any] | None) -> TrainConfig:
+        """The settings with which a checkpoint was trained, whatever config.toml says by now.
+
+        Raises:
+            FileNotFoundError: There is no checkpoint, and the folder is not one of a run.
+            ValueError: There is no checkpoint, and config.toml cannot be used.
+        """
+        if state is None:
+            return self.read_config()
+        return TrainConfig(**parse_settings(state["config"], self.checkpoint_file))
 
     def write_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint, and keep the one before."""
         content = io.BytesIO()
         torch.save(state, content)
+        if self.checkpoint_file.is_file():
+            write_atomically(self.previous_file, self.checkpoint_file.read_bytes())
         write_atomically(self.checkpoint_file, content.getvalue())
 
     def read_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None if the run was stopped before its first."""
-        if not self.checkpoint_file.is_file():
-            return None
-        state: dict[str, Any] = torch.load(
-            self.checkpoint_file, map_location="cpu", weights_only=True
-        )
-        return state
+        """The last checkpoint that can be read, or None if the run has none.
+
+        Raises:
+            ValueError: There are checkpoints, and none can be read.
+        """
+        damaged = []
+        for file in (self.checkpoint_file, self.previous_file):
+            if not file.is_file():
+                continue
+            content = io.BytesIO(file.read_bytes())
+            try:
+                state = torch.load(content, map_location="cpu", weights_only=True)
+                if not isinstance(state, dict) or state.keys() != CHECKPOINT:
+                    raise ValueError("it is not one of this version")
+            except Exception as error:  # the unpickler's, the archive's, or PyTorch's own
+                reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+                damaged.append(f"'{file}' ({reason})")
+                continue
+            if damaged:
+                log.warning("Cannot read %s: going back to %s.", damaged[0], file.name)
+            return dict(state)
+        if damaged:
+            raise ValueError(
+                f"Cannot read the checkpoint {' nor '.join(damaged)}: delete it to resume from "
+                f"step 0. Reads of a QPU that the journal holds are not paid for again."
+            )
+        return None
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Add a line to metrics.jsonl, or nothing if it cannot be written in full."""
+        line = f"{json.dumps(record)}\n".encode()
+        with self.metrics_file.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.metrics_file))
+            except OSError:
+                file.truncate(whole)
+                raise
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line that was cut off is left out."""
+        """The lines of metrics.jsonl; a last line that was cut off is left out.
+
+        Raises:
+            ValueError: Another line is damaged.
+        """
         if not self.metrics_file.is_file():
             return []
-        lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = self.metrics_file.read_bytes().splitlines(keepends=True)
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                if line.endswith(b"\n"):
+                    records.append(json.loads(line))
+                    _ = records[-1]["step"]
+            except (ValueError, LookupError, TypeError):
+                raise ValueError(
+                    f"Line {number} of '{self.metrics_file}' is not one of a run: delete it."
+                ) from None
+        return records
 
-    def forget_metrics_after(self, step: int) -> None:
-        """Drop the lines that a resumed run writes again."""
+    def forget_metrics_after(self, step: int) -> list[dict[str, Any]]:
+        """Drop the lines that a resumed run writes again; returns those that stay."""
         kept = [record for record in self.read_metrics() if record["step"] <= step]
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomically(self.metrics_file, lines.encode())
+        return kept
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         write_atomically(self.summary_file, (json.dumps(summary, indent=2) + "\n").encode())
+
+    def discard(self) -> None:
+        """Take away the folder of a run that has trained nothing, unless others put files there."""
+        for file in (self.config_file, self.metrics_file, self.checkpoint_file):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()

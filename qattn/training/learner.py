@@ -102,6 +102,45 @@ class Learner:
             for task, *member in zip(self.tasks, logits, targets.cpu(), strict=True)
         ]
 
+    @torch.no_grad()
+    def overflowing(self, number: int) -> list[int]:
+        """Members whose fields are not finite on the batch of a step, which engines refuse."""
+        found = []
+        for member, task in enumerate(self.tasks):
+            tokens = task.batch(number, self.config.batch_size)[0].to(self.device)
+            own = {k: v[member] for k, v in self.parameters.items()}
+            try:
+                functional_call(self.model, own if len(self.tasks) > 1 else {}, (tokens,))
+            except ValueError:
+                found.append(member)
+        return found or list(range(len(self.tasks)))
+
+    def diverged(self, losses: Float[Tensor, " members"]) -> list[int]:
+        """Members whose loss or weights are no longer finite, in order."""
+        if bool(losses.isfinite().all()):
+            largest = torch._foreach_norm(list(self.parameters.values()), float("inf"))
+            if bool(torch.stack(largest).isfinite().all()):
+                return []
+        sound = losses.isfinite().cpu()
+        for value in self.parameters.values():
+            sound &= value.isfinite().view(len(sound), -1).all(1).cpu()
+        return (~sound).nonzero().flatten().tolist()
+
+    @property
+    def paid(self) -> bool:
+        """Whether reads of a training step cost money."""
+        return any(backend.paid for backend in self._backends.values())
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a backend still answers from its records, past the checkpoint."""
+        return any(backend.replaying for backend in self._backends.values())
+
+    def resume_backends(self, *, buy_again: bool) -> None:
+        """Let the backends guard what was paid for past the checkpoint; see `Backend.resume`."""
+        for backend in self._backends.values():
+            backend.resume(buy_again=buy_again)
+
     def open_backends(self, folder: Path) -> None:
         """Let the backends connect and keep records in the run's folder; see `Backend.open`."""
         for backend in self._backends.values():

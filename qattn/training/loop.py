@@ -1,65 +1,64 @@
 """The training loop: steps, validation, checkpoints, and stopping when asked."""
 
 import logging
-import platform
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from scipy import stats
 
 from qattn._clock import sampling_clock
-from qattn._version import __version__
 from qattn.backends import BackendStopped
 from qattn.training.config import TrainConfig
+from qattn.training.environment import changes, choose_threads, environment
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.progress import Progress
-from qattn.training.threads import choose_threads
+from qattn.training.resuming import Interrupted, check_resumes, resume_command, stop_requests
+from qattn.training.summary import described, summarised, validated
 
 log = logging.getLogger("qattn.training")
 
-SUMMARISED = ("task", "attention", "sampler", "context", "seed", "ensemble", "device")
-"""Settings that stand in the summary too."""
+CHECKPOINT_SECONDS = {True: 5.0, False: 60.0}
+"""Seconds after which a checkpoint is due, where reads cost money and where they do not."""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
-    """The run was asked to stop, or its sampler could not go on; the checkpoint is written.
-
-    A sampler's reason is the ``__cause__``, a :class:`~qattn.backends.BackendStopped`.
-    """
-
-
-def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
+def train(
+    config: TrainConfig, out: Path, *, resume: bool = False, buy_again: bool = False
+) -> dict[str, Any]:
     """Train as `config` says, writing to the folder `out`; returns the summary.
 
     A run that is killed loses at most the steps since its last checkpoint; resumed, it ends with
     the weights and metrics of an uninterrupted run, to the bit on the CPU with the same number of
-    threads.
+    threads and the same versions. If these differ, a line says so.
+
+    Args:
+        config: The settings.
+        out: The run's folder.
+        resume: Go on with the run in `out`; only more steps, and settings on which results do not
+            depend, may be other than those of its checkpoint.
+        buy_again: Resuming, go on where a paid backend would have to be paid again for what its
+            records hold, because the run does not repeat itself to the bit.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came, or a sampler cannot go on (a QPU budget is spent, say);
-            the checkpoint is written.
+        Interrupted: SIGINT or SIGTERM came, a sampler cannot go on (a QPU budget is spent, say), or
+            a file cannot be written. The message says whether there is a checkpoint.
         BackendStopped: A sampler is not available from the start.
-        FloatingPointError: The loss is no longer finite; the last checkpoint is from before.
+        FloatingPointError: A loss is no longer finite; the last checkpoint is from before.
         FileExistsError: `out` exists and `resume` is false.
+        ValueError: A setting may not change on resuming, or no checkpoint can be read.
     """
     folder = RunFolder(out)
-    before = folder.read_config().threads if resume else None
-    threads = config.threads or before or choose_threads(config)
-    if before not in (None, threads):
-        log.warning(
-            "Resuming with %d threads instead of %d: weights may differ in their last bits from "
-            "those of an uninterrupted run.",
-            threads,
-            before,
-        )
+    state, before = None, None
+    if resume:
+        state = folder.read_checkpoint()
+        started = folder.trained_config(state)
+        check_resumes(started, config, out)
+        before = {"threads": started.threads} if state is None else state["environment"]
+    threads = config.threads or (before or {}).get("threads") or choose_threads(config)
     config = replace(config, threads=threads)
     learner = Learner(config)
     if not resume and out.exists():
@@ -67,147 +66,171 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> dict[str, 
     threads_of_caller = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        learner.open_backends(out)
-        return _train(config, learner, folder, resume=resume)
+        if before is not None and (other := changes(before, environment(learner.device))):
+            log.warning(
+                "Resuming with %s: weights may differ in their last bits from those of an "
+                "uninterrupted run.",
+                other,
+            )
+        with Progress(config, learner.tasks[0].metric) as bar:
+            bar.status("opening the sampler")
+            learner.open_backends(out)
+            run = _Run(config, learner, folder, bar)
+            if resume:
+                run.restore(state, buy_again=buy_again)
+            else:
+                folder.create(config)
+            return run.go_on()
     finally:
         learner.close_backends()
         torch.set_num_threads(threads_of_caller)
 
 
-def _train(
-    config: TrainConfig, learner: Learner, folder: RunFolder, *, resume: bool
-) -> dict[str, Any]:
-    progress_made: dict[str, Any] = {"step": 0, "seconds": 0.0, "sampling_seconds": 0.0}
-    pending = torch.zeros(config.ensemble)
-    if resume:
-        state = folder.read_checkpoint()
+class _Run:
+    """A run between two steps: what its checkpoint holds, and what is due there."""
+
+    def __init__(
+        self, config: TrainConfig, learner: Learner, folder: RunFolder, bar: Progress
+    ) -> None:
+        self.config, self.learner, self.folder, self.bar = config, learner, folder, bar
+        self.made: dict[str, Any] = {"step": 0, "seconds": 0.0, "sampling_seconds": 0.0}
+        self.losses, self.unlogged = torch.zeros(config.ensemble), 0
+        self.validation: dict[str, Any] = {}
+        self.saved: int | None = None
+        self.resumed = False
+        self.saved_at = time.monotonic()
+        self.patience = config.checkpoint_seconds or CHECKPOINT_SECONDS[learner.paid]
+
+    def restore(self, state: dict[str, Any] | None, *, buy_again: bool) -> None:
+        """Go back to a checkpoint, or to the start if there is none."""
+        self.resumed = True
         if state is not None:
-            learner.load_state_dict(state["learner"])
-            progress_made, pending = state["progress"], state["pending"]
-        folder.forget_metrics_after(progress_made["step"])
-        folder.write_config(config)
-    else:
-        folder.create(config)
+            self.learner.load_state_dict(state["learner"])
+            self.made = state["progress"]
+            self.losses, self.unlogged = state["pending"]["losses"], state["pending"]["steps"]
+            self.saved = self.made["step"]
+        self.learner.resume_backends(buy_again=buy_again)
+        records = self.folder.forget_metrics_after(self.made["step"])
+        self.validation = next((r for r in reversed(records) if "validation_loss" in r), {})
+        if not self.learner.replaying:
+            self.folder.write_config(self.config)
 
-    def checkpoint() -> None:
-        folder.write_checkpoint(
-            {"learner": learner.state_dict(), "progress": progress_made, "pending": pending}
-        )
-
-    def interrupted(why: str) -> Interrupted:
-        checkpoint()
-        return Interrupted(
-            f"{why} at step {progress_made['step']} of {config.steps}; checkpoint written. "
-            f"Continue with: qattn train --resume {folder.path}"
-        )
-
-    sampling_clock.take()
-    with _stop_requests() as stop, Progress(config, learner.tasks[0].metric) as bar:
-        for number in range(progress_made["step"], config.steps):
-            start = time.perf_counter()
-            before = learner.chance_state()
-            try:
-                pending = pending + learner.step(number).cpu()
-            except BackendStopped as stopped:
-                learner.load_chance_state(before)
-                raise interrupted(f"{stopped} Stopped") from stopped
-            progress_made["seconds"] += time.perf_counter() - start
-            progress_made["sampling_seconds"] += sampling_clock.take()
-            step = progress_made["step"] = number + 1
-            last = step == config.steps
-
-            if step % config.log_every == 0 or last:
-                losses = pending / ((step - 1) % config.log_every + 1)
-                pending = torch.zeros(config.ensemble)
-                _check_finite(losses, step, folder)
-                record = {"step": step, **_described("loss", losses.tolist()), **progress_made}
-                record |= learner.backend_metrics()
-                folder.append_metrics(record)
-                bar.training(record)
-            if step % config.eval_every == 0 or last:
+    def go_on(self) -> dict[str, Any]:
+        """Train to the end; returns the summary."""
+        sampling_clock.take()
+        self.bar.begin(self.made["step"])
+        with stop_requests() as stop:
+            while True:
                 try:
-                    record = {"step": step, **_metrics(learner)}
-                except BackendStopped as stopped:
-                    raise interrupted(f"{stopped} Stopped in the validation") from stopped
-                folder.append_metrics(record)
-                bar.validation(record)
-                sampling_clock.take()
-            if step % config.checkpoint_every == 0 or last:
-                checkpoint()
-            if stop and not last:
-                raise interrupted("Stopped")
-    summary = _summary(config, learner, progress_made)
-    folder.write_summary(summary)
-    return summary
+                    self._write_what_is_due()
+                    if self.made["step"] == self.config.steps:
+                        summary = summarised(self.config, self.learner, self.made, self.validation)
+                        self.folder.write_summary(summary)
+                        return summary
+                    if stop:
+                        raise self._interrupted("Stopped")
+                    self._step()
+                except ValueError as error:
+                    if "must be finite" not in str(error):  # what engines and backends say
+                        raise
+                    members = self.learner.overflowing(self.made["step"])
+                    raise self._divergence(members, "its fields are not finite") from error
+                except (BackendStopped, OSError) as error:
+                    reason = str(error).rstrip(".")
+                    raise self._interrupted(f"{reason}. Stopped", error) from error
 
+    def _step(self) -> None:
+        start = time.perf_counter()
+        with self._all_or_nothing():
+            losses = self.learner.step(self.made["step"]).cpu()
+        self.made["seconds"] += time.perf_counter() - start
+        self.made["sampling_seconds"] += sampling_clock.take()
+        self.made["step"] += 1
+        if diverged := self.learner.diverged(losses):
+            loss = losses[diverged[0]].item()
+            raise self._divergence(diverged, f"the loss is {loss}")
+        self.losses, self.unlogged = self.losses + losses, self.unlogged + 1
+        self.bar.step(self.made, losses.mean().item(), self.learner.backend_metrics())
 
-def _described(name: str, values: list[float]) -> dict[str, Any]:
-    """One number; of an ensemble the mean, the members and the 95% interval of the mean."""
-    if len(values) == 1:
-        return {name: values[0]}
-    mean = sum(values) / len(values)
-    error = float(stats.sem(values)) * float(stats.t.ppf(0.975, len(values) - 1))
-    return {
-        name: mean,
-        f"{name}_interval": [mean - error, mean + error],
-        f"{name}_members": values,
-    }
+    def _write_what_is_due(self) -> None:
+        """Lines of metrics and the checkpoint, unless they are written already."""
+        config, step = self.config, self.made["step"]
+        last = step == config.steps
+        if self.unlogged and (last or step % config.log_every == 0):
+            record = {"step": step, **described("loss", (self.losses / self.unlogged).tolist())}
+            self.folder.append_metrics(record | self.made | self.learner.backend_metrics())
+            self.losses, self.unlogged = torch.zeros(config.ensemble), 0
+        # The value at step 0 costs neither money nor random numbers if it is exact.
+        due = config.eval_sampler == "exact" if step == 0 else step % config.eval_every == 0
+        if (last or due) and self.validation.get("step") != step:
+            self.bar.status("validating")
+            with self._all_or_nothing():
+                validation = {"step": step, **validated(self.learner)}
+                self.folder.append_metrics(validation)
+            self.validation = validation
+            self.bar.validation(validation)
+            sampling_clock.take()
+        late = time.monotonic() - self.saved_at >= self.patience
+        due = (late or step % config.checkpoint_every == 0) and not self.learner.replaying
+        if (last or due) and self.saved != step:
+            self._save()
 
-
-def _metrics(learner: Learner) -> dict[str, Any]:
-    members = learner.evaluate()
-    described = (_described(name, [member[name] for member in members]) for name in members[0])
-    return {name: value for each in described for name, value in each.items()}
-
-
-def _summary(
-    config: TrainConfig, learner: Learner, progress_made: dict[str, Any]
-) -> dict[str, Any]:
-    seconds = progress_made["seconds"]
-    return {
-        **{name: getattr(config, name) for name in SUMMARISED},
-        "steps": progress_made["step"],
-        **_metrics(learner),
-        "seconds_per_step": seconds / progress_made["step"],
-        "sampling_share": progress_made["sampling_seconds"] / seconds,
-        **learner.backend_provenance(),
-        **learner.backend_metrics(),
-        "parameters": sum(p.numel() for p in learner.model.parameters()),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "qattn": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _check_finite(losses: torch.Tensor, step: int, folder: RunFolder) -> None:
-    if not bool(losses.isfinite().all()):
-        raise FloatingPointError(
-            f"The loss is {losses.max().item()} at step {step}: lower --lr. "
-            f"The last checkpoint in {folder.path} is from before."
-        )
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM append to; a second signal acts as it did before."""
-    received: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        for each, handler in previous.items():
-            signal.signal(each, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Take back what was drawn at random, and asked of the backends, if this is cut short."""
+        before = self.learner.chance_state()
         try:
-            previous[number] = signal.signal(number, handle)
-        except ValueError:  # not the main thread: the caller sees to signals
-            break
-    try:
-        yield received
-    finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+            yield
+        except (BackendStopped, OSError):
+            self.learner.load_chance_state(before)
+            raise
+
+    def _save(self) -> None:
+        self.folder.write_config(self.config)
+        self.folder.write_checkpoint(
+            {
+                "learner": self.learner.state_dict(),
+                "progress": self.made,
+                "pending": {"losses": self.losses, "steps": self.unlogged},
+                "config": self.config.to_toml(),
+                "environment": environment(self.learner.device),
+            }
+        )
+        self.saved, self.saved_at = self.made["step"], time.monotonic()
+
+    def _interrupted(self, why: str, error: Exception | None = None) -> Interrupted:
+        """The end of a run that can go on, with a checkpoint if it can be written."""
+        step = self.made["step"]
+        flags = error.resume_flags if isinstance(error, BackendStopped) else ""
+        if flags is None and step == 0 and not self.resumed:
+            self.folder.discard()
+            return Interrupted(f"{why} before the first step; nothing was written.")
+        written = self._saved_or_not()
+        command = resume_command(self.folder.path, flags or "")
+        after = "" if flags is None else f" Continue with: {command}"
+        return Interrupted(f"{why} at step {step} of {self.config.steps}; {written}.{after}")
+
+    def _saved_or_not(self) -> str:
+        """Write a checkpoint if there is none of this step; returns what came of it."""
+        if self.learner.replaying:
+            return f"the checkpoint of step {self.saved or 0} stands"
+        if self.saved != self.made["step"]:
+            try:
+                self._save()
+            except OSError:
+                self.learner.close_backends()  # its sockets may be those that are too many
+                try:
+                    self._save()
+                except OSError as error:
+                    kept = "none" if self.saved is None else f"that of step {self.saved}"
+                    return f"no checkpoint can be written ({error}), the last is {kept}"
+        return "checkpoint written"
+
+    def _divergence(self, members: list[int], what: str) -> FloatingPointError:
+        seeds = ", ".join(str(self.config.seed + member) for member in members)
+        who = f"with seed {seeds} " if self.config.ensemble > 1 else ""
+        return FloatingPointError(
+            f"The training {who}diverged at step {self.made['step']}: {what}. Lower --lr or "
+            f"lengthen --warmup. The checkpoint of step {self.saved} in '{self.folder.path}' is "
+            f"from before."
+        )

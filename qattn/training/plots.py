@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def plot_run(folder: Path) -> list[Path]:
     """Write the plots of a run into its folder; returns their paths."""
     run = RunFolder(folder)
-    config = run.read_config()
+    config = run.trained_config(run.read_checkpoint())
     model, task = load(folder)
     title = f"{config.task}, {config.attention} attention, T = {config.context}"
     figures = {"learning_curves": learning_curves(run.read_metrics(), task.metric, title)}

@@ -43,8 +43,8 @@ def load(folder: str | Path, *, member: int = 0, data: str | Path | None = None)
         >>> weights = model.attention_weights(tokens[:1])  # doctest: +SKIP
     """
     run = RunFolder(Path(folder))
-    config = run.read_config()
     state = run.read_checkpoint()
+    config = run.trained_config(state)
     if state is None:
         raise FileNotFoundError(f"The run in {folder} has no checkpoint yet.")
     if not 0 <= member < config.ensemble:

@@ -93,14 +93,15 @@ def bad_calls(tmp_path):
         "device": (["--device=cuda:99", *new], "`device` is 'cuda:99', which fails here"),
         "no data": (["--task=shakespeare", "--data=no.txt", *new], "No text at no.txt"),
         "no config": (["--config=no.toml", *new], "No configuration file at no.toml"),
-        "existing": (["--out", existing], "exists: continue it with --resume"),
+        "existing": (["--out", existing], "There is a folder that is not one of a run at"),
+        "existing file": (["--out", blocked], "There is a file at"),
         "unwritable": (["--out", blocked / "run"], "Cannot make the run's folder"),
-        "resume nothing": (["--resume", tmp_path / "none"], "No run to resume"),
+        "resume nothing": (["--resume", tmp_path / "none"], "No run in"),
         "resume and out": (["--resume", existing, *new], "drop --out and --config"),
     }
 
 
-@pytest.mark.parametrize("case", range(14))
+@pytest.mark.parametrize("case", range(15))
 def test_bad_calls_are_one_line_and_touch_nothing(monkeypatch, capsys, tmp_path, case):
     arguments, message = list(bad_calls(tmp_path).values())[case]
     before = {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}

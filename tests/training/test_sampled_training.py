@@ -154,7 +154,7 @@ class TestCommandLine:
             (["calibrate", "--sampler=neal"], "`sampler` must be one of diabatic, qutip"),
             (["calibrate", "--spins=0"], "`num_spins` must be positive, but is 0"),
             (["calibrate", "--spins=40", "--problems=1"], "40"),
-            (["calibrate", "--run=nowhere"], "No run to resume in nowhere"),
+            (["calibrate", "--run=nowhere"], "No run in 'nowhere'"),
         ],
     )
     def test_bad_calls_are_one_line(self, monkeypatch, capsys, tmp_path, arguments, message):

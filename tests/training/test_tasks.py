@@ -151,6 +151,20 @@ def test_text_windows(text):
     assert task.token_names(torch.tensor([0, 1])) == ["⏎", "␣"]
 
 
+def test_training_never_reads_the_validation_text(tmp_path):
+    # 1,300 different characters: a window tells where it was cut.
+    path = tmp_path / "text.txt"
+    path.write_text("".join(chr(256 + i) for i in range(1300)), encoding="utf-8")
+    task = Shakespeare(8, data=path)
+    held_out = set(torch.cat([part.flatten() for part in task.validation()]).tolist())
+    seen = set()
+    for step in range(200):
+        seen |= set(torch.cat([part.flatten() for part in task.batch(step, 32)]).tolist())
+    assert not seen & held_out
+    assert len(held_out) > 120
+    assert max(seen) == 1169  # up to the last tenth, and no further
+
+
 def test_bad_texts(tmp_path, text, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"No text at .*: give a text with --data"):
         Shakespeare(8, data=tmp_path / "nowhere.txt")

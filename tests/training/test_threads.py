@@ -9,7 +9,7 @@ from _support.command_line import run
 from _support.trainings import SMALL
 
 from qattn.training import RunFolder, TrainConfig, train
-from qattn.training.threads import SMALL_TENSOR, choose_threads
+from qattn.training.environment import SMALL_TENSOR, choose_threads
 
 TINY = {name: value for name, value in SMALL.items() if name != "threads"}
 

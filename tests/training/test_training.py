@@ -12,7 +12,7 @@ import torch
 from _support.trainings import EVERY, SMALL, assert_same_end
 
 from qattn.training import Interrupted, Learner, RunFolder, TrainConfig, read_settings, train
-from qattn.training.loop import _described
+from qattn.training.summary import described
 
 
 def test_a_run_writes_what_is_needed_to_repeat_and_read_it(tmp_path):
@@ -26,7 +26,7 @@ def test_a_run_writes_what_is_needed_to_repeat_and_read_it(tmp_path):
     assert 0 < summary["sampling_share"] < 1
     steps = [r["step"] for r in folder.read_metrics() if "loss" in r]
     assert steps == [7, 14, 21, 28, 35, 42, 45]
-    assert [r["step"] for r in folder.read_metrics() if "accuracy" in r] == [20, 40, 45]
+    assert [r["step"] for r in folder.read_metrics() if "accuracy" in r] == [0, 20, 40, 45]
     # The loss of a line is the mean over its steps.
     learner = Learner(config)
     losses = [learner.step(number).item() for number in range(45)]
@@ -67,6 +67,11 @@ def test_more_steps_continue_a_finished_run(tmp_path):
     a, b = (RunFolder(tmp_path / name).read_checkpoint() for name in ("grown", "whole"))
     for name, value in a["learner"]["parameters"].items():
         assert torch.equal(value, b["learner"]["parameters"][name])
+    # The line after the old end is a mean over the steps since then.
+    learner = Learner(longer)
+    losses = [learner.step(number).item() for number in range(21)]
+    (line,) = [r for r in RunFolder(tmp_path / "grown").read_metrics() if r["step"] == 21][:1]
+    assert line["loss"] == pytest.approx(losses[20], rel=1e-6)
 
 
 def command(*arguments):
@@ -84,6 +89,7 @@ def wait_for_lines(path, count, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_then_resume(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     flags = [*FLAGS, "--steps=1500"]
@@ -125,9 +131,41 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
         return real_step(self, number) + (float("nan") if number == 25 else 0.0)
 
     monkeypatch.setattr(Learner, "step", step)
-    with pytest.raises(FloatingPointError, match="loss is nan at step 28: lower --lr"):
+    message = r"diverged at step 26: the loss is nan\. Lower --lr .*checkpoint of step 20 in"
+    with pytest.raises(FloatingPointError, match=message):
         train(TrainConfig(steps=45, **SMALL, **EVERY), tmp_path / "run")
     assert RunFolder(tmp_path / "run").read_checkpoint()["progress"]["step"] == 20
+
+
+@pytest.mark.parametrize("ensemble", [1, 2])
+@pytest.mark.parametrize("attention", ["softmax", "sigmoid", "couplings", "boltzmann"])
+def test_every_arm_diverges_in_one_line(tmp_path, attention, ensemble):
+    config = TrainConfig(
+        attention=attention, ensemble=ensemble, steps=60, lr=1e20, warmup=1, **SMALL, **EVERY
+    )
+    who = r"with seed 0, 1 " if ensemble == 2 else ""
+    with pytest.raises(
+        FloatingPointError, match=f"The training {who}diverged at step [0-9]: (the|its)"
+    ):
+        train(config, tmp_path / "run")
+    weights = RunFolder(tmp_path / "run").read_checkpoint()["learner"]["parameters"]
+    assert all(bool(value.isfinite().all()) for value in weights.values())
+
+
+def test_members_that_diverge_are_named(tmp_path, monkeypatch):
+    real_step = Learner.step
+
+    def step(self, number):
+        losses = real_step(self, number)
+        if number == 12:  # the loss is still finite, and the weights no longer
+            next(iter(self.parameters.values())).data[1].view(-1)[0] = float("inf")
+        return losses
+
+    monkeypatch.setattr(Learner, "step", step)
+    config = TrainConfig(steps=45, ensemble=3, seed=7, **SMALL, **EVERY)
+    with pytest.raises(FloatingPointError, match="training with seed 8 diverged at step 13"):
+        train(config, tmp_path / "run")
+    assert RunFolder(tmp_path / "run").read_checkpoint()["progress"]["step"] == 10
 
 
 def test_interrupted_is_not_an_error_type():
@@ -135,13 +173,13 @@ def test_interrupted_is_not_an_error_type():
 
 
 def test_interval_of_an_ensemble():
-    found = _described("x", [1.0, 2.0, 3.0])
+    found = described("x", [1.0, 2.0, 3.0])
     # Student's t with two degrees of freedom: 4.303 standard errors of 1/sqrt(3).
     assert found["x"] == 2.0
     assert found["x_interval"] == pytest.approx(
         [2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5], rel=1e-4
     )
-    assert _described("x", [1.5]) == {"x": 1.5}
+    assert described("x", [1.5]) == {"x": 1.5}
 
 
 def test_coupling_learning_rate_factor():
@@ -155,19 +193,32 @@ def test_coupling_learning_rate_factor():
         assert distance == pytest.approx(wanted, rel=1e-2), name
 
 
+def test_learning_rate_rises_linearly_and_then_stays():
+    learner = Learner(TrainConfig(coupling_lr_factor=3.0, lr=0.01, warmup=4, **SMALL))
+    for number, share in ((0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (100, 1.0)):
+        learner.step(number)
+        rates = [group["lr"] for group in learner.optimizer.param_groups]
+        assert rates == pytest.approx([0.01 * share, 0.03 * share])
+
+
 def test_settings_file(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text('task = "brackets"\nlr = 1\nffn = false\n')
     assert read_settings(path) == {"task": "brackets", "lr": 1.0, "ffn": False}
     for text, message in (
-        ("learning_rate = 1.0", "unknown setting `learning_rate`; known: task"),
+        ("learning_rate = 1.0", "unknown setting `learning_rate`; `qattn train --help` lists all"),
+        ("contxt = 4", "unknown setting `contxt`: did you mean `context`"),
+        ("[train]\nsteps = 3", "`train`: settings stand at the top level, not in tables"),
+        ("betas = [1.0]", "`betas` in .* must be of type"),
+        ("betas = ['a', 'b']", "`betas` in .* must be of type"),
+        (f"seed = {2**63}", "`seed` must be at most"),
         ("steps = 1.5", "`steps` in .* must be of type int, but is 1.5"),
         ("steps = true", "must be of type int"),
         ("steps =", "is not a TOML file"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
-            read_settings(path)
+            TrainConfig(**read_settings(path))
     with pytest.raises(FileNotFoundError, match="No configuration file"):
         read_settings(tmp_path / "none.toml")
 

@@ -1,7 +1,12 @@
-"""How many CPU threads a run uses, unless its user says."""
+"""What the bits of a run depend on besides its settings: threads, and versions of what computes."""
 
 import os
+from typing import Any
 
+import numpy as np
+import torch
+
+from qattn._version import __version__
 from qattn.training.config import TrainConfig
 
 SMALL_TENSOR = 1 << 22
@@ -23,6 +28,35 @@ def choose_threads(config: TrainConfig) -> int:
         half = 1 << (config.context + 1) // 2  # states of half the spins, for each query
         largest = max(largest, config.heads * max(1 << config.context, queries * half))
     return 1 if largest <= SMALL_TENSOR else _cores()
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Threads in use and versions, as a checkpoint keeps them.
+
+    PyTorch rounds otherwise with another number of threads, another version, another set of vector
+    instructions (AVX2, AVX512), or on another GPU.
+    """
+    found = {
+        "threads": torch.get_num_threads(),
+        "qattn": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "CPU capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device.type == "cuda":
+        found |= {"CUDA": torch.version.cuda, "GPU": torch.cuda.get_device_name(device)}
+    return {name: value if name == "threads" else str(value) for name, value in found.items()}
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What is not as it was, such as "2 threads instead of 1"; empty if all is."""
+    return ", ".join(
+        f"{value} threads instead of {before[name]}"
+        if name == "threads"
+        else f"{name} {value} instead of {before[name]}"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    )
 
 
 def _cores() -> int:

@@ -1,0 +1,57 @@
+"""What a run says of itself: a line of metrics, and summary.json at its end."""
+
+import platform
+from typing import Any
+
+import torch
+from scipy import stats
+
+from qattn._version import __version__
+from qattn.training.config import TrainConfig
+from qattn.training.learner import Learner
+
+SUMMARISED = ("task", "attention", "sampler", "context", "seed", "ensemble", "device")
+"""Settings that stand in the summary too."""
+
+
+def described(name: str, values: list[float]) -> dict[str, Any]:
+    """One number; of an ensemble the mean, the members and the 95% interval of the mean."""
+    if len(values) == 1:
+        return {name: values[0]}
+    mean = sum(values) / len(values)
+    error = float(stats.sem(values)) * float(stats.t.ppf(0.975, len(values) - 1))
+    return {
+        name: mean,
+        f"{name}_interval": [mean - error, mean + error],
+        f"{name}_members": values,
+    }
+
+
+def validated(learner: Learner) -> dict[str, Any]:
+    """Metrics of all members on their validation sets."""
+    members = learner.evaluate()
+    each = (described(name, [member[name] for member in members]) for name in members[0])
+    return {name: value for metrics in each for name, value in metrics.items()}
+
+
+def summarised(
+    config: TrainConfig, learner: Learner, made: dict[str, Any], validation: dict[str, Any]
+) -> dict[str, Any]:
+    """The summary: settings, the last validation, times, and where reads came from."""
+    seconds = made["seconds"]
+    return {
+        **{name: getattr(config, name) for name in SUMMARISED},
+        "steps": made["step"],
+        **{name: value for name, value in validation.items() if name != "step"},
+        "seconds_per_step": seconds / made["step"],
+        "sampling_share": made["sampling_seconds"] / seconds,
+        **learner.backend_provenance(),
+        **learner.backend_metrics(),
+        "parameters": sum(p.numel() for p in learner.model.parameters()),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "qattn": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from qattn import exact, quality
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
+from qattn.pseudolikelihood import fit_betas
+from qattn.quality.metrics import regression
+from qattn.quality.split import split_by_problem
 from qattn.quality.states import entropy
 
 READS = 1000
@@ -188,6 +191,60 @@ def test_effective_reads_of_a_chain_that_repeats_every_read():
     assert judged(exact.sample(batch, READS, seed=4)).effective_reads == pytest.approx(
         READS, rel=0.1
     )
+
+
+def test_anticorrelated_reads_are_not_worth_more_than_their_number():
+    batch = pairs([0.5, -1.2])
+    up = torch.ones(2, 1, 200, 2, dtype=torch.int8)
+    up[..., 1] = torch.tensor([1, -1]).view(2, 1, 1)
+    alternating = SpinSamples(up * (1 - 2 * (torch.arange(200) % 2)).view(1, 1, -1, 1).char())
+    reference = quality.reference_of(batch)
+    floor = quality.noise_floor(reference, 200, repeats=2)
+    judgement = quality.judge(alternating, batch, reference=reference, floor=floor)
+    assert float(judgement.per_problem["autocorrelation"].max()) < 0.1
+    assert judgement.effective_reads == 200
+
+
+def test_floor_of_problems_with_different_numbers_of_reads_is_that_of_each():
+    reference = quality.reference_of(problems(4, groups=4, queries=5, fields=0.3))
+    counts = torch.tensor([10.0, 100.0]).repeat(10).double()
+    floor = quality.noise_floor(reference, counts, repeats=10)
+    noise = ((1 - reference.mean.square()).mean(1) / counts).sqrt()
+    measured = floor.values["mean_rms"].square().mean(0).sqrt()
+    for part in (slice(0, None, 2), slice(1, None, 2)):
+        # Mean squares of 10 problems and 10 repeats: relative error at most 1/√(2·10·10), that of
+        # spins that move all together; 5 of them.
+        relative = float((measured[part] / noise[part]).square().mean().sqrt())
+        assert relative == pytest.approx(1, abs=5 / math.sqrt(2 * 10 * 10))
+
+
+def test_kl_of_few_exact_reads_is_near_zero():
+    """Without the correction for few reads it is near (states - 1)/(2 N) = 0.1 and above."""
+    batch = problems(6, groups=8, queries=5, fields=0.3, couplings=0.2, seed=1)
+    reference = quality.reference_of(batch)
+    states = float(reference.effective_states.mean())
+    reads = round(3 * states)
+    values = torch.stack(
+        [quality.measure(reference.draw(reads, seed), reference)["kl"] for seed in range(10)]
+    )
+    error = float(values.std()) / math.sqrt(values.numel())
+    assert float(values.mean()) == pytest.approx(0, abs=5 * error + 0.02)
+    assert (states - 1) / (2 * reads) > 5 * error + 0.06  # what the plug-in estimate would be
+
+
+def test_intervals_of_beta_allow_for_errors_of_each_problem():
+    """A device realises each problem with errors of its own: then problems are independent."""
+    batch = problems(4, groups=25, queries=1, seed=2)
+    noise = 1 + 0.3 * torch.randn(25, 1, 1, generator=torch.Generator().manual_seed(3)).double()
+    samples = exact.sample(IsingBatch(batch.h * noise, batch.J * noise), 1000, seed=4)
+    reference = quality.reference_of(batch)
+    floor = quality.noise_floor(reference, 1000, repeats=2)
+    judgement = quality.judge(samples, batch, reference=reference, floor=floor)
+    assert judgement.betas.num_clusters == 25
+    (low, high), _ = judgement.betas.interval()
+    data = regression(split_by_problem(samples, batch), reference)
+    of_reads = fit_betas(*data, clusters="reads").interval()[0]
+    assert high - low > 2 * (of_reads[1] - of_reads[0])
 
 
 def test_entropy_of_few_reads():

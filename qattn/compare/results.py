@@ -34,12 +34,21 @@ class CompareSettings:
     floor_repeats: int = 10
 
 
+def shown_label(label: str, facts: Mapping[str, Any]) -> str:
+    """A sampler's label in every table, figure and file, given what it reported about its device.
+
+    >>> shown_label("dwave", {"emulated": True})
+    'dwave (EMULATED)'
+    """
+    return label + (" (EMULATED)" if facts.get("emulated") else "")
+
+
 @dataclass(frozen=True, eq=False)
 class SamplerResult:
     """One sampler on one set of problems.
 
     Attributes:
-        label: Its name.
+        label: Its name, which says so if the device was an emulator (:func:`shown_label`).
         samples: Its reads, split by problem; None if it failed.
         quality: How good they are; None if it failed.
         error: Why it failed.

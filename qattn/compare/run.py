@@ -12,7 +12,7 @@ import torch
 from qattn.backends import Backend, refine
 from qattn.backends.spec import SamplerSpec
 from qattn.compare.bench import FAILURES, Bench, Progress, reason
-from qattn.compare.results import CompareSettings, Comparison, SamplerResult, SetResult
+from qattn.compare.results import CompareSettings, Comparison, SamplerResult, SetResult, shown_label
 from qattn.compare.sweeps import annealing_times, reads_and_strengths
 from qattn.ising.batch import IsingBatch
 from qattn.quality.split import split_by_problem
@@ -48,6 +48,7 @@ def compare(
     benches, sets = [], []
     with ExitStack() as stack:
         failed: dict[str, str] = {}
+        shown = {label: label for label in backends}
         for label, backend in backends.items():
             try:
                 backend.open(folder)
@@ -65,11 +66,13 @@ def compare(
                 if spec.label in failed:
                     results.append(SamplerResult(spec.label, None, None, failed[spec.label]))
                 else:
-                    results += _sampled(spec.label, backends[spec.label], bench)
+                    drawn = _sampled(spec.label, backends[spec.label], bench)
+                    shown[spec.label] = drawn[0].label
+                    results += drawn
             reference = bench.reference
             counts = torch.full((reference.num_problems,), float(settings.num_reads)).double()
             set_result = SetResult(name, reference, bench.floor(counts), results, {})
-            working = {k: backend for k, backend in backends.items() if k not in failed}
+            working = {shown[k]: b for k, b in backends.items() if k not in failed}
             set_result.sweeps.update(reads_and_strengths(working, set_result.judged, bench))
             sets.append(set_result)
             benches.append(bench)
@@ -77,7 +80,7 @@ def compare(
         timed = [s for s in samplers if s.label not in failed and s.takes("annealing_time")]
         for set_result, bench in zip(sets, benches, strict=True):
             set_result.sweeps["annealing_time"] = annealing_times(
-                timed, set_result.judged, bench, folder
+                {shown[s.label]: s for s in timed}, set_result.judged, bench, folder
             )
     return Comparison(settings, sets)
 
@@ -94,10 +97,12 @@ def _sampled(label: str, backend: Backend, bench: Bench) -> list[SamplerResult]:
             seconds = time.perf_counter() - start
             quality = bench.judge(samples)
         except FAILURES as error:
+            label = shown_label(label, backend.provenance())
             return [SamplerResult(label, None, None, reason(error))]
     notes = tuple(dict.fromkeys(" ".join(str(w.message).split()) for w in caught))
     reads = split_by_problem(samples, batch)
-    results = [SamplerResult(label, reads, quality, "", seconds, samples.info, notes)]
+    name = shown_label(label, samples.info)
+    results = [SamplerResult(name, reads, quality, "", seconds, samples.info, notes)]
     if settings.refine_sweeps and label != "exact":
         bench.progress(f"{label}: {settings.refine_sweeps} Gibbs sweeps")
         start = time.perf_counter()
@@ -105,7 +110,7 @@ def _sampled(label: str, backend: Backend, bench: Bench) -> list[SamplerResult]:
         seed = zlib.crc32(f"{settings.seed} {label}".encode())
         refined = refine(samples, batch, settings.refine_sweeps, seed)
         seconds += time.perf_counter() - start
-        label = f"{label} + {settings.refine_sweeps} sweeps"
+        name = f"{name} + {settings.refine_sweeps} sweeps"
         reads, quality = split_by_problem(refined, batch), bench.judge(refined)
-        results.append(SamplerResult(label, reads, quality, "", seconds, samples.info, notes))
+        results.append(SamplerResult(name, reads, quality, "", seconds, samples.info, notes))
     return results

@@ -1,7 +1,7 @@
 """Samplers against annealing time, number of reads and strength of the problems."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from qattn.backends import Backend
@@ -37,20 +37,20 @@ def reads_and_strengths(
 
 
 def annealing_times(
-    samplers: Sequence[SamplerSpec],
+    samplers: Mapping[str, SamplerSpec],
     known: Mapping[str, Quality],
     bench: Bench,
     folder: Path | None,
 ) -> Sweep:
     """Each sampler at other annealing times, with the betas that go with them."""
     return {
-        spec.label: [
-            SweepPoint(time, known[spec.label])
-            if spec.options.get("annealing_time") == time and spec.label in known
+        label: [
+            SweepPoint(time, known[label])
+            if spec.options.get("annealing_time") == time and label in known
             else _timed(spec, time, bench, folder)
             for time in bench.settings.annealing_times
         ]
-        for spec in samplers
+        for label, spec in samplers.items()
     }
 
 

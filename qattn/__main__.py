@@ -1,5 +1,5 @@
 """``python -m qattn``: the command line."""
 
-from qattn.cli.app import main
+from qattn.cli import main
 
 main()

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def calibrate_simulator(
     field_encodings: Sequence[str] = SIMULATED,
     sheet: str = "fast",
     backend: type[QuantumAnnealingSimulator] = DiabaticBackend,
+    progress: Callable[[AnnealSettings], None] = lambda settings: None,
     **options: Any,
 ) -> SimulatorCalibration:
     """Judge every combination of schedule, annealing time and field encoding on a set of problems.
@@ -42,6 +43,7 @@ def calibrate_simulator(
         field_encodings: "direct", "ghost".
         sheet: For files: "fast" or "standard".
         backend: The simulated annealer to judge.
+        progress: Called with each combination of settings before it is judged or left out.
         **options: Further arguments of the backend.
 
     Raises:
@@ -51,6 +53,7 @@ def calibrate_simulator(
     points: list[SimulatorPoint] = []
     for schedule, time, encoding in itertools.product(schedules, annealing_times, field_encodings):
         settings = AnnealSettings(schedule, time, sheet=sheet, field_encoding=encoding)
+        progress(settings)
         try:
             settings.effective_betas(settings.make_schedule())
         except CannotSample:

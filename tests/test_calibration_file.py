@@ -72,6 +72,14 @@ def test_a_file_that_cannot_be_written_is_refused_first(monkeypatch, capsys, sam
     assert f"Argument `out` must be a file that can be written, but {out} is not" in errors
 
 
+@pytest.mark.parametrize("name", ["folder", "calibration.png"])
+def test_a_folder_or_the_plot_is_no_target(monkeypatch, capsys, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    status, _, errors = run(monkeypatch, capsys, "calibrate", "--out", tmp_path / name)
+    assert status == 1
+    assert "Argument `out` must be a file that is not the plot's" in errors
+
+
 def test_checking_leaves_nothing_behind(tmp_path):
     from qattn.calibration_file import check_writable
 
@@ -129,15 +137,25 @@ def test_files_from_before_the_format_had_a_kind_are_read(files, tmp_path):
         ({"recommended": 7}, "`recommended` must be the index of one of 1 points, but is 7"),
         ({"points": [{}]}, "annealing_time"),
         ({"colour": "red"}, "colour"),
+        ({"beta_h": "3.4"}, "`beta_h` must be a positive number, but is '3.4'"),
+        ({"beta_J": float("nan")}, "`beta_J` must be a positive number, but is nan"),
+        ({"created": "2026-11-24T10:00:00"}, "`created` must have a time zone"),
+        ({"created": "yesterday"}, "yesterday"),
     ],
 )
+@pytest.mark.usefixtures("as_users_call")
 def test_broken_files_are_named(files, tmp_path, change, message):
     import tomllib
 
     from qattn.hardware.calibration_file import DeviceCalibration
 
     file = tmp_path / "broken.json"
-    file.write_text(json.dumps(tomllib.loads(files["qpu"].read_text()) | change))
+    values = tomllib.loads(files["qpu"].read_text())
+    if change.keys() <= values["points"][0].keys():
+        values["points"][0] |= change
+    else:
+        values |= change
+    file.write_text(json.dumps(values))
     with pytest.raises(ValueError, match="Argument `calibration` must be") as error:
         DeviceCalibration.load(file)
     for part in (message, str(file), FOR_QPUS):

@@ -222,7 +222,8 @@ def check_cost(
     run = training.steps * cost.access_time
     detail = (
         f"{cost.problems} problems of up to {workload.num_spins} spins in {about} {cost.jobs} "
-        f"jobs of {training.num_reads} reads at {annealing_time:g} ns: {about} "
+        f"job{'s' if cost.jobs != 1 else ''} of {training.num_reads} reads at "
+        f"{annealing_time:g} ns: {about} "
         f"{format_duration(cost.access_time)} of QPU access time, {format_duration(run)} for "
         f"{training.steps} steps"
     )

@@ -79,6 +79,8 @@ def load_packing(file: Path, graph: WorkingGraph, num_spins: int) -> Packing:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             packing = Packing.from_arrays(stored)
+        if packing.num_slots == 0:
+            raise ValueError("it has no slots")
     except UNREADABLE as error:
         raise ValueError(f"{file} is not a packing ({error}).") from error
     origin = packing.graph.digest, packing.graph.graph_id, packing.num_spins

@@ -57,7 +57,14 @@ class EmulatedQPU:
         if self._server is not None or self._api.queue.closed:
             raise RuntimeError("The emulated QPU was started already: make a new one.")
         tls = None if self.settings.tls is None else server_context(self.settings.tls)
-        self._server = Server(self._api, self.token, self.settings.port, tls)
+        port = self.settings.port
+        try:
+            self._server = Server(self._api, self.token, port, tls)
+        except OSError as error:
+            raise OSError(
+                f"Port {port} of 127.0.0.1 cannot be served ({error.strerror}): choose another "
+                f"`port`, or 0 for a free one."
+            ) from None
         for name, target in (("http", self._serve), ("qpu", self._api.run)):
             thread = threading.Thread(target=target, name=f"emulated-{name}", daemon=True)
             thread.start()

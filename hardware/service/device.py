@@ -1,5 +1,6 @@
 """A connected QPU: its working graph, its properties, and the service that runs its jobs."""
 
+import sqlite3
 from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
@@ -176,6 +177,7 @@ def _solvers(client: Any) -> list[Any]:
 
 def _explained(action: Callable[[], Any], credentials: Credentials) -> Any:
     """Return value of the action; its failures become SolverUnavailable in one line."""
+    from dwave.cloud.config import get_cache_dir
     from dwave.cloud.exceptions import SolverAuthenticationError, SolverNotFoundError
 
     where = credentials.endpoint or credentials.region or "Leap's default region"
@@ -193,4 +195,11 @@ def _explained(action: Callable[[], Any], credentials: Credentials) -> Any:
         )
     except Exception as error:
         message = f"The service at {where} cannot be used: {scrubbed(error, credentials.token)}."
+        cache = get_cache_dir(create=False)
+        if isinstance(error, sqlite3.Error) or (isinstance(error, OSError) and cache in str(error)):
+            message = (
+                f"Ocean's client cannot write its cache in {cache} "
+                f"({scrubbed(error, credentials.token)}): set XDG_CACHE_HOME to a folder that can "
+                f"be written."
+            )
     raise SolverUnavailable(message)

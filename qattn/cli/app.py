@@ -12,6 +12,10 @@ from rich.logging import RichHandler
 from typer.core import TyperCommand, TyperGroup
 
 from qattn._version import __version__
+from qattn.cli._groups import GroupedCommand
+from qattn.cli._leave import leaving_at_once
+
+HELP = {"help_option_names": ["-h", "--help"]}
 
 COMMANDS = {
     "backends": "List the backends: what each is, and whether it can run here.",
@@ -36,20 +40,27 @@ class CommandsOnCall(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that is called, with its options."""
         name, _, rest = super().resolve_command(ctx, args)
-        return name, None if name is None else load_command(name), rest
+        with leaving_at_once():
+            return name, None if name is None else load_command(name), rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands with their whole lines, which Typer would cut off."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def load_command(name: str) -> Any:
     """The command of a name of :data:`COMMANDS`: the function of that name in the module of it."""
     function = name.replace("-", "_")
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name)(getattr(import_module(f"qattn.cli.{function}"), function))
+    command = getattr(import_module(f"qattn.cli.{function}"), function)
+    single.command(name, cls=GroupedCommand, context_settings=HELP)(command)
     return typer.main.get_command(single)
 
 
 app = typer.Typer(
     cls=CommandsOnCall,
-    add_completion=False,
+    context_settings=HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -66,10 +77,10 @@ def root(
         raise typer.Exit
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line; an error that its user can fix is one line, without a traceback.
 
-    Set QATTN_TRACEBACK=1 to see where it came from.
+    Ctrl-C ends with a word and status 130. Set QATTN_TRACEBACK=1 to see where it came from.
     """
     notices = logging.getLogger("qattn")
     notices.setLevel(logging.INFO)
@@ -77,6 +88,10 @@ def main() -> None:
     notices.addHandler(handler)
     try:
         app()
+    except SystemExit as stop:
+        if isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
+            _line("Stopped by Ctrl-C.", 130)
+        raise
     except Exception as error:
         status = _exit_status(error)
         if status is None:

@@ -63,6 +63,11 @@ def calibrate(
         raise ValueError(
             f"Argument `sampler` must be one of {', '.join(ANNEALERS)}, dwave, but is {sampler!r}."
         )
+    if out.is_dir() or out.suffix == ".png":
+        raise ValueError(
+            f"Argument `out` must be a file that is not the plot's, but is {out}: give a name that "
+            f"ends in .toml or .json."
+        )
     if out.exists():
         raise FileExistsError(f"The file {out} exists: choose another --out.")
     # Before anything is computed or paid: the result must not be lost.

@@ -1,17 +1,19 @@
 """``qattn calibrate --sampler dwave``: the betas of a QPU at each setting."""
 
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from qattn.cli._outcome import Outcome
+from qattn.cli._progress import Stages
 from qattn.hardware.calibrate import calibrate_device
 from qattn.hardware.calibration_file import DeviceCalibration
 from qattn.hardware.calibration_plot import plot_betas
 from qattn.hardware.dwave import DWaveBackend
+from qattn.hardware.service.budget import format_duration
 from qattn.hardware.settings import QPUSettings
 from qattn.ising.batch import IsingBatch
 
@@ -48,7 +50,7 @@ def qpu_outcome(
         chain_strengths: Couplings within chains; None means the strongest that the device allows.
         num_reads: Reads per problem and round.
         shim: Measure flux biases that cancel the offsets of chains first.
-        quiet: Print no line before each setting.
+        quiet: Show no progress.
         options: More options of the backend "dwave", such as its credentials and its journal.
 
     Raises:
@@ -65,34 +67,40 @@ def qpu_outcome(
         track=False,
         **options,
     )
-    status = Console(stderr=True, quiet=quiet)
+    stages = Stages(1 + len(times) * len(encodings) * len(chain_strengths or (None,)), quiet=quiet)
     try:
-        session = backend.session
-        strengths = chain_strengths or (session.settings.chain_strength,)
-        calibration = calibrate_device(
-            session,
-            batch,
-            list(itertools.starmap(QPUSettings, itertools.product(times, encodings, strengths))),
-            num_reads=num_reads,
-            schedule=schedules[0] if schedules else None,
-            seed=seed,
-            described=described,
-            shim_corrections=SHIM_CORRECTIONS if shim else None,
-            progress=lambda settings: status.print(
-                f"{settings.annealing_time:g} ns, {settings.field_encoding}, chain strength "
-                f"{settings.chain_strength:g}; {session.budget.spent:.3g} s of QPU time so far",
-                highlight=False,
-            ),
-        )
+        with stages:
+            stages.begin("connecting")
+            session = backend.session
+            stages.spent = lambda: f"QPU {format_duration(session.budget.spent)}"
+            strengths = chain_strengths or (session.settings.chain_strength,)
+            points = itertools.starmap(QPUSettings, itertools.product(times, encodings, strengths))
+            calibration = calibrate_device(
+                session,
+                batch,
+                list(points),
+                num_reads=num_reads,
+                schedule=schedules[0] if schedules else None,
+                seed=seed,
+                described=described,
+                shim_corrections=SHIM_CORRECTIONS if shim else None,
+                progress=lambda settings: stages.begin(
+                    f"{settings.annealing_time:g} ns, {settings.field_encoding}, chains "
+                    f"{settings.chain_strength:g}"
+                ),
+            )
         spent = session.budget.spent
+    except KeyboardInterrupt:
+        print("The same command goes on with the answers that are in the journal.", file=sys.stderr)
+        raise
     finally:
         backend.close()
     best = calibration.best
     if calibration.shim is not None:
-        status.print(f"shim: {calibration.shim.describe()}", highlight=False, soft_wrap=True)
+        stages.console.print(f"shim: {calibration.shim.describe()}")
     recommended = (
         f"annealing_time = {best.annealing_time:g} ns, field_encoding = {best.field_encoding}, "
-        f"chain_strength = {best.chain_strength:g}; {spent:.3g} s of QPU time"
+        f"chain_strength = {best.chain_strength:g}; {format_duration(spent)} of QPU time"
     )
     return Outcome(calibration, betas_table, plot_betas, recommended)
 

@@ -1,5 +1,6 @@
 """``qattn calibrate`` of a simulated annealer: its exact divergence at each setting."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from rich.table import Table
 
 from qattn.backends.registry import load_backend
 from qattn.cli._outcome import Outcome
+from qattn.cli._progress import Stages
 from qattn.field_encoding import SIMULATED
 from qattn.ising.batch import IsingBatch
 from qattn.simulators.calibrate import calibrate_simulator
@@ -27,14 +29,24 @@ def simulator_outcome(
     sheet: str,
 ) -> Outcome:
     """Judge a simulated annealer at every combination of settings."""
-    calibration = calibrate_simulator(
-        batch,
-        schedules=schedules or ("linear",),
-        annealing_times=annealing_times or ANNEALING_TIMES,
-        field_encodings=field_encodings or SIMULATED,
-        sheet=sheet,
-        backend=load_backend(sampler),  # type: ignore[arg-type]
+    tried = (
+        schedules or ("linear",),
+        annealing_times or ANNEALING_TIMES,
+        field_encodings or SIMULATED,
     )
+    with Stages(math.prod(map(len, tried))) as stages:
+        calibration = calibrate_simulator(
+            batch,
+            schedules=tried[0],
+            annealing_times=tried[1],
+            field_encodings=tried[2],
+            sheet=sheet,
+            backend=load_backend(sampler),  # type: ignore[arg-type]
+            progress=lambda settings: stages.begin(
+                f"{Path(str(settings.schedule)).name}, {settings.annealing_time:g} ns, "
+                f"{settings.field_encoding}"
+            ),
+        )
     settings = calibration.best.settings.to_dict()
     recommended = ", ".join(f"{name} = {value}" for name, value in settings.items())
     return Outcome(calibration, divergence_table, plot_divergences, recommended)

@@ -66,6 +66,15 @@ def test_bad_options(options, message):
     assert message in str(result.exception)
 
 
+def test_a_port_in_use_is_named():
+    with EmulatedQPU(shape=(2, 4)) as qpu:
+        port = qpu.endpoint.split(":")[2].split("/")[0]
+        result = run("--port", port)
+    assert isinstance(result.exception, OSError)
+    assert f"Port {port} of 127.0.0.1 cannot be served" in str(result.exception)
+    assert "0 for a free one" in str(result.exception)
+
+
 def test_as_a_process_with_credentials_and_account(tmp_path):
     """Ocean's client samples from it, SIGTERM ends it, and its account has the job."""
     credentials, account = tmp_path / "credentials.toml", tmp_path / "account.json"

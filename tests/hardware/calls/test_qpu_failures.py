@@ -152,6 +152,17 @@ def test_service_unreachable(tmp_path):
         backend.open()
 
 
+def test_cache_of_oceans_client_cannot_be_written(tmp_path, monkeypatch):
+    """Not the service's fault: the cache and the way out are named."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nocache")
+    with EmulatedQPU(shape=(3, 4)) as qpu:
+        backend = backend_of(qpu, tmp_path)
+        with pytest.raises(BackendStopped, match="cannot write its cache in /proc/nocache") as stop:
+            backend.open()
+    assert "set XDG_CACHE_HOME" in str(stop.value)
+    assert "The service" not in str(stop.value)
+
+
 class TestFailover:
     """Another solver of the same features, only if the user asked for it."""
 

@@ -13,6 +13,7 @@ from qattn.hardware.embedding import find_packing as packing_module
 from qattn.hardware.embedding.disjoint_sets import SetPacking
 from qattn.hardware.embedding.find_packing import cached_packing, pack_cliques, repair_packing
 from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.packing_files import load_packing, save_packing
 from qattn.hardware.embedding.uniform_chains import lengthen
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
@@ -247,6 +248,13 @@ def test_damaged_and_foreign_files_are_made_anew(small, tmp_path, monkeypatch, d
         found = cached_packing(small.graph, 5, folder=tmp_path)
     assert np.array_equal(found.chains, small.chains)
     assert np.array_equal(cached_packing(small.graph, 5, folder=tmp_path).chains, small.chains)
+
+
+def test_a_file_without_slots_is_no_packing(small, tmp_path):
+    file = tmp_path / "p.npz"
+    save_packing(Packing(small.graph, np.empty((0, 5, 2), dtype=np.int32)), file)
+    with pytest.raises(ValueError, match=r"is not a packing \(it has no slots\)"):
+        load_packing(file, small.graph, 5)
 
 
 def test_pickles_are_not_opened(small, tmp_path, monkeypatch):

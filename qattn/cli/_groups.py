@@ -1,0 +1,72 @@
+"""Options of the commands in groups, as their helps show them."""
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand
+
+GROUPS: dict[str, dict[str, str]] = {
+    "backends": {"Output": "json"},
+    "calibrate": {
+        "Problems": "run problems spins field_sd coupling_sd seed",
+        "Sampler and settings to try": "sampler schedule sheet annealing_time field_encoding",
+        "D-Wave": "chain_strength num_reads qpu_budget journal credentials solver endpoint region",
+        "Output": "out",
+    },
+    "compare": {
+        "Samplers": "samplers num_reads estimator refine_sweeps emulate_qpu journal",
+        "Problems": "problems seed",
+        "Sweeps": "annealing_times reads_sweep strengths floor_repeats",
+        "Trainings": "training config seeds",
+        "Output": "out json",
+    },
+    "doctor": {
+        "D-Wave": "credentials endpoint region solver qpu_budget calibration annealing_time "
+        "field_encoding pack",
+        "Training whose cost is estimated": "config context layers heads batch_size num_reads "
+        "steps",
+        "Output": "json",
+    },
+    "emulate-qpu": {
+        "Processor": "topology shape dead_qubits dead_couplers seed",
+        "Physics": "beta_h beta_J schedule sheet h_noise j_noise flux_offset readout_flip drift",
+        "Service": "port token_file credentials account fault seconds",
+    },
+    "train": {
+        "Task": "task data download context",
+        "Model": "attention layers heads width ffn qk_norm relative normalize",
+        "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup",
+        "Sampler": "sampler num_reads estimator refine_sweeps eval_sampler",
+        "Simulated annealing (neal)": "num_sweeps ramp_sweeps",
+        "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "
+        "field_encoding warn_divergence tolerance dephasing_rate relaxation_rate",
+        "D-Wave": "qpu_budget journal chain_strength spin_reversal_transforms out_of_range track "
+        "reduce_intersample_correlation readout_thermalization failover max_in_flight credentials "
+        "solver endpoint region",
+        "Run": "out resume config seed ensemble device threads log_every eval_every "
+        "checkpoint_every",
+    },
+}
+"""By command, the groups in the order of its help, each with its options; others come last."""
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its options under the titles of :data:`GROUPS`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write each group as a section, and what is in none as "Options"."""
+        groups = GROUPS.get(self.name or "", {})
+        place = {option: title for title, names in groups.items() for option in names.split()}
+        order = {option: number for number, option in enumerate(place)}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in groups}
+        params = sorted(self.get_params(ctx), key=lambda p: order.get(p.name or "", len(order)))
+        for param in params:
+            if (record := param.get_help_record(ctx)) is not None:
+                flag = re.sub(r"<list\[(\w+)\]>", r"<\1>", record[0])  # that of one value
+                flag = flag.replace("<float,float>...", "<float> <float>")
+                title = place.get(param.name or "", "Options")
+                sections.setdefault(title, []).append((flag, record[1]))
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)

@@ -3,6 +3,7 @@
 import secrets
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class EmulatedQPU:
         """Begin to serve until :meth:`stop`, which is final."""
         if self._server is not None or self._api.queue.closed:
             raise RuntimeError("The emulated QPU was started already: make a new one.")
-        tls = None if self.settings.tls is None else server_context(self.settings.tls)
+        tls = None if self.settings.tls is None else server_context(Path(self.settings.tls))
         port = self.settings.port
         try:
             self._server = Server(self._api, self.token, port, tls)

@@ -84,7 +84,7 @@ class EmulatorSettings:
     name: str | None = None
     token: str | None = field(default=None, repr=False)
     port: int = 0
-    tls: Path | None = None
+    tls: str | Path | None = None
     max_wait: float = 30.0
     default_wait: float = 1.0
     spare: bool = False

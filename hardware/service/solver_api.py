@@ -9,6 +9,7 @@ leap_sapi/sapi_rest), which is [rest] below.
 """
 
 import base64
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -236,10 +237,13 @@ def _decoded(message: dict[str, Any]) -> RawAnswer:
 
 
 def _numbers(timing: Any) -> dict[str, float]:
-    """The entries that are numbers: some solvers add warnings, lists or nothing at all."""
+    """The entries that are numbers: some solvers add warnings, lists or nothing at all.
+
+    Their names are kept once, not once for each of the many answers of a run.
+    """
     entries = timing.items() if isinstance(timing, dict) else ()
     return {
-        name: float(value)
+        sys.intern(name): float(value)
         for name, value in entries
         if isinstance(value, int | float) and not isinstance(value, bool)
     }

@@ -200,11 +200,22 @@ class TestBudget:
         first.sample(batch, num_reads=20, seed=1)
         spent = first.metrics()["qpu_seconds"]
         first.close()
-        second = backend_of(qpu, folder, journal=journal, qpu_budget=spent * 1.01)
+        # Room for 1.8 jobs in all: the first is known to have been paid, so none is left.
+        second = backend_of(qpu, folder, journal=journal, qpu_budget=1.8 * spent)
+        second.open()
+        assert second.metrics()["qpu_seconds"] == pytest.approx(spent)
+        before = len(qpu.jobs)
         assert torch.equal(*(second.sample(batch, num_reads=20, seed=1).spins for _ in "ab"))
         with pytest.raises(BudgetExceeded):
             second.sample(batch, num_reads=20, seed=2)
         second.close()
+        assert len(qpu.jobs) == before
+        # Room for 2.5: now one more is bought.
+        third = backend_of(qpu, folder, journal=journal, qpu_budget=2.5 * spent)
+        third.sample(batch, num_reads=20, seed=2)
+        assert third.metrics()["qpu_seconds"] <= 2.5 * spent
+        third.close()
+        assert len(qpu.jobs) == before + 1
 
 
 class TestReplay:

@@ -1,9 +1,10 @@
 """A training on the emulated QPU through faults at random: is anything lost, or paid for twice?
 
-Each round resumes one and the same `qattn train`, with faults on the way: kill -9, time-outs, dropped
-connections, late acceptance, listings that lag, 5xx, broken TLS, redirects. After each, the emulator's
-account must be within the ceiling; after all, its jobs must be those of the journal, and what the
-journal charges at least what the account does. Time-outs are short, so that a round takes seconds.
+Each round resumes one and the same `qattn train`, with faults on the way: kill -9, time-outs,
+dropped connections, late acceptance, listings that lag, 5xx, broken TLS, redirects. After each, the
+emulator's account must be within the ceiling; after all, its jobs must be those of the journal, and
+what the journal charges at least what the account does. Time-outs are short, so that a round takes
+seconds.
 
     python benchmarks/qpu_fault_storm.py --rounds 200
 
@@ -35,6 +36,9 @@ FAULTS = {
     "TLS failure": lambda rng: [(_place(rng), "tls", 0.0)],
     "redirect": lambda rng: [(_place(rng), "redirect", 0.0)],
 }
+
+LOADED = ["qattn.cli.train", "qattn.hardware.dwave", "dwave.system", "torch._dynamo"]
+"""Modules that every training needs: a round forks from a process that has them."""
 
 POLICY = {"first_wait": 0.05, "longest_wait": 0.3, "failing": 8.0, "unseen": 1.0, "poll": 1.0}
 TIMEOUT = 0.6
@@ -91,7 +95,7 @@ def storm(rounds, seed, folder):
 
     rng, happened, broken = random.Random(seed), Counter(), []
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["qattn.cli.train", "qattn.training", "qattn.hardware.dwave"])
+    context.set_forkserver_preload(LOADED)
     certificate, run, log = (folder / name for name in ("cert.pem", "run", "output"))
     os.environ["REQUESTS_CA_BUNDLE"] = str(certificate)
     with EmulatedQPU(shape=(3, 4), tls=certificate) as qpu:
@@ -122,7 +126,7 @@ def storm(rounds, seed, folder):
                     qpu.fault(where, kind, after=after, seconds=seconds)
             child = process()
             wait_for_events(child)
-            child.join(rng.uniform(0.0, 2.0))
+            child.join(rng.uniform(0.0, 1.5))
             if child.is_alive():
                 happened["kill -9"] += 1
                 child.kill()

@@ -146,6 +146,8 @@ class Session:
         """Figures for a line of metrics: QPU time, betas, chain breaks."""
         beta_h, beta_J = self.tracker.betas
         figures = {"qpu_seconds": self.budget.spent, "beta_h": beta_h, "beta_J": beta_J}
+        if self._quota_rate != 1:
+            figures["account_seconds"] = self.budget.spent / self._quota_rate
         if self.budget.limit is not None:
             figures["qpu_seconds_left"] = self.budget.left
         if self._break_rate is not None:
@@ -222,9 +224,24 @@ class Session:
                     self.calibration.graph_id,
                     device.graph.graph_id,
                 )
+        if self._quota_rate != 1:
+            log.warning(
+                "%s is debited at 1/%g of its QPU access time; --qpu-budget counts the latter.",
+                device.name,
+                self._quota_rate,
+            )
         emulated = " (EMULATED)" if device.emulated else ""
         graph_id = device.graph.graph_id
         log.info("Sampling on %s%s, graph %s%s.", device.name, emulated, graph_id, calibrated)
+
+    @property
+    def _quota_rate(self) -> float:
+        """Seconds of solver time for one second of quota; 1 for QPUs.
+
+        D-Wave, solver properties, quota_conversion_rate: time is deducted from the quota as seconds
+        over this rate.
+        """
+        return float(self.device.properties.get("quota_conversion_rate") or 1)
 
     def _provenance(self) -> dict[str, Any]:
         beta_h, beta_J = self.tracker.betas

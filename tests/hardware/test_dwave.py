@@ -177,6 +177,21 @@ def test_chain_breaks_are_seen(qpu, folder, batch):
     assert bool((samples.spins != 0).all())
 
 
+def test_chain_breaks_do_not_add_up_over_gauges(qpu, folder, batch):
+    """A rate is the share of a spin's reads, however many submissions they are divided among."""
+    rates = {}
+    for transforms in (1, 3):
+        options = {"chain_strength": 0.05, "spin_reversal_transforms": transforms}
+        weak = backend_of(qpu, folder, **options)
+        info = weak.sample(batch, num_reads=300, seed=1).info
+        weak.close()
+        assert float(info["break_rates"].max()) <= 1
+        rates[transforms] = info["chain_break_rate"]
+    # 5 standard errors of a difference, were the six chains of a read to break together.
+    error = math.sqrt(2 * rates[1] * (1 - rates[1]) / (300 * len(batch.h.flatten(0, 1))))
+    assert abs(rates[3] - rates[1]) < 5 * error
+
+
 class TestBudget:
     def test_never_exceeded_by_the_emulators_account(self, folder, batch):
         with EmulatedQPU(shape=(3, 4), timing_spread=0.04) as qpu:
@@ -200,11 +215,22 @@ class TestBudget:
         first.sample(batch, num_reads=20, seed=1)
         spent = first.metrics()["qpu_seconds"]
         first.close()
-        second = backend_of(qpu, folder, journal=journal, qpu_budget=spent * 1.01)
+        # Room for 1.8 jobs in all: the first is known to have been paid, so none is left.
+        second = backend_of(qpu, folder, journal=journal, qpu_budget=1.8 * spent)
+        second.open()
+        assert second.metrics()["qpu_seconds"] == pytest.approx(spent)
+        before = len(qpu.jobs)
         assert torch.equal(*(second.sample(batch, num_reads=20, seed=1).spins for _ in "ab"))
         with pytest.raises(BudgetExceeded):
             second.sample(batch, num_reads=20, seed=2)
         second.close()
+        assert len(qpu.jobs) == before
+        # Room for 2.5: now one more is bought.
+        third = backend_of(qpu, folder, journal=journal, qpu_budget=2.5 * spent)
+        third.sample(batch, num_reads=20, seed=2)
+        assert third.metrics()["qpu_seconds"] <= 2.5 * spent
+        third.close()
+        assert len(qpu.jobs) == before + 1
 
 
 class TestReplay:

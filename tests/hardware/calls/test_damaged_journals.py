@@ -1,17 +1,26 @@
 """No state of a journal or an answer stops every resume, and nothing is bought again unasked."""
 
 import contextlib
+import errno
 import os
 
 import pytest
 import torch
-from _support.qpu_backends import backend_of, check_no_second_is_lost
+from _support.qpu_backends import (
+    backend_of,
+    check_no_second_is_lost,
+    credentials_of,
+    write_calibration,
+)
 
 from qattn import problems
 from qattn.backends import BackendStopped, get_backend
-from qattn.hardware.calls.event_log import JournalUnwritable
+from qattn.hardware.calls.event_log import EventLog, JournalUnwritable
 from qattn.hardware.calls.journal import Journal, JournalInUse
 from qattn.hardware.emulator import EmulatedQPU
+from qattn.training import TrainConfig, train
+from qattn.training.folder import RunFolder
+from qattn.training.loop import Interrupted
 
 pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
@@ -156,3 +165,37 @@ def test_a_disk_that_fills_up_stops_the_call_and_nothing_is_paid_twice(qpu, tmp_
     check_no_second_is_lost(qpu, backend)
     backend.close()
     assert len(qpu.jobs) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_a_training_stops_with_a_checkpoint_and_says_how_to_go_on(
+    qpu, tmp_path, monkeypatch, number
+):
+    """At the third submission the journal cannot be written to; later the run goes on."""
+    write_calibration(qpu, tmp_path / "calibration.toml")
+    out, append = tmp_path / "run", EventLog._write
+    config = TrainConfig(
+        **{"task": "brackets", "context": 4, "layers": 1, "heads": 1, "width": 8},
+        **{"batch_size": 4, "steps": 4, "num_reads": 10, "eval_every": 4, "threads": 1},
+        sampler="dwave",
+        calibration=str(tmp_path / "calibration.toml"),
+        credentials=str(credentials_of(qpu, tmp_path)),
+    )
+    submitted = []
+
+    def failing(self, line):
+        if b'"submit"' in line:
+            submitted.append(line)
+            if len(submitted) == 3:
+                raise OSError(number, os.strerror(number))
+        append(self, line)
+
+    monkeypatch.setattr(EventLog, "_write", failing)
+    with pytest.raises(Interrupted, match=r"cannot be written.* Continue with: qattn train"):
+        train(config, out)
+    assert (out / "checkpoint.pt").is_file()
+    assert len(qpu.jobs) == 2
+    summary = train(RunFolder(out).read_config(), out, resume=True)
+    assert summary["steps"] == 4
+    assert len(qpu.jobs) == 4
+    assert summary["qpu_seconds"] == pytest.approx(qpu.access_time_us * 1e-6)

@@ -72,6 +72,8 @@ GOES_ON = {
     "answer's reads are garbage": [("answer", "corrupt-answer")],
     "answer has another version": [("answer", "version")],
     "completed without an answer, for a while": [("answer", "no-answer", 3)],
+    "listing lags behind a lost response": [("submit", "502-after"), ("job", "list-lag")],
+    "job unknown for once": [("poll", 404)],
     "slow answer": [("answer", "slow")],
     "job waits": [("job", "pending")],
 }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from qattn._clock import sampling_clock
 from qattn._vmap import BackwardFunction, GroupwiseFunction
@@ -133,13 +134,22 @@ class Moments(GroupwiseFunction):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Derivatives in h and J."""
         h, J, occupations, *factors = ctx.saved_tensors
+        if any(g is not None and is_legacy_batchedtensor(g) for g in grads):
+            # torch.autograd.grad(is_grads_batched=True) knows operations of the dispatcher only.
+            from qattn.exact import operator
+
+            lengths = ctx.lay.lengths().expand(len(h), -1)
+            wants_log_Z = ctx.wants_log_Z
+            grad_h, grad_J = operator.gradients(
+                grads[int(wants_log_Z)], h, J, lengths, wants_log_Z, ctx.normalize
+            )
+            return grad_h, grad_J, None, None, None
         grad = torch.zeros_like(occupations) if grads[0] is None else grads[0]
         grad_log_Z = grads[1] if ctx.wants_log_Z else None
         args = (ctx.lay, ctx.normalize, grad_log_Z, grad, h, J, occupations, *factors)
-        # Under vmap (of is_grads_batched too), or for second derivatives (which raise), torch must
-        # see the backward pass as an operation with rules of its own; otherwise a plain call
-        # spares its overhead.
-        through_torch = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
+        # Under vmap, or for second derivatives (which raise), torch must see the backward pass as
+        # an operation with rules of its own; otherwise a plain call spares its overhead.
+        through_torch = torch.is_grad_enabled()
         run = MomentsBackward.apply if through_torch else MomentsBackward.forward
         grad_h, grad_J = run(*args)
         return grad_h, grad_J, None, None, None

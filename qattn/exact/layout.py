@@ -53,6 +53,12 @@ class Layout:
     blocks: tuple[Block, ...]
     order: Tensor | None
 
+    def lengths(self) -> Int[Tensor, "#groups queries"]:
+        """Numbers of spins, in the order of the layout."""
+        blocks = [b.lengths or ((b.num_spins,) * (b.end - b.start),) for b in self.blocks]
+        rows = max(len(block) for block in blocks)
+        return torch.cat([torch.tensor(b, device="cpu").expand(rows, -1) for b in blocks], 1)
+
     def copies(self, num_groups: int) -> int:
         """Number of repeats of the batch's groups in `num_groups`: the members of a vmap."""
         return num_groups // self.num_groups

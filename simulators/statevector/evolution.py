@@ -73,8 +73,10 @@ def evolve(
         for (kicks, weight), turn in zip(splitting.parts, turns, strict=True):
             space[:2] = start
             re, im = _run(energy, kicks, turn, space[:2], space[2:4], space[4:])
-            # |ψ|², added with the weight of this part of the extrapolation.
-            out[in_chunk].add_(re.mul_(re).addcmul_(im, im).mT, alpha=weight)
+            # |ψ|², normalised, because the rounding of many kicks adds up to a drift of the norm;
+            # and added with the weight of this part of the extrapolation.
+            p = re.mul_(re).addcmul_(im, im)
+            out[in_chunk].add_(p.div_(p.sum(0)).mT, alpha=weight)
     # Extrapolation can make a small probability slightly negative: cut and normalise.
     if splitting.order > 2:
         out.clamp_(min=0)

@@ -124,3 +124,11 @@ def test_account_file_follows_every_job(tmp_path):
             assert [job["status"] for job in jobs] == ["COMPLETED"] * count
     assert [job["times_answered"] for job in json.loads(file.read_text())["jobs"]] == [1, 1]
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_real_processors_size():
+    result = CliRunner().invoke(app, ["--device", "advantage2-system4", "--seconds", "0.1"])
+    assert "Emulated_Advantage2_system4: 1202 qubits, 10537 couplers" in result.output
+    both = run("--device", "advantage2-system4")  # with --shape 2
+    assert isinstance(both.exception, ValueError)
+    assert "`shape` must be left out" in str(both.exception)

@@ -133,6 +133,7 @@ def _measure(
             )
     (a, b), (_, d) = fit.covariance.tolist()
     factors = betas[0] / programmed[0], betas[1] / programmed[1]
+    distance, error = misfit_with_error(request.batch, samples, factors)
     return DevicePoint(
         annealing_time=settings.annealing_time,
         field_encoding=settings.field_encoding,
@@ -141,7 +142,8 @@ def _measure(
         beta_J=fit.beta_J,
         covariance=((a, b), (b, d)),
         p_value=fit.p_value_of_equality(),
-        misfit=misfit(request.batch, samples, factors),
+        misfit=distance,
+        misfit_error=None if np.isnan(error) else error,
         chain_break_rate=samples.info["chain_break_rate"],
         num_problems=fit.num_clusters,
         theory=theory,
@@ -177,16 +179,31 @@ def misfit(batch: IsingBatch, samples: SpinSamples, factors: tuple[float, float]
     over all ⟨s_j⟩ and ⟨s_j s_k⟩, with m exact for the fields and couplings of `batch` times
     `factors`, and N reads.
     """
+    return misfit_with_error(batch, samples, factors)[0]
+
+
+def misfit_with_error(
+    batch: IsingBatch, samples: SpinSamples, factors: tuple[float, float]
+) -> tuple[float, float]:
+    """The :func:`misfit`, and its standard error with problems as clusters; nan for one problem."""
     fitted = IsingBatch(factors[0] * batch.h, factors[1] * batch.J, batch.lengths)
     # Only moments of present spins, and each pair of them once.
     active = batch.active.expand(batch.h.shape)
     pairs = (active[..., None] & active[..., None, :]).triu(1)
-    expected = torch.cat([exact.mean_spins(fitted)[active], exact.pair_correlations(fitted)[pairs]])
-    measured = torch.cat(
-        [
-            samples.mean_spins(torch.float64)[active],
-            samples.pair_correlations(torch.float64)[pairs],
-        ]
-    )
-    variance = ((1 - expected**2) / samples.num_reads).clamp_min(1e-12)
-    return float(np.sqrt(float(((measured - expected) ** 2 / variance).mean())))
+    # Sum of squares and number of moments of each problem.
+    squares, counts = torch.zeros(2, *batch.h.shape[:2], dtype=torch.float64)
+    for expected, measured, used in (
+        (exact.mean_spins(fitted), samples.mean_spins(torch.float64), active),
+        (exact.pair_correlations(fitted), samples.pair_correlations(torch.float64), pairs),
+    ):
+        variance = ((1 - expected**2) / samples.num_reads).clamp_min(1e-12)
+        ratios = torch.where(used, (measured - expected) ** 2 / variance, 0.0)
+        squares += ratios.flatten(2).sum(2)
+        counts += used.flatten(2).sum(2)
+    value = float((squares.sum() / counts.sum()).sqrt())
+    # The error of a ratio of sums over problems, and of its root.
+    P = int((counts > 0).sum())
+    if P < 2 or value == 0:
+        return value, float("nan")
+    scatter = float(((squares - value**2 * counts) ** 2).sum()) * P / (P - 1)
+    return value, float(np.sqrt(scatter)) / float(counts.sum()) / (2 * value)

@@ -31,6 +31,7 @@ class DevicePoint:
         chain_break_rate: Mean rate of broken chains.
         num_problems: Number of problems that they were fitted to.
         theory: (β_h, β_J) of first-order theory, where a schedule was given.
+        misfit_error: Standard error of the misfit; older files have none.
     """
 
     annealing_time: float
@@ -44,6 +45,7 @@ class DevicePoint:
     chain_break_rate: float
     num_problems: int
     theory: tuple[float, float] | None = None
+    misfit_error: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("annealing_time", "beta_h", "beta_J"):

@@ -14,6 +14,7 @@ from qattn.hardware.emulator.faults import Fault, FaultQueue
 from qattn.hardware.emulator.http import PREFIX, Server
 from qattn.hardware.emulator.jobs import AccountEntry, JobQueue, account_writer
 from qattn.hardware.emulator.physics.device import EmulatedDevice
+from qattn.hardware.emulator.physics.device_models import device_model
 from qattn.hardware.emulator.settings import EmulatorSettings
 from qattn.hardware.emulator.tls import server_context
 
@@ -44,7 +45,8 @@ class EmulatedQPU:
         settings = replace(settings or EmulatorSettings(), **changes)
         self.token = settings.token or f"EMU-{secrets.token_hex(20)}"
         self.settings = replace(settings, token=None)
-        device = EmulatedDevice(settings.working_graph(), settings.solver_name, settings.model)
+        model = device_model(settings.device)
+        device = EmulatedDevice(settings.working_graph(), settings.solver_name, model)
         self._api = SolverAPI(self.settings, device, JobQueue(), FaultQueue())
         if settings.spare:
             self._api.spare = with_one_more_dead_qubit(device, settings.seed, "_spare")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qattn.hardware.embedding.working_graph import WorkingGraph
-from qattn.hardware.emulator.physics.device_models import CHAIN_OFFSET, DeviceModel, device_model
+from qattn.hardware.emulator.physics.device_models import CHAIN_OFFSET, device_model
 from qattn.simulators.schedules import AnnealSchedule
 
 
@@ -91,7 +91,9 @@ class EmulatorSettings:
     account: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.model is not None and (self.shape is not None or self.topology != "zephyr"):
+        if device_model(self.device) is not None and (
+            self.shape is not None or self.topology != "zephyr"
+        ):
             raise ValueError(
                 f"Argument `shape` must be left out with a `device`, which has its own, but is "
                 f"{self.shape} of a {self.topology} graph."
@@ -121,24 +123,19 @@ class EmulatorSettings:
             raise ValueError("Argument `token` must not be empty: leave it out for a random one.")
 
     @property
-    def model(self) -> DeviceModel | None:
-        """The real processor that it has the size and the times of."""
-        return None if self.device is None else device_model(self.device)
-
-    @property
     def offset_of_chains(self) -> float:
         """`chain_offset` where it is given, else its default."""
         if self.chain_offset is not None:
             return self.chain_offset
-        return 0.0 if self.model is None else CHAIN_OFFSET
+        return 0.0 if self.device is None else CHAIN_OFFSET
 
     @property
     def solver_name(self) -> str:
         """The solver's name."""
         if self.name is not None:
             return self.name
-        if self.model is not None:
-            return f"Emulated_{self.model.name}"
+        if (model := device_model(self.device)) is not None:
+            return f"Emulated_{model.name}"
         return "_".join(["Emulated", self.topology, *map(str, self._shape)])
 
     @property
@@ -147,8 +144,8 @@ class EmulatorSettings:
 
     def working_graph(self) -> WorkingGraph:
         """The processor's graph less what is dead."""
-        if self.model is not None:
-            graph = self.model.graph(self.seed)
+        if (model := device_model(self.device)) is not None:
+            graph = model.graph(self.seed)
         else:
             graph = WorkingGraph.perfect(self.topology, *self._shape)
         if self.dead_qubits or self.dead_couplers:

@@ -109,7 +109,16 @@ def betas_table(calibration: DeviceCalibration) -> Table:
     """One row per setting: the fitted betas, how well they fit, and theory's."""
     emulated = ", EMULATED" if calibration.emulated else ""
     table = Table(
-        *("ns", "fields", "chains", "β_h ± s.e.", "β_J ± s.e.", "one β?", "misfit", "broken"),
+        *(
+            "ns",
+            "fields",
+            "chains",
+            "β_h ± s.e.",
+            "β_J ± s.e.",
+            "one β?",
+            "misfit ± s.e.",
+            "broken",
+        ),
         "theory",
         title=f"{calibration.solver}{emulated}, graph {calibration.graph_id}; "
         f"{calibration.problems}",
@@ -123,7 +132,8 @@ def betas_table(calibration: DeviceCalibration) -> Table:
             f"{point.beta_h:.4g} ± {error_h:.2g}",
             f"{point.beta_J:.4g} ± {error_J:.2g}",
             f"p = {point.p_value:.2g}",
-            f"{point.misfit:.2f}",
+            f"{point.misfit:.2f}"
+            + ("" if point.misfit_error is None else f" ± {point.misfit_error:.2g}"),
             f"{point.chain_break_rate:.2g}",
             "" if point.theory is None else "{:.4g}, {:.4g}".format(*point.theory),
         )

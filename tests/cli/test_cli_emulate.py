@@ -144,3 +144,11 @@ def test_https_and_how_clients_trust_it(tmp_path):
     text = certificate.read_text()
     assert "BEGIN CERTIFICATE" in text
     assert "PRIVATE KEY" not in text
+
+
+def test_a_real_processors_size():
+    result = CliRunner().invoke(app, ["--device", "advantage2-system4", "--seconds", "0.1"])
+    assert "Emulated_Advantage2_system4: 1202 qubits, 10537 couplers" in result.output
+    both = run("--device", "advantage2-system4")  # with --shape 2
+    assert isinstance(both.exception, ValueError)
+    assert "`shape` must be left out" in str(both.exception)

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from _support.qpu_backends import backend_of
 
-from qattn import problems
-from qattn.hardware.calibrate import calibrate_device, misfit
+from qattn import exact, problems
+from qattn.hardware.calibrate import calibrate_device, misfit, misfit_with_error
 from qattn.hardware.calibration_file import (
     DeviceCalibration,
     DevicePoint,
@@ -121,8 +122,6 @@ def test_theory_stands_beside_the_fit(tmp_path):
 
 
 def test_misfit_of_exact_reads_is_one():
-    from qattn import exact
-
     reads = exact.sample(BATCH, 500, 1)
     # The mean of about 400 correlated squares; 10% is beyond 5 standard errors of its root.
     assert misfit(BATCH, reads, (1.0, 1.0)) == pytest.approx(1.0, abs=0.1)
@@ -222,4 +221,23 @@ def test_plot_has_a_curve_for_each_setting_and_beta():
     assert len(above.containers) == 2
     labels = above.get_legend_handles_labels()[1]
     assert {"β_h, theory", "β_J, ghost, chains 2"} <= set(labels)
-    assert list(below.lines[0].get_xdata()) == [5.0, 10.0]
+    # β_h and β_J of one time stand side by side; what the bars are is said.
+    beta_h, beta_J = (container[0].get_xdata() for container in above.containers)
+    assert (beta_h < beta_J).all()
+    assert list(below.containers[0][0].get_xdata()) == [5.0, 10.0]
+    assert "95% intervals" in plot_betas(found).get_suptitle()
+    # Two points are not joined by a line, three are.
+    assert above.containers[0][0].get_linestyle() == "None"
+
+
+def test_error_of_the_misfit():
+    """The spread over repetitions of reads of other seeds, within 5 of its own standard errors.
+
+    The standard error of a standard deviation over 60 repetitions is 9% of it.
+    """
+    found = [misfit_with_error(BATCH, exact.sample(BATCH, 200, seed), (1.0, 1.0))
+             for seed in range(60)]  # fmt: skip
+    values, errors = np.array(found).T
+    assert abs(errors.mean() / values.std(ddof=1) - 1) < 5 * 0.092
+    one = IsingBatch(BATCH.h[:1], BATCH.J[:1])
+    assert math.isnan(misfit_with_error(one, exact.sample(one, 200, 0), (1.0, 1.0))[1])

@@ -4,9 +4,10 @@ import logging
 
 import numpy as np
 import pytest
-from _support.qpu_backends import backend_of
+from _support.qpu_backends import backend_of, credentials_of
 
 from qattn import problems
+from qattn.cli.calibrate_qpu import qpu_outcome
 from qattn.hardware.calibrate import calibrate_device, misfit
 from qattn.hardware.calibration_file import DeviceCalibration
 from qattn.hardware.calls.request import Request
@@ -180,6 +181,22 @@ def test_only_qubits_in_use_get_flux_biases(tmp_path, submitted):
     held = np.abs(difference) > 1e-12
     assert 1 <= held.sum() <= 2
     assert np.abs(difference[held]) == pytest.approx(0.005)
+
+
+def test_the_command_reports_the_shim(tmp_path, capsys):
+    with EmulatedQPU(shape=(2, 4), chain_offset=0.02) as qpu:
+        outcome = qpu_outcome(
+            problems.synthetic(5, 3, seed=0),
+            described="for a test",
+            seed=0,
+            annealing_times=[5.0],
+            num_reads=20,
+            shim=True,
+            journal=tmp_path / "journal",
+            credentials=credentials_of(qpu, tmp_path),
+        )
+    assert outcome.calibration.shim.submissions == 7
+    assert "shim: rms magnetization of 4-spin cliques' chains" in capsys.readouterr().err
 
 
 def test_what_is_no_shim(tmp_path):

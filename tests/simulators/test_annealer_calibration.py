@@ -136,7 +136,27 @@ def test_plot_has_two_curves_for_each_setting():
     from qattn.simulators.calibration_plot import plot_divergences
 
     found = calibrate_simulator(problems(3), annealing_times=[3.0, 2.0])
-    (axes,) = plot_divergences(found).axes
+    axes, betas = plot_divergences(found).axes
     curves = [line for line in axes.lines if len(line.get_xdata()) == 2][:4]
     assert [list(line.get_xdata()) for line in curves] == [[2.0, 3.0]] * 4
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "3"]
+    assert [tick.get_text() for tick in betas.get_xticklabels()] == ["2", "3"]
+    # The fitted betas stand below: two curves for each of the two encodings.
+    assert [line.get_label() for line in betas.lines] == [
+        "β_h, linear, direct", "β_J, linear, direct", "β_h, linear, ghost", "β_J, linear, ghost"
+    ]  # fmt: skip
+    direct = [point.beta_J for point in found.curves("field_encoding")["direct",]]
+    assert list(betas.lines[1].get_ydata()) == direct
+
+
+def test_a_schedule_file_is_a_file_in_the_legend():
+    from dataclasses import replace
+
+    from qattn.simulators.calibration_plot import plot_divergences
+
+    found = calibrate_simulator(problems(3), annealing_times=[3.0], field_encodings=["ghost"])
+    names = ("somewhere/09-1323A-D_schedule.xlsx", "other.csv")
+    points = tuple(replace(found.points[0], schedule=name) for name in names)
+    figure = plot_divergences(replace(found, points=points, recommended=0))
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    assert "file 1, ghost: theory's β" in labels
+    assert not any("1323" in label for label in labels)

@@ -65,12 +65,14 @@ DEVICE_MODELS = {
 """The processors by the name that a user gives."""
 
 
-def device_model(name: str) -> DeviceModel:
-    """The processor of this name.
+def device_model(name: str | None) -> DeviceModel | None:
+    """The processor of this name; None for None.
 
     Raises:
         ValueError: There is none.
     """
+    if name is None:
+        return None
     if name not in DEVICE_MODELS:
         raise ValueError(
             f"Argument `device` must be one of {', '.join(DEVICE_MODELS)}, but is {name!r}."

@@ -89,7 +89,9 @@ class DWaveOptions(Backend.Options):
     )
 
     def __post_init__(self) -> None:
-        # Check the values on their own, before the device is known.
+        # Check the values on their own, before the device is known, and then what is missing.
+        if self.qpu_budget is not None:
+            parse_duration(self.qpu_budget)
         QPUSettings(**({"annealing_time": 1.0} | self._settings()))
         if self.betas is None and self.calibration is None and self.schedule is None:
             raise ValueError(
@@ -101,8 +103,6 @@ class DWaveOptions(Backend.Options):
             raise ValueError(
                 "Argument `annealing_time` must be given, in ns, where no `calibration` is."
             )
-        if self.qpu_budget is not None:
-            parse_duration(self.qpu_budget)
 
     def settings_for(self, solver: str, properties: Mapping[str, Any]) -> AnnealSource:
         """The settings for a device; reads the calibration or the schedule.

@@ -11,6 +11,7 @@ from qattn.cli._flags import flags_of, with_flags
 from qattn.training import RunFolder, TrainConfig, plots, read_settings
 from qattn.training import train as run
 from qattn.training.config import SETTINGS
+from qattn.training.resuming import resume_command
 from qattn.training.tasks import shakespeare
 
 console = Console(highlight=False, soft_wrap=True)
@@ -50,9 +51,20 @@ def train(
         settings = dataclasses.replace(RunFolder(resume).read_config(), **given)
     else:
         settings = TrainConfig(**(({} if config is None else read_settings(config)) | given))
+    if "num_reads" in given and not settings.sampled:
+        raise ValueError(
+            "--num-reads has no effect on exact moments, which draw no reads: choose a --sampler "
+            "or an --estimator, or leave it out."
+        )
     out = resume or out or Path("runs") / _default_name(settings)
     summary = run(settings, out, resume=resume is not None, buy_again=buy_again)
-    pictures = plots.plot_run(out)
+    with Console(stderr=True).status("drawing the plots"):
+        try:
+            pictures = plots.plot_run(out)
+        except OSError as error:
+            raise OSError(
+                f"{error}: the run is complete, and {resume_command(out)} draws its plots."
+            ) from error
     metric = "accuracy" if "accuracy" in summary else "perplexity"
     interval = summary.get(f"{metric}_interval")
     console.print(
@@ -60,8 +72,10 @@ def train(
         + (f" (95% {interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
         + f", {summary['seconds_per_step'] * 1e3:.1f} ms a step"
     )
-    for path in (RunFolder(out).summary_file, *pictures):
-        console.print(str(path))
+    console.print(str(RunFolder(out).summary_file))
+    for path in pictures:
+        if path.suffix == ".png":
+            console.print(f"{path} (and .svg)")
 
 
 def _is_flag(ctx: typer.Context, name: str) -> bool:

@@ -88,8 +88,7 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
         _one_of("attention", self.attention, ATTENTION)
         if self.estimator is not None:
             _one_of("estimator", self.estimator, available_estimators())
-        sampled = "exact" not in (self.sampler, self.estimator) or self.eval_sampler != "exact"
-        if sampled and self.num_reads < 2:
+        if self.sampled and self.num_reads < 2:
             raise ValueError(
                 f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
                 f"but is {self.num_reads}."
@@ -144,6 +143,12 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
             groups = self.ensemble * self.heads
             check_memory(groups, len(lengths), self.context, itemsize=4, lengths=lengths)
         return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
+
+    @property
+    def sampled(self) -> bool:
+        """Whether reads are drawn, in training or in validations."""
+        exactly = self.estimator == "exact" or (self.sampler, self.estimator) == ("exact", None)
+        return not exactly or self.eval_sampler != "exact"
 
     @property
     def data_path(self) -> Path | None:

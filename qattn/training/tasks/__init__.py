@@ -32,6 +32,9 @@ class Task(Protocol):
     ) -> dict[str, float]:
         """Validation loss (mean cross-entropy in nats) and the task's metric."""
 
+    def references(self) -> dict[str, dict[str, float]]:
+        """Levels to hold a metric against, such as chance, each with its name."""
+
     def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
         """What to print for tokens."""
 

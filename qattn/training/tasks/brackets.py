@@ -1,5 +1,7 @@
 r"""Bracket matching: predict Dyck words over several types of bracket."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -76,6 +78,14 @@ class Brackets:
         guess = logits[..., 1 : 2 * self.num_types : 2].argmax(-1) * 2 + 1
         accuracy = (guess == targets)[closing].float().mean()
         return {"validation_loss": loss.item(), "accuracy": accuracy.item()}
+
+    def references(self) -> dict[str, dict[str, float]]:
+        """Entropy of the language per bracket, ln(number of words)/T nats; chance among types."""
+        entropy = math.log(number_of_words(self.context // 2, self.num_types)) / self.context
+        return {
+            "loss": {"entropy of the language": entropy},
+            "accuracy": {"chance": 1 / self.num_types},
+        }
 
     def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
         """Brackets, and ^ for the start of a word."""

@@ -82,6 +82,14 @@ class Shakespeare:
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
         return {"validation_loss": loss, "perplexity": float(np.exp(loss))}
 
+    def references(self) -> dict[str, dict[str, float]]:
+        """Perplexity of the frequencies of single characters in the training text."""
+        shares = np.bincount(self._training, minlength=self.vocab_size) / len(self._training)
+        shares = shares[shares > 0]
+        entropy = float(-(shares * np.log(shares)).sum())
+        name = "frequencies of characters"
+        return {"loss": {name: entropy}, "perplexity": {name: float(np.exp(entropy))}}
+
     def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
         """Characters; a line break and a space get a visible sign."""
         names = (self.characters[t] for t in tokens.tolist())

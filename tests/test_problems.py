@@ -140,3 +140,13 @@ def test_wrong_files_are_named(tmp_path):
     empty = dimod.BinaryQuadraticModel("SPIN")
     with pytest.raises(ValueError, match="model 0 has none"):
         from_bqms([empty])
+
+
+def test_a_folder_that_is_no_run_is_named_as_such(tmp_path):
+    """Nobody wants to resume anything here."""
+    message = "must name the folder of a training run.* but '.*exists' has no config.toml"
+    (tmp_path / "exists").mkdir()
+    with pytest.raises(FileNotFoundError, match=message):
+        problems.named(f"run:{tmp_path / 'exists'}")
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        problems.named(f"run:{tmp_path / 'missing'}")

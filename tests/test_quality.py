@@ -14,6 +14,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import fit_betas
 from qattn.quality.metrics import regression
+from qattn.quality.scores import score_of
 from qattn.quality.split import split_by_problem
 from qattn.quality.states import entropy
 
@@ -179,6 +180,74 @@ def test_autocorrelation_time_of_a_flipping_spin(flip):
     rho = quality.autocorrelation(chain.unsqueeze(-1)).mean(0)
     assert float(rho[0]) == pytest.approx(1)
     assert float(rho[1]) == pytest.approx(1 - 2 * flip, abs=0.01)
+
+
+@pytest.mark.parametrize("flip", [0.75, 0.9, 0.95])
+def test_autocorrelation_time_of_anticorrelated_reads(flip):
+    """Below 1, as the formula says: a window of c τ would stop at the first lag."""
+    chain = flip_chain(200, 4000, flip, 2)
+    times = quality.integrated_time(chain.unsqueeze(-1))
+    tau = (1 - flip) / flip
+    # Taking out the mean and the window's tail cost under 5% here; the error is that of the
+    # spectrum at frequency zero over W lags, W = 5 (1 + 3a²)/(1 - a²).
+    a = 1 - 2 * flip
+    error = math.sqrt(2 * (10 * (1 + 3 * a**2) / (1 - a**2) + 1) / 4000 / 200)
+    assert float(times.mean()) == pytest.approx(tau, rel=5 * error + 0.05)
+
+
+def test_autocorrelation_time_of_a_short_chain_cannot_be_estimated():
+    short = flip_chain(50, 100, 0.05, 3).unsqueeze(-1)  # τ = 19: five of them
+    # All but a chain that happened not to flip before its end.
+    assert float(quality.integrated_time(short).isnan().double().mean()) > 0.9
+    # What comes out nevertheless is too small, by much.
+    assert float(quality.integrated_time(short, least=0.0).nanmean()) < 0.8 * 19
+    assert bool(quality.integrated_time(flip_chain(5, 40, 0.5, 4).unsqueeze(-1)).isnan().all())
+    assert not bool(quality.integrated_time(flip_chain(5, 400, 0.5, 4).unsqueeze(-1)).isnan().any())
+    # A judgement says so, leaves the figure out, and gives no more than a bound.
+    batch = IsingBatch(torch.zeros(50, 1, 1).double(), torch.zeros(50, 1, 1).double())
+    reference = quality.reference_of(batch)
+    floor = quality.noise_floor(reference, 100, repeats=2)
+    slow = quality.judge(
+        SpinSamples(short.char().unsqueeze(1)), batch, reference=reference, floor=floor
+    )
+    assert not slow.order_resolved
+    assert "autocorrelation" not in slow.scores
+    assert 100 / 19 < slow.effective_reads < 50
+    assert not slow.to_dict()["order_resolved"]
+    independent = quality.judge(reference.draw(100, 5), batch, reference=reference, floor=floor)
+    assert independent.order_resolved
+    assert "autocorrelation" in independent.scores
+
+
+def test_spread_of_ratios_is_students():
+    """With three repeats, 1.96 standard deviations would hold 80% of exact ratios and not 95%."""
+    generator = torch.Generator().manual_seed(0)
+    metric = quality.METRICS["mean_rms"]
+    inside, normal, trials = 0, 0, 2000
+    values = 1 + 0.05 * torch.randn(trials, 4, 1, generator=generator).double()
+    for value, *repeats in values:
+        score = score_of(value, torch.stack(repeats), metric)
+        inside += abs(score.ratio - 1) < score.spread()
+        normal += abs(score.ratio - 1) < 1.96 * score.ratio_error
+    error = 5 * math.sqrt(0.95 * 0.05 / trials)
+    assert inside / trials == pytest.approx(0.95, abs=error)
+    assert normal / trials < 0.95 - 2 * error
+    assert math.isnan(score.error)  # one problem
+
+
+def test_errors_of_ratios_hold_the_ratio_of_other_problems():
+    """95% intervals from 12 problems, for a bias that differs from problem to problem."""
+    generator = torch.Generator().manual_seed(1)
+    metric, trials, inside = quality.METRICS["energy_distance"], 400, 0
+    for _ in range(trials):
+        value = 3 + torch.randn(12, generator=generator).double()
+        floor = 1 + 0.1 * torch.randn(10, 12, generator=generator).double()
+        score = score_of(value, floor, metric)
+        inside += abs(score.ratio - 3) < score.error
+    # A bootstrap of 12 and 200 samples is right to a few percent.
+    error = 5 * math.sqrt(0.95 * 0.05 / trials)
+    assert inside / trials == pytest.approx(0.95, abs=error)
+    assert 0.3 < score.error < 1.5  # t(11) sd/√12 = 0.64
 
 
 def test_effective_reads_of_a_chain_that_repeats_every_read():

@@ -1,9 +1,10 @@
 """``qattn compare``: how good samplers are, against exact Boltzmann."""
 
+import logging
 import shlex
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from qattn.backends.spec import parse_samplers
 from qattn.cli._flags import flags_of, with_flags
+from qattn.compare.progress import steps
 from qattn.compare.results import CompareSettings
 from qattn.estimators import available_estimators
 
@@ -60,6 +62,9 @@ def compare(
         Path | None, typer.Option(help="With --training: TOML file with its settings.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="With --training: number of seeds.")] = 5,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Compare samplers with the exact Boltzmann distribution.
@@ -68,7 +73,7 @@ def compare(
     pictures and report.html, one file that holds everything. With --emulate-qpu, dwave is an
     emulator on the loopback interface, which is calibrated first. With --training: trains with
     each sampler from the same seeds, evaluated exactly, and writes training.json, learning curves
-    and training.html.
+    and training.html. With --json: prints what is in report.json or training.json.
     """
     from qattn.problems import named
 
@@ -95,16 +100,17 @@ def compare(
         strengths=_numbers("strengths", strengths),
         **options,
     )
+    if emulated_device is not None and not emulate_qpu:
+        raise ValueError("Argument `emulated_device` must go with --emulate-qpu, but does not.")
     with ExitStack() as stack:
-        if emulated_device is not None and not emulate_qpu:
-            raise ValueError("Argument `emulated_device` must go with --emulate-qpu, but does not.")
+        stack.enter_context(_without_notices())
+        progress = stack.enter_context(steps())
         if emulate_qpu:
             from qattn.cli._emulated import on_an_emulated_qpu
 
-            specs = stack.enter_context(
-                on_an_emulated_qpu(specs, out, seed=seed, device=emulated_device)
-            )
-        status = stack.enter_context(console.status("starting"))
+            progress("starting and calibrating an emulated QPU")
+            emulator = on_an_emulated_qpu(specs, out, seed=seed, device=emulated_device)
+            specs = stack.enter_context(emulator)
         write: Callable[..., list[Path]]
         results: Any
         if training:
@@ -112,24 +118,37 @@ def compare(
             from qattn.compare.trainings_report import training_table, write_training_report
 
             base = compared_training(config, num_reads=num_reads, seed=seed)
-            results = compare_trainings(
-                specs, base, seeds=seeds, folder=out, progress=status.update
-            )
+            results = compare_trainings(specs, base, seeds=seeds, folder=out, progress=progress)
             write, tables = write_training_report, [training_table(results)]
         else:
             from qattn.compare.report import write_report
             from qattn.compare.run import compare as run
             from qattn.compare.table import table
 
-            results = run(specs, sets, settings, folder=out, progress=status.update)
+            results = run(specs, sets, settings, folder=out, progress=progress)
             write, tables = write_report, [table(result) for result in results.sets]
-        status.update("writing the report")
+        progress("writing the report")
         command = shlex.join(["qattn", *sys.argv[1:]])
         created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         paths = write(results, out, command=command, created=created)
+    if json:
+        print(paths[0].read_text(encoding="utf-8"), end="")
+        return
     for shown in tables:
         console.print(shown)
     console.print(f"{paths[0]}\n{paths[-1]}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Warnings only: what backends note about embeddings and sessions is in their journals."""
+    logger = logging.getLogger("qattn")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:

@@ -1,41 +1,31 @@
 """The folder of a comparison: report.json, pictures, and one HTML file that holds all of it."""
 
-import base64
 import json
-import platform
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from qattn._version import __version__
-from qattn.compare.figures import energies_figure, summary_figure
-from qattn.compare.panels import moments_figure, temperatures_figure
-from qattn.compare.results import Comparison, SetResult, plain_info
-from qattn.compare.sweep_figures import sweep_plots
-from qattn.compare.table import COLUMNS, figure_rows, table_rows
+from qattn.compare.figures.overview import energies_figure, summary_figure
+from qattn.compare.figures.panels import moments_figure, temperatures_figure
+from qattn.compare.figures.sweeps import sweep_plots
+from qattn.compare.page import save_pictures, versions, write_page
+from qattn.compare.results import Comparison, SamplerResult, SetResult, plain_info
+from qattn.compare.table import COLUMNS, FIGURES, figure_rows, latex, table_rows
+from qattn.compare.verdict import verdict
 from qattn.quality import METRICS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-PACKAGES = ("torch", "numpy", "scipy", "dimod", "dwave-samplers", "dwave-system", "qutip")
-"""Packages whose versions a page states."""
-
-DPI = 130
 
 CAPTIONS = {
     "summary": "Every figure over its noise floor (the value of the same number of independent "
-    "exact reads of the same problems); grey bands: one and two standard deviations of exact "
-    "reads. Points left of a band are not better than exact: a sampler that is too cold scatters "
-    "over fewer states, and the estimate of a KL near zero is as often below as above.",
+    "exact reads of the same problems); grey bands: 68% and 95% of exact reads; bars: 95% "
+    "intervals over problems. Points left of a band are not better than exact: a sampler that is "
+    "too cold scatters over fewer states, and the estimate of a KL near zero is as often below as "
+    "above.",
     "moments": "Magnetisations ⟨s⟩ and correlations ⟨ss⟩ of the reads against the reference, with "
-    "the standard errors of independent reads.",
+    "the standard errors of independent reads; below, the differences over these errors (band: "
+    "±2).",
     "energies": "Energies of all problems, each in its own exact standard deviations from its own "
-    "exact mean; below, the difference, with standard errors of independent reads (cut off where "
-    "one sampler would hide the others).",
+    "exact mean; below, the difference, with standard errors of independent reads (a sampler "
+    "that is far off leaves the frame).",
     "temperatures": "Pseudo-likelihood fits of β_h (fields) and β_J (couplings) to each problem, "
     "in units of the target's, with standard errors; band: 95% interval of the fit to all "
     "problems.",
@@ -52,7 +42,7 @@ CAPTIONS = {
 def write_report(
     comparison: Comparison, folder: Path, *, command: str = "", created: str = ""
 ) -> list[Path]:
-    """Write report.json, the pictures as PNG, and report.html; returns their paths.
+    """Write report.json, pictures (PNG, SVG, PDF), LaTeX tables, report.html; returns their paths.
 
     The part ``comparison`` of the JSON depends on problems, reads and seeds alone.
 
@@ -85,8 +75,9 @@ def write_report(
                 "energies": energies_figure(set_result, judged),
                 "temperatures": temperatures_figure(judged),
             } | figures
-        pictures, files = save_pictures(figures, folder, prefix)
-        paths += files
+        pictures, files = save_pictures(figures, folder, CAPTIONS, prefix)
+        paths += [*files, folder / f"{prefix}table.tex"]
+        paths[-1].write_text(latex(set_result), encoding="utf-8")
         sections.append(section(set_result) | {"pictures": pictures})
     paths.append(folder / "report.html")
     write_page(
@@ -95,6 +86,7 @@ def write_report(
         settings={k: v for k, v in vars(comparison.settings).items() if v not in ((), "", 0)}
         | {"seed": comparison.settings.seed},
         columns=COLUMNS,
+        groups=[range(len(FIGURES) + 1), [0, *range(len(FIGURES) + 1, len(COLUMNS))]],
         metrics=METRICS,
         emulated=any(s["emulated"] for s in sections),
         **context,
@@ -105,15 +97,22 @@ def write_report(
 def section(set_result: SetResult) -> dict[str, Any]:
     """Values that the template shows of a set of problems, without pictures."""
     devices = [
-        vars(r) | {"info": plain_info(r.info), "emulated": bool(r.info.get("emulated"))}
+        vars(r)
+        | {
+            "info": plain_info(r.info),
+            "emulated": bool(r.info.get("emulated")),
+            "calibrated": _calibrated(r),
+        }
         for r in set_result.results
     ]
     return {
         "name": set_result.name,
+        "verdict": verdict(set_result),
         "problems": set_result.reference.num_problems,
         "spins": set_result.reference.batch.num_spins,
         "reads": float(set_result.floor.num_reads.mean()),
         "is_exact": set_result.reference.is_exact,
+        "ordered": all(quality.order_resolved for quality in set_result.judged.values()),
         "resolved": all(quality.states_resolved for quality in set_result.judged.values()),
         "rows": table_rows(set_result),
         "devices": devices,
@@ -122,38 +121,9 @@ def section(set_result: SetResult) -> dict[str, Any]:
     }
 
 
-def save_pictures(
-    figures: Mapping[str, "Figure"], folder: Path, prefix: str = ""
-) -> tuple[list[dict[str, str]], list[Path]]:
-    """Write pictures as PNG; returns what a page shows of each, and their paths."""
-    pictures, paths = [], []
-    for name, figure in figures.items():
-        paths.append(folder / f"{prefix}{name}.png")
-        figure.savefig(paths[-1], dpi=DPI)
-        data = "data:image/png;base64," + base64.b64encode(paths[-1].read_bytes()).decode("ascii")
-        pictures.append({"name": name, "caption": CAPTIONS.get(name, ""), "data": data})
-    return pictures, paths
-
-
-def write_page(path: Path, **values: Any) -> None:
-    """Write the page of this package's template for a file, with `versions` among its values."""
-    environment = Environment(
-        loader=PackageLoader("qattn.compare"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template(f"{path.name}.j2")
-    path.write_text(template.render({"versions": versions()} | values), encoding="utf-8")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, qattn and the installed packages of :data:`PACKAGES`."""
-    known = {"qattn": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            known[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return known
+def _calibrated(result: SamplerResult) -> str:
+    """Date of the calibration that a sampler used, from the age that it reported; "" if unknown."""
+    hours = result.info.get("calibration_age_hours")
+    if hours is None:
+        return ""
+    return f"{datetime.now(UTC) - timedelta(hours=float(hours)):%Y-%m-%d %H:%M} UTC"

@@ -24,8 +24,8 @@ COLUMNS = (
     "p(β_h = β_J)",
     "eff. reads",
     "worth exact reads",
-    "s / eff. read",
-    "QPU s / eff. read",
+    "µs / eff. read",
+    "QPU µs / eff. read",
 )
 """Headings of :func:`table_rows`."""
 
@@ -34,6 +34,23 @@ FIGURES = (
     *("energy_distance", "gradient_h", "gradient_J"),
 )
 """Names of the figures in the columns after the sampler's."""
+
+
+FLOOR_ROW = "independent exact reads"
+"""Name of the first row."""
+
+LATEX = {
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "⟨": r"$\langle$",
+    "⟩": r"$\rangle$",
+    "±": r"$\pm$",
+    "†": r"$\dagger$",
+    "β": r"$\beta$",
+}
+"""Commands of LaTeX for characters of the table."""
 
 
 def table_rows(set_result: SetResult) -> list[list[str]]:
@@ -47,14 +64,15 @@ SHORT = {0: "", 1: "⟨s⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 
 
 
 def table(set_result: SetResult) -> Table:
-    """The main figures, for the terminal; the rest is in the report."""
+    """The main figures, for a terminal of 80 columns; errors and the rest are in the report."""
     batch = set_result.reference.batch
     kind = "exact" if set_result.reference.is_exact else "a long run of neal, NOT exact"
+    reads = _number(float(set_result.floor.num_reads.mean()))
     result = Table(
-        title=f"{set_result.name}: {set_result.reference.num_problems} problems of up to "
-        f"{batch.num_spins} spins, {float(set_result.floor.num_reads.mean()):g} reads each; "
-        f"reference: {kind}",
-        caption="⟨s⟩, energy, dL/dJ: error over that of the same number of exact reads",
+        title=f"{set_result.name}\n{set_result.reference.num_problems} problems of up to "
+        f"{batch.num_spins} spins, {reads} reads each; reference: {kind}",
+        caption="⟨s⟩, energy, dL/dJ: error over that of as many exact reads (its noise floor).\n"
+        "First row: 95% of exact reads are within this of 1 (KL: of its floor).",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
@@ -62,16 +80,19 @@ def table(set_result: SetResult) -> Table:
     keep = [i for i in SHORT if any(row[i] for row in texts)]
     for i in keep:
         justify: JustifyMethod = "left" if i == 0 else "right"
-        result.add_column(SHORT[i], justify=justify, overflow="fold", min_width=22 if i == 0 else 5)
+        width = 22 if i == 0 else None
+        result.add_column(SHORT[i], justify=justify, overflow="fold", min_width=width)
     for row in texts:
         result.add_row(*[_short(row, i) for i in keep])
     return result
 
 
 def _short(row: list[str], column: int) -> str:
-    """Betas without their intervals, and the floor without its 1."""
-    text = row[column].removeprefix("1 ")
-    return text.partition(" ±")[0] if COLUMNS[column] in ("β_h", "β_J") else text
+    """Values without their errors; the floor's errors without the 1 that they stand beside."""
+    value, _, error = row[column].partition(" ±")
+    if not error or row[0] != FLOOR_ROW:
+        return value
+    return f"±{error}" if float(value) == 1 else f"{float(value):.1g} ± {float(error):.1g}"
 
 
 def figure_rows(set_result: SetResult) -> list[list[str]]:
@@ -92,31 +113,71 @@ def _row(result: SamplerResult) -> list[str]:
     if quality is None:
         return [result.label, f"failed: {result.error}", *[""] * (len(COLUMNS) - 2)]
     mark = "" if quality.states_resolved or not quality.is_exact else " †"
+    bound = "" if quality.order_resolved else "≥ "  # τ is too small, and reads are worth less
     times = map(result.per_effective_read, (result.seconds, result.qpu_seconds))
+
+    def text(name: str, score: Score) -> str:
+        value, error = (
+            (score.value, score.error * score.floor) if name == "kl" else (score.ratio, score.error)
+        )
+        return with_error(value, error) + (mark if METRICS[name].needs_exact else "")
+
     return [
         result.label,
-        *_figures(
-            quality,
-            lambda name, score: (
-                (f"{score.value:.2g}" if name == "kl" else f"{score.ratio:.3g}")
-                + (mark if METRICS[name].needs_exact else "")
-            ),
-        ),
+        *_figures(quality, text),
         *_betas(quality),
-        f"{quality.effective_reads:.0f}",
-        f"{quality.equivalent_reads:.3g}",
-        *["" if seconds is None else f"{seconds:.2g}" for seconds in times],
+        ("" if quality.order_resolved else "≤ ") + _number(quality.effective_reads),
+        _number(quality.equivalent_reads),
+        *["" if seconds is None else bound + _number(1e6 * seconds) for seconds in times],
     ]
 
 
 def _floor(quality: Quality) -> list[str]:
     def text(name: str, score: Score) -> str:
         if name == "kl":
-            return f"{score.floor:.2g} ± {score.floor_sd:.1g}"
-        return f"1 ± {score.ratio_error:.2g}"
+            return with_error(score.floor, score.spread() * score.floor)
+        return with_error(1.0, score.spread())
 
     texts = _figures(quality, text)
-    return ["independent exact reads", *texts, *[""] * (len(COLUMNS) - 1 - len(texts))]
+    return [FLOOR_ROW, *texts, *[""] * (len(COLUMNS) - 1 - len(texts))]
+
+
+def with_error(value: float, error: float) -> str:
+    """A value with its error in two digits, as many decimals for both.
+
+    >>> with_error(2.6012, 0.1234), with_error(0.0039, 0.00071), with_error(12.8, float("nan"))
+    ('2.60 ± 0.12', '0.00390 ± 0.00071', '12.8')
+    """
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.3g}"
+    decimals = min(max(0, 1 - math.floor(math.log10(error))), 6)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def _number(value: float) -> str:
+    """Three digits, without powers of ten.
+
+    >>> _number(1234.5), _number(0.01234)
+    ('1,234', '0.0123')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def latex(set_result: SetResult) -> str:
+    """The figures of :func:`table_rows` as a tabular for LaTeX with the package booktabs."""
+    columns = range(len(FIGURES) + 1)
+    rows = [[row[i] for i in columns] for row in [list(COLUMNS), *table_rows(set_result)]]
+    head, *lines = [" & ".join(map(_in_latex, row)) + r" \\" for row in rows]
+    begin = rf"\begin{{tabular}}{{l{'r' * len(FIGURES)}}}"
+    return "\n".join(
+        [begin, r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", ""]
+    )
+
+
+def _in_latex(text: str) -> str:
+    for character, command in LATEX.items():
+        text = text.replace(character, command)
+    return text
 
 
 def _figures(quality: Quality, text: Callable[[str, Score], str]) -> list[str]:

@@ -88,7 +88,7 @@ def compare_trainings(
         base: Settings of all trainings; evaluated at every ``base.eval_every`` steps.
         seeds: Number of seeds.
         folder: Where curves, and the journals of QPUs, are kept.
-        progress: Called with a line before each training.
+        progress: Called with a line before each training and after each step.
 
     Raises:
         ValueError: `seeds` is not positive, or a sampler has an option that is no setting.
@@ -100,10 +100,13 @@ def compare_trainings(
     curves = []
     for label, config in configs.items():
         for seed in range(base.seed, base.seed + seeds):
-            progress(f"training with {label}, seed {seed}")
+
+            def at_step(step: int, label: str = label, seed: int = seed) -> None:
+                progress(f"training with {label}, seed {seed}: step {step} of {base.steps}")
+
             name = re.sub(r"[^A-Za-z0-9.=-]+", "_", label)
             run = folder / "trainings" / f"{name}-seed{seed}"
-            curves.append(_trained(label, replace(config, seed=seed), run))
+            curves.append(_trained(label, replace(config, seed=seed), run, at_step))
             with (folder / "curves.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(curves[-1])) + "\n")
     return curves
@@ -132,7 +135,10 @@ def training_config(spec: SamplerSpec, base: TrainConfig) -> TrainConfig:
     return replace(base, sampler=spec.name, eval_sampler="exact", **spec.options)
 
 
-def _trained(label: str, config: TrainConfig, run: Path) -> TrainingCurve:
+def _trained(
+    label: str, config: TrainConfig, run: Path, at_step: Callable[[int], None]
+) -> TrainingCurve:
+    at_step(0)
     learner = Learner(config)
     metric = learner.tasks[0].metric
     made: dict[str, Any] = {"seconds": 0.0, "sampling_seconds": 0.0}
@@ -155,6 +161,7 @@ def _trained(label: str, config: TrainConfig, run: Path) -> TrainingCurve:
             start = time.perf_counter()
             learner.step(number)
             made["seconds"] += time.perf_counter() - start
+            at_step(number + 1)
             made["sampling_seconds"] += sampling_clock.take()
             if exact is not None:
                 error = (learner.last_gradient() - exact).norm() / exact.norm()

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from scipy import stats
 
-from qattn.compare.figures import style
-from qattn.compare.report import save_pictures, versions, write_page
+from qattn.compare.figures.style import style
+from qattn.compare.page import save_pictures, versions, write_page
 from qattn.compare.trainings import TrainingCurve
 
 if TYPE_CHECKING:

@@ -5,6 +5,10 @@ r"""Effective sample sizes of reads whose order means something: chains, and ann
 
 with ρ the normalised autocorrelation. The sum stops at the first W ≥ c τ(W) (Sokal's window:
 A. Sokal, in Functional Integration, Springer 1997, section 3): later lags add noise, not signal.
+Where that gives less than 1, reads are anticorrelated, and τ does not say how long they remember;
+the window is then c (1 + 4 Σ ρ²), which for ρ(t) = a^t is c (1 + 3a²)/(1 - a²), as long for -a as
+for a. A sum over nearly all lags is 0 whatever the chain (the mean was taken out), so a chain
+shorter than about 50 τ gives too small a τ.
 For a vector such as the spins of a read the autocovariances of its components are added up, which
 gives each the weight of its variance. Independent reads have τ = 1.
 """
@@ -17,6 +21,11 @@ from torch import Tensor
 
 SOKAL = 5.0
 """The window's c: its neglected tail is e^-c of the sum for an exponential decay."""
+
+
+LONG_ENOUGH = 50.0
+"""Length of a chain, in τ, at which its τ is known to about 60% and no longer biased by much (the
+rule of emcee's ``integrated_time``)."""
 
 
 def autocorrelation(series: Float[Tensor, "*batch reads features"]) -> Float[Tensor, "*batch lags"]:
@@ -34,13 +43,20 @@ def autocorrelation(series: Float[Tensor, "*batch reads features"]) -> Float[Ten
 
 
 def integrated_time(
-    series: Float[Tensor, "*batch reads features"], window: float = SOKAL
+    series: Float[Tensor, "*batch reads features"],
+    window: float = SOKAL,
+    *,
+    least: float = LONG_ENOUGH,
 ) -> Float[Tensor, "*batch"]:
-    r"""Integrated autocorrelation time τ in reads, at least 1/N; nan for series that do not vary.
+    r"""Integrated autocorrelation time τ in reads, at least 1/N.
+
+    nan for series that do not vary, and where τ cannot be estimated: N is below `least` times the
+    τ that comes out, or below `least` reads.
 
     Args:
         series: Reads in the order in which they were drawn; the components of their vector last.
         window: c of Sokal's window.
+        least: Length in τ that a series must have; 0 gives a τ, too small, of any series.
 
     Raises:
         ValueError: There are fewer than two reads, or `window` is not positive.
@@ -52,9 +68,15 @@ def integrated_time(
         raise ValueError(f"Argument `window` must be positive and finite, but is {window}.")
     rho = autocorrelation(series)
     times = 2 * rho.cumsum(-1) - 1
-    # The first W with W ≥ c τ(W); the last lag if there is none.
-    enough = torch.arange(N) >= window * times
+    time = _at_window(times, window * times)
+    memory = _at_window(times, window * (4 * rho.square().cumsum(-1) - 3))
+    time = torch.where(time < 1, memory, time).clamp_min(1 / N)
+    return torch.where(least * time.clamp_min(1) > N, torch.nan, time)
+
+
+def _at_window(times: Tensor, needed: Tensor) -> Tensor:
+    """τ at the first lag that is as large as needed there; at the last one if there is none."""
+    enough = torch.arange(times.shape[-1]) >= needed
     enough[..., -1] = True
     first = enough.double().argmax(-1, keepdim=True)
-    time: Tensor = times.gather(-1, first).squeeze(-1).clamp_min(1 / N)
-    return time
+    return times.gather(-1, first).squeeze(-1)

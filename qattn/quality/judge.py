@@ -123,7 +123,7 @@ def judge(
         one_beta = fit.beta, fit.standard_error, fit.p_value
     except ValueError:  # reads of nothing but ground states fix no temperature
         pass
-    return Quality(
+    judged = Quality(
         {name: score for name, score in scores.items() if score is not None},
         values,
         {name: value.nanmean(0) for name, value in floor.values.items()},
@@ -135,3 +135,6 @@ def judge(
         reference.is_exact,
         bool((counts / reference.effective_states).mean() >= READS_PER_STATE),
     )
+    if not judged.order_resolved:
+        judged.scores.pop("autocorrelation", None)
+    return judged

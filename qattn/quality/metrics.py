@@ -169,8 +169,9 @@ def _order(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     if samples.weights is not None or samples.num_reads < 2:
         return {}
     energies = part_of(reference.batch, part).energies(samples.spins)
-    of_spins = integrated_time(samples.spins[:, 0].double())
-    of_energy = integrated_time(energies[:, 0].unsqueeze(-1))
+    # Of short chains too: what is too short is decided for all problems together (Quality).
+    of_spins = integrated_time(samples.spins[:, 0].double(), least=0.0)
+    of_energy = integrated_time(energies[:, 0].unsqueeze(-1), least=0.0)
     return {"autocorrelation": torch.fmax(of_spins, of_energy)}
 
 

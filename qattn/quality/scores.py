@@ -5,6 +5,11 @@ r"""Figures of merit beside their noise floor: the same number of independent ex
 is 1, within its error, for a sampler that is as good as exact, and its excess over 1 is the
 sampler's fault and not that of few reads. A systematic error b of moments beside a floor f gives
 √(1 + b²/f²); N such reads are worth N/ratio² independent ones.
+
+Intervals are Student's t. Those of exact reads come from the R repeats of the floor: a further
+ratio scatters around 1 by sd √(1 + 1/R)/floor, with R - 1 degrees of freedom. That of a sampler's
+ratio comes from its problems, by a bootstrap over problems and repeats: what it would be on other
+problems of the same kind.
 """
 
 import math
@@ -14,10 +19,15 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from scipy import stats
 from torch import Tensor
 
 from qattn.pseudolikelihood import BetaFit
+from qattn.quality.autocorrelation import LONG_ENOUGH
 from qattn.quality.metrics import Metric, Values
+
+RESAMPLES = 200
+"""Bootstrap samples for the error of a ratio."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +53,8 @@ class Score:
         floor_sd: Standard deviation of those repeats: the noise of a figure near the floor.
         ratio: ``value / floor``.
         ratio_error: Standard deviation of the ratio of exact reads around 1.
+        repeats: Number of repeats that it was estimated from.
+        error: Half of the 95% interval of the ratio, over problems; nan for a single problem.
     """
 
     value: float
@@ -50,6 +62,12 @@ class Score:
     floor_sd: float
     ratio: float
     ratio_error: float
+    repeats: int
+    error: float
+
+    def spread(self, level: float = 0.95) -> float:
+        """Half of the interval around 1 in which ratios of exact reads are at this level."""
+        return self.ratio_error * float(stats.t.ppf((1 + level) / 2, self.repeats - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +76,7 @@ class Quality:
 
     Attributes:
         scores: Figures over all problems, by the names of :data:`METRICS`; those that have no
-            value (no fields, one spin, lost order) are left out.
+            value (no fields, one spin, lost order, chains too short for a τ) are left out.
         per_problem: The same of each problem.
         floor_per_problem: Mean of each over exact reads.
         betas: β_h and β_J fitted to all problems together; None where the reads do not fix them.
@@ -84,10 +102,29 @@ class Quality:
     states_resolved: bool
 
     @property
+    def order_resolved(self) -> bool:
+        """Whether the reads are 50 autocorrelation times long; True where their order is lost.
+
+        Otherwise τ cannot be estimated: what comes out is too small.
+        """
+        time = float(self._times.mean())
+        return float(self.num_reads.mean()) >= LONG_ENOUGH * time or self._order_is_lost
+
+    @property
     def effective_reads(self) -> float:
-        """Mean over the problems of N/τ, at most N; N where the order of the reads is lost."""
-        time = self.per_problem["autocorrelation"].nan_to_num(1.0).clamp_min(1.0)
-        return float((self.num_reads / time).mean())
+        """Mean over the problems of N/τ, at most N; N where the order of the reads is lost.
+
+        No more than an upper bound unless :attr:`order_resolved`.
+        """
+        return float((self.num_reads / self._times).mean())
+
+    @property
+    def _order_is_lost(self) -> bool:
+        return bool(self.per_problem["autocorrelation"].isnan().all())
+
+    @property
+    def _times(self) -> Tensor:
+        return self.per_problem["autocorrelation"].nan_to_num(1.0).clamp_min(1.0)
 
     @property
     def equivalent_reads(self) -> float:
@@ -117,6 +154,7 @@ class Quality:
                 "betas": betas,
                 "betas_of_each": self.betas_of_each,
                 "errors_of_each": self.errors_of_each,
+                "order_resolved": self.order_resolved,
                 "effective_reads": self.effective_reads,
                 "equivalent_reads": self.equivalent_reads,
                 "per_problem": self.per_problem,
@@ -136,8 +174,31 @@ def score_of(
     mean, sd = float(of_floor.mean()), float(of_floor.std())
     if mean <= 0:
         return None
-    error = sd / mean * math.sqrt(1 + 1 / len(of_floor))
-    return Score(of_reads, mean, sd, of_reads / mean, error)
+    repeats = len(of_floor)
+    error = sd / mean * math.sqrt(1 + 1 / repeats)
+    over = _error_over_problems(value, floor, metric)
+    return Score(of_reads, mean, sd, of_reads / mean, error, repeats, over)
+
+
+def _error_over_problems(
+    value: Float[Tensor, " problems"], floor: Float[Tensor, "repeats problems"], metric: Metric
+) -> float:
+    """Half of the 95% interval of the ratio, by a bootstrap over problems and repeats."""
+    repeats, problems = floor.shape
+    if problems < 2:
+        return math.nan
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(problems, (RESAMPLES, problems), generator=generator)
+    again = torch.randint(repeats, (RESAMPLES, repeats), generator=generator)
+    # Floor of each repeat on each bootstrap sample of problems, then means over resampled repeats.
+    of_floor = over_problems(floor[:, drawn], metric).T.gather(1, again).mean(1)
+    ratios = over_problems(value[drawn], metric) / of_floor
+    ratios = ratios[ratios.isfinite()]
+    if len(ratios) < RESAMPLES / 2:
+        return math.nan
+    # The bootstrap's variance is that of n problems over n, not over n - 1.
+    sd = float(ratios.std()) * math.sqrt(problems / (problems - 1))
+    return sd * float(stats.t.ppf(0.975, problems - 1))
 
 
 def over_problems(values: Float[Tensor, "*repeats problems"], metric: Metric) -> Tensor:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from qattn import exact, quality, register_backend
 from qattn.backends import Backend, registry
 from qattn.cli.compare import compare as command
-from qattn.compare import CompareSettings, compare, parse_samplers, report
+from qattn.compare import CompareSettings, compare, page, parse_samplers
 from qattn.compare import bench as bench_module
 from qattn.compare.report import write_report
 from qattn.compare.table import COLUMNS, table, table_rows
@@ -63,7 +64,8 @@ class Failing(Backend):
 @pytest.fixture(autouse=True)
 def backends(monkeypatch):
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-    monkeypatch.setattr(report, "DPI", 40)  # drawing takes most of the time
+    monkeypatch.setattr(page, "DPI", 40)  # drawing takes most of the time
+    monkeypatch.setattr(page, "FORMATS", ("png",))
     register_backend("test_device", EmulatedDevice)
     register_backend("test_failing", Failing)
 
@@ -187,7 +189,7 @@ def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
     html = paths[-1].read_text(encoding="utf-8")
     # Nothing is fetched: every picture is inside, and there are no other references.
-    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    sources = [s for s in re.findall(r'(?:src|href)="([^"]*)"', html) if s != "data:,"]  # icon
     assert len(sources) == 12
     for source in sources:
         kind, _, data = source.partition(",")
@@ -197,7 +199,7 @@ def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
     assert "qattn compare &lt;&amp;&gt;" in html
     assert html.count("EMULATED") >= 3
     assert "emulated_zephyr" in html
-    assert "betas = [10.0, 11.0]" in html
+    assert "betas = 10, 11" in html
     data = json.loads(paths[0].read_text(encoding="utf-8"))
     device = data["context"]["samplers"][SET]["test_device (EMULATED)"]
     assert device["qpu_access_seconds"] == 0.25
@@ -207,10 +209,31 @@ def test_report_is_one_file_that_says_what_the_device_was(tmp_path):
         "settings": data["comparison"]["settings"],
     }
     heading = dict(zip(COLUMNS, table_rows(comparison.sets[0])[2], strict=True))
-    assert heading["QPU s / eff. read"] == "0.00013"
+    assert heading["QPU µs / eff. read"] == "125"
+    calibrated = datetime.now(UTC) - timedelta(hours=3.5)
+    assert f"{calibrated:%Y-%m-%d %H:}" in html
+    assert page.cpu() in html
+    assert page.git_revision() in html
+    table_of_latex = (tmp_path / "report" / "1_table.tex").read_text(encoding="utf-8")
+    assert r"test\_device (EMULATED) & " in table_of_latex
+    assert table_of_latex.count(r"\\") == 5  # a heading, the floor and three samplers
     # Nothing emulated, no such word.
     plain = write_report(compared("exact", num_reads=50), tmp_path / "plain")
     assert "EMULATED" not in plain[-1].read_text(encoding="utf-8")
+
+
+def test_pictures_are_also_written_for_papers(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    pictures, files = page.save_pictures({"one": figure}, tmp_path, {"one": "A line."})
+    assert [file.name for file in files] == ["one.png", "one.svg", "one.pdf"]
+    starts = [file.read_bytes()[:5] for file in files]
+    assert starts == [b"\x89PNG\r", b"<?xml", b"%PDF-"]
+    assert pictures[0]["caption"] == "A line."
+    assert pictures[0]["data"].startswith("data:image/png;base64,")
 
 
 def test_a_long_run_is_marked_as_such(tmp_path, monkeypatch):
@@ -251,6 +274,12 @@ def test_command_line(tmp_path):
     assert "report.html" in done.output
     assert "independent exact" in done.output
     assert (out / "against_strength.png").is_file()
+    # The title is whole in 80 columns, and results can be read by a program.
+    assert "reference: exact" in done.output
+    printed = called("--samplers=exact", *small, "--json", "--out", tmp_path / "json")
+    assert printed.exit_code == 0, printed.output
+    written = (tmp_path / "json" / "report.json").read_text(encoding="utf-8")
+    assert json.loads(printed.stdout) == json.loads(written)
     for arguments, message in (
         (["--out", out], "exists: choose another --out"),
         (["--num-reads=1"], "`num_reads` must be at least 2"),

@@ -87,13 +87,23 @@ def test_what_is_written(curves, tmp_path):
     lines = (folder / "curves.jsonl").read_text().splitlines()
     assert [json.loads(line)["sampler"] for line in lines] == [c.sampler for c in trained]
     paths = write_training_report(trained, tmp_path, command="qattn compare", created="today")
-    names = {"training.json", "learning_curves.png", "gradient_errors.png", "training.html"}
+    names = {"training.json", "training.html"} | {
+        f"{name}.{suffix}"
+        for name in ("learning_curves", "gradient_errors")
+        for suffix in ("png", "svg", "pdf")
+    }
     assert {path.name for path in paths} == names
     html = (tmp_path / "training.html").read_text()
     assert html.count("data:image/png") == 2
     assert "http" not in html.replace("http://www.w3.org", "")
     assert "neal:refine_sweeps=1" in html
     assert "EMULATED" not in html
+
+
+def test_progress_is_told_at_every_step(tmp_path):
+    told = []
+    compare_trainings(parse_samplers("exact"), BASE, seeds=1, folder=tmp_path, progress=told.append)
+    assert told == [f"training with exact, seed 0: step {step} of 4" for step in range(5)]
 
 
 def test_rows_name_samplers_and_intervals(curves):

@@ -9,11 +9,13 @@ from rich.console import Console
 
 from qattn import exact, register_backend
 from qattn.backends import Backend, registry
-from qattn.compare import CompareSettings, compare, figures, panels, parse_samplers, sweep_figures
+from qattn.compare import CompareSettings, compare, parse_samplers
+from qattn.compare.figures import overview, panels, sweeps
 from qattn.compare.results import plain_info
-from qattn.compare.table import figure_rows, table, table_rows
+from qattn.compare.table import figure_rows, latex, table, table_rows
 from qattn.compare.trainings import TrainingCurve
 from qattn.compare.trainings_report import training_figures, training_rows
+from qattn.compare.verdict import verdict
 from qattn.ising.samples import SpinSamples
 from qattn.problems import named
 
@@ -58,6 +60,8 @@ def test_in_tables_and_files(result):
     printed = io.StringIO()
     Console(file=printed, width=80).print(table(one))
     assert printed.getvalue().count("(EMULATED)") == 2
+    assert verdict(one).count("test_device") == verdict(one).count("(EMULATED)") == 2
+    assert latex(one).count(r"test\_device (EMULATED)") == 2
     text = json.dumps([result.to_dict(), result.context()])
     assert text.count("test_device") == text.count(LABEL) > 3
     # The sweeps' points too, those that failed among them.
@@ -69,11 +73,11 @@ def test_in_tables_and_files(result):
 def test_in_every_figure(result):
     one, judged = result.sets[0], [r for r in result.sets[0].results if r.quality is not None]
     drawn = {
-        "summary": figures.summary_figure(judged),
-        "energies": figures.energies_figure(one, judged),
+        "summary": overview.summary_figure(judged),
+        "energies": overview.energies_figure(one, judged),
         "moments": panels.moments_figure(one, judged),
         "temperatures": panels.temperatures_figure(judged),
-    } | sweep_figures.sweep_plots(one, [r.label for r in judged])
+    } | sweeps.sweep_plots(one, [r.label for r in judged])
     assert len(drawn) == 6
     for name, figure in drawn.items():
         words = words_of(figure)

@@ -1,4 +1,4 @@
-"""Pictures of all samplers on one set of problems, and the colours and markers of samplers."""
+"""Pictures of all samplers on one set of problems: ratios to the floor, and energies."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qattn.compare.figures.style import legend_above, logarithmic, style
 from qattn.compare.results import SamplerResult, SetResult
 from qattn.quality import METRICS
 
@@ -15,51 +16,12 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
-"""Okabe and Ito's palette, safe for colour-blind readers; markers and dashes differ too."""
-
-MARKERS = "osD^vPX*<"
-"""One more than colours, so that their pairs repeat late."""
-
 FAR_LEFT = 0.3
 """Ratios below this, which only figures that may be negative reach, are drawn here."""
 
 
-def style(index: int) -> dict[str, Any]:
-    """Colour and marker of the sampler at this place."""
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-
-
-def wrapped(label: str) -> str:
-    """A long label on several lines, for the title of a panel."""
-    lines, line = [], ""
-    for piece in label.replace(":", ":\n", 1).replace(" + ", "\n+ ").splitlines():
-        for part in piece.split(","):
-            if line and len(line) + len(part) > 24:
-                lines.append(line)
-                line = ""
-            line += ("," if line else "") + part
-        lines.append(line)
-        line = ""
-    return "\n".join(lines)
-
-
-def logarithmic(axes: Any, name: str) -> None:
-    """A logarithmic axis, "x" or "y", with ticks at 1, 2 and 5."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axes.set(**{f"{name}scale": "log"})
-    axis = getattr(axes, f"{name}axis")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
-def legend_above(figure: "Figure", axes: Any, entries: int) -> None:
-    """The legend of these axes above the whole figure."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns = 2 if max(map(len, labels)) > 24 else min(entries, 4)
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
+OFF_SCALE = 5.0
+"""Differences of energies this many times larger than the best sampler's leave the frame."""
 
 
 def summary_figure(judged: list[SamplerResult]) -> "Figure":
@@ -72,28 +34,39 @@ def summary_figure(judged: list[SamplerResult]) -> "Figure":
     axes: Any = figure.subplots()
     offsets = np.linspace(-0.3, 0.3, len(judged)) if len(judged) > 1 else [0.0]
     for row, name in enumerate(names):
-        error = next(of_sampler[name].ratio_error for of_sampler in scores if name in of_sampler)
-        for reach, alpha in ((2 * error, 0.18), (error, 0.25)):
+        of_floor = next(of_sampler[name] for of_sampler in scores if name in of_sampler)
+        for reach, alpha in ((of_floor.spread(0.95), 0.18), (of_floor.spread(0.68), 0.25)):
             left = max(1 - reach, FAR_LEFT)
             axes.barh(row, 1 + reach - left, 0.8, left=left, color="0.5", alpha=alpha, zorder=0)
     for index, (result, of_sampler) in enumerate(zip(judged, scores, strict=True)):
         ratios = np.array([of_sampler[n].ratio if n in of_sampler else math.nan for n in names])
+        errors = np.array([of_sampler[n].error if n in of_sampler else math.nan for n in names])
         rows = np.flatnonzero(np.isfinite(ratios))
-        axes.plot(
-            ratios[rows].clip(FAR_LEFT),
+        drawn = ratios[rows].clip(FAR_LEFT)
+        reach = np.nan_to_num(errors[rows])
+        axes.errorbar(
+            drawn,
             rows + offsets[index],
+            xerr=[np.minimum(reach, drawn - FAR_LEFT), reach],
             linestyle="none",
-            markersize=6,
+            markersize=5,
+            elinewidth=0.9,
             label=result.label,
             **style(index),
         )
     axes.axvline(1, color="black", linewidth=0.8)
     logarithmic(axes, "x")
+    if axes.get_xlim()[0] <= FAR_LEFT:
+        axes.set_xlim(left=0.85 * FAR_LEFT)  # whole markers at the left edge
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), [METRICS[name].label for name in names])
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3, which="both")
-    axes.set_xlabel("figure / its noise floor (bands: one and two sd of independent exact reads)")
-    legend_above(figure, axes, len(judged))
+    axes.set_xlabel(
+        "figure / its noise floor (bands: 68% and 95% of independent exact reads; "
+        "bars: 95% over problems)"
+    )
+    legend_above(figure, axes)
     return figure
 
 
@@ -113,11 +86,17 @@ def energies_figure(set_result: SetResult, judged: list[SamplerResult]) -> "Figu
     above, below = figure.subplots(2, 1, sharex=True)
     of_reference = "exact" if set_result.reference.is_exact else "long run"
     above.fill_between(middle, exact, step="mid", color="0.82", zorder=0, label=of_reference)
-    furthest = []
+    furthest: list[float] = []
     for index, result in enumerate(judged):
         density, error = _energy_density(set_result, result, edges)
         look = style(index)
-        above.step(middle, density, where="mid", color=look["color"], linewidth=1.2)
+        above.step(
+            middle,
+            density,
+            where="mid",
+            color=look["color"],
+            linewidth=2.6 - 1.6 * index / len(judged),
+        )
         shift = (index - (len(judged) - 1) / 2) * width / (1.5 * len(judged))
         below.errorbar(
             middle + shift,
@@ -129,16 +108,21 @@ def energies_figure(set_result: SetResult, judged: list[SamplerResult]) -> "Figu
             label=result.label,
             **look,
         )
-        furthest.append(np.abs(density - exact).max())
+        furthest.append(float((np.abs(density - exact) + error).max()))
     below.axhline(0, color="black", linewidth=0.8)
-    limit = max(3 * float(np.median(furthest)), 1e-3)
-    below.set_ylim(-limit, limit)  # one bad sampler must not hide the others
+    # One bad sampler must not hide the others: it leaves the frame, which says so.
+    shown = [reach for reach in furthest if reach <= OFF_SCALE * min(furthest)]
+    limit = 1.1 * max(*shown, 1e-3)
+    below.set_ylim(-limit, limit)
+    if beyond := [r.label for r, x in zip(judged, furthest, strict=True) if x not in shown]:
+        text = f"leaves the frame: {'; '.join(beyond)}"
+        below.text(0.99, 0.03, text, transform=below.transAxes, fontsize=7, ha="right")
     above.set_ylabel("density")
     below.set_ylabel(f"density - {of_reference}")
     below.set_xlabel("(βE - mean) / standard deviation, exact values of each problem")
     for axes in (above, below):
         axes.grid(alpha=0.3)
-    legend_above(figure, below, len(judged))
+    legend_above(figure, below)
     return figure
 
 

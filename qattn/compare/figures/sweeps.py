@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qattn.compare.figures import legend_above, logarithmic, style
+from qattn.compare.figures.style import legend_above, logarithmic, style
 from qattn.compare.results import SetResult, Sweep
 from qattn.quality import METRICS, Quality
 
@@ -91,7 +91,7 @@ def sweep_plot(name: str, sweep: Sweep, order: list[str]) -> "Figure":
         axes.grid(alpha=0.3)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    legend_above(figure, grid[0][0], len(sweep) + 1)
+    legend_above(figure, grid[0][0])
     return figure
 
 

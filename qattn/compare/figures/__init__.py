@@ -1,0 +1,3 @@
+"""The pictures of a comparison of samplers."""
+
+__all__: list[str] = []

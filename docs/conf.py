@@ -1,7 +1,11 @@
 """Sphinx's configuration: `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
 
+import os
 import pkgutil
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from functools import cache
 from importlib import import_module
@@ -13,7 +17,9 @@ from docutils.parsers.rst.states import Inliner
 from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+from command_reference import commands_in_markdown  # noqa: E402
 
 import qattn  # noqa: E402
 from qattn._version import __version__  # noqa: E402
@@ -23,18 +29,25 @@ author = copyright = "The qattn authors"
 version = release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx-mathjax-offline",  # MathJax in the site itself, so that it reads without a network
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_gallery"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # the changelog starts its pages at the second level
+
+# Notebooks that have no outputs are executed; `tests/test_notebooks.py` keeps those that it has
+# executed in the folder QATTN_EXECUTED_NOTEBOOKS, if that is set.
+nb_execution_mode = "auto"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -65,10 +78,45 @@ copybutton_prompt_text = "$ "
 
 
 def setup(app: Any) -> None:
-    """What docstrings written for Python's reader need on the way to a page."""
+    """What the pages show of the program, and what docstrings need on the way to a page."""
+    app.connect("config-inited", lambda app, config: (fetch_notebooks(), make_gallery()))
+    app.connect("source-read", fill_in_commands)
     app.connect("missing-reference", resolve_short_name)
     app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
     Inliner.dispatch["|"] = bar
+
+
+def fetch_notebooks() -> None:
+    """Copies of the notebooks where Sphinx finds them, with outputs if they were executed."""
+    executed = Path(os.environ.get("QATTN_EXECUTED_NOTEBOOKS", "nowhere"))
+    target = ROOT / "docs" / "notebooks"
+    target.mkdir(exist_ok=True)
+    for file in (ROOT / "notebooks").iterdir():
+        if file.suffix in (".ipynb", ".md"):
+            source = executed / file.name
+            shutil.copy(source if source.is_file() else file, target / file.name)
+
+
+def make_gallery() -> None:
+    """Run the commands of the gallery, in the folder of its pictures, unless it is there."""
+    pictures = ROOT / "docs" / "_gallery"
+    if pictures.exists():
+        return
+    pictures.mkdir()
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    for command in re.findall(r"^qattn .*", page, re.MULTILINE):
+        words = [sys.executable, "-m", *shlex.split(command)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, cwd=pictures, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(pictures)
+            raise RuntimeError(f"{command}: {done.stderr}")
+
+
+def fill_in_commands(app: Any, docname: str, source: list[str]) -> None:
+    """The page of the commands is written by the commands."""
+    if docname == "commands":
+        source[0] = source[0].replace("{{ commands }}", commands_in_markdown())
 
 
 def resolve_short_name(app: Any, env: Any, node: Any, contnode: nodes.Element) -> Any:

@@ -8,15 +8,32 @@ import torch
 
 
 class SamplingClock:
-    """Adds up the time spent inside ``with clock.running(device)``; CUDA time from events."""
+    """Adds up the time spent inside ``with clock.running(device)``; CUDA time from events.
+
+    A block within a block, also one of another thread (an emulated QPU's), is part of it: no time
+    is counted twice.
+    """
 
     def __init__(self) -> None:
         self._seconds = 0.0
+        self._inside = False
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
     def running(self, device: torch.device) -> Iterator[None]:
         """Count the time of this block."""
+        if self._inside:
+            yield
+            return
+        self._inside = True
+        try:
+            with self._counted(device):
+                yield
+        finally:
+            self._inside = False
+
+    @contextmanager
+    def _counted(self, device: torch.device) -> Iterator[None]:
         if device.type == "cuda":
             events = tuple(torch.cuda.Event(enable_timing=True) for _ in range(2))
             events[0].record()

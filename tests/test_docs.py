@@ -2,10 +2,13 @@
 
 import re
 import shlex
+import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import qattn
 from qattn.cli.app import COMMANDS, load_command
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -47,7 +50,58 @@ def test_commands_and_flags_exist(words):
     assert {word for word in words if word.startswith("--")} <= flags | {"--help"}
 
 
-def test_pictures_exist():
+def test_pictures_exist_or_are_made():
+    made = [words for words in blocks(PAGES["gallery"], "sh") for words in words.splitlines()]
+    outputs = {Path(words.split(" --out ")[1]).stem for words in made}
+    assert len(outputs) == len(made)
     for text in PAGES.values():
         for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-            assert (DOCS / target).is_file(), target
+            if target.startswith("_gallery/"):
+                assert Path(target).parts[1].partition(".")[0] in outputs, target
+            else:
+                assert (DOCS / target).is_file(), target
+
+
+def test_page_titles_differ():
+    pages = [*DOCS.glob("*.md"), *DOCS.glob("api/*.md")]
+    titles = [page.read_text(encoding="utf-8").partition("\n")[0] for page in pages]
+    assert len(set(titles)) == len(titles)
+
+
+def test_every_option_of_every_command_is_in_the_reference(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    text = import_module("command_reference").commands_in_markdown()
+    sections = dict(zip(COMMANDS, text.split("## `qattn ")[1:], strict=True))
+    for name, section in sections.items():
+        for param in load_command(name).params:
+            found = re.findall(rf"^`{re.escape(param.opts[0])}[ ,`]", section, flags=re.MULTILINE)
+            assert len(found) == 1, param.opts
+    assert "{{ commands }}" in PAGES["commands"]
+
+
+@pytest.mark.skipif(not (DOCS.parent / ".git").exists(), reason="needs git")
+def test_what_the_commands_write_is_ignored():
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    written = re.findall(r"--(?:out|account|credentials|journal) ([\w./-]+)", readme)
+    for text in PAGES.values():
+        written += re.findall(r"--(?:out|account|credentials|journal) ([\w./-]+)", text)
+    names = {Path(name).parts[0] for name in written if name not in ("DIR", "FILE")}
+    names |= {f"{Path(name).stem}-journal" for name in written if name.endswith(".toml")}
+    names |= {f"{Path(name).stem}.png" for name in written if name.endswith(".toml")}
+    names -= set(re.findall(r"--out ([\w-]+)", PAGES["gallery"]))  # in its own folder
+    assert {"credentials.toml", "qpu.toml", "qpu-journal", "account.json", "runs"} <= names
+    paths = [f"{name}/x" if "." not in name else name for name in sorted(names)]
+    command = ["git", "check-ignore", *paths]
+    found = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=False)
+    assert found.stdout.split() == paths
+
+
+def test_citation():
+    text = (DOCS.parent / "CITATION.cff").read_text(encoding="utf-8")
+    top = dict(re.findall(r"^([a-z-]+): *(.*)$", text, flags=re.MULTILINE))
+    assert {"cff-version", "message", "title", "authors"} <= top.keys()  # what 1.2.0 requires
+    assert top["cff-version"] == "1.2.0"
+    assert top["type"] == "software"
+    assert top["version"] == qattn.__version__
+    (article,) = re.findall(r"^    url: (.*)$", text, flags=re.MULTILINE)
+    assert article in PAGES["index"]

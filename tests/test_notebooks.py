@@ -50,7 +50,11 @@ def test_links_lead_somewhere(notebook):
 @pytest.mark.slow
 @every_notebook
 def test_runs_offline_in_two_minutes(notebook, tmp_path):
-    """In a home of its own, so that nobody's credentials or caches take part."""
+    """In a home of its own, so that nobody's credentials or caches take part.
+
+    The folder of QATTN_EXECUTED_NOTEBOOKS, if that is set, keeps the executed copy, from which the
+    documentation takes its pictures.
+    """
     jupyter_execute = shutil.which("jupyter-execute", path=sysconfig.get_path("scripts"))
     assert jupyter_execute is not None, "jupyter-execute is missing: pip install -e '.[dev]'"
     copy = shutil.copy(notebook, tmp_path)
@@ -68,3 +72,5 @@ def test_runs_offline_in_two_minutes(notebook, tmp_path):
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
     outputs = [output for cell in cells(Path(copy), "code") for output in cell["outputs"]]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
+    if folder := os.environ.get("QATTN_EXECUTED_NOTEBOOKS"):
+        shutil.copy(copy, folder)

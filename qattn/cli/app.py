@@ -12,8 +12,8 @@ from rich.logging import RichHandler
 from typer.core import TyperCommand, TyperGroup
 
 from qattn._version import __version__
-from qattn.cli._groups import GroupedCommand
-from qattn.cli._leave import leaving_at_once
+from qattn.cli.terminal.groups import GroupedCommand
+from qattn.cli.terminal.leave import leaving_at_once
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -77,7 +77,7 @@ def root(
         raise typer.Exit
 
 
-def run() -> None:
+def main() -> None:
     """Run the command line; an error that its user can fix is one line, without a traceback.
 
     Ctrl-C ends with a word and status 130. Set QATTN_TRACEBACK=1 to see where it came from.

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from qattn.backends.registry import load_backend
 from qattn.cli._outcome import Outcome
-from qattn.cli._progress import Stages
+from qattn.cli.terminal.progress import Stages
 from qattn.field_encoding import SIMULATED
 from qattn.ising.batch import IsingBatch
 from qattn.simulators.calibrate import calibrate_simulator

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("as_users_call")
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_groups_and_a_short_flag(monkeypatch, capsys, name):
-    from qattn.cli._groups import GROUPS
+    from qattn.cli.terminal.groups import GROUPS
 
     monkeypatch.setenv("COLUMNS", "80")
     status, short, _ = run(monkeypatch, capsys, name, "-h")

@@ -59,7 +59,7 @@ def test_calibrate_says_where_it_is(monkeypatch, capsys, tmp_path):
 
 
 def test_a_long_stage_is_not_silent(monkeypatch, capsys):
-    from qattn.cli import _progress
+    from qattn.cli.terminal import progress as _progress
 
     assert _progress.HEARTBEAT <= 2
     monkeypatch.setattr(_progress, "HEARTBEAT", 0.05)
@@ -75,7 +75,7 @@ def test_a_long_stage_is_not_silent(monkeypatch, capsys):
 
 
 def test_the_bar_fits_80_columns():
-    from qattn.cli._progress import Stages
+    from qattn.cli.terminal.progress import Stages
 
     stages = Stages(12)
     screen = io.StringIO()

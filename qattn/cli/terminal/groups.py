@@ -53,20 +53,22 @@ GROUPS: dict[str, dict[str, str]] = {
 class GroupedCommand(TyperCommand):
     """A command whose help shows its options under the titles of :data:`GROUPS`."""
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write each group as a section, and what is in none as "Options"."""
+    def option_groups(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Flags and texts of the options under the title of each group, the rest as "Options"."""
         groups = GROUPS.get(self.name or "", {})
         place = {option: title for title, names in groups.items() for option in names.split()}
         order = {option: number for number, option in enumerate(place)}
-        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in groups}
-        params = sorted(self.get_params(ctx), key=lambda p: order.get(p.name or "", len(order)))
-        for param in params:
+        found: dict[str, list[tuple[str, str]]] = {title: [] for title in groups}
+        for param in sorted(self.get_params(ctx), key=lambda p: order.get(p.name or "", 999)):
             if (record := param.get_help_record(ctx)) is not None:
                 flag = re.sub(r"<list\[(\w+)\]>", r"<\1>", record[0])  # that of one value
                 flag = flag.replace("<float,float>...", "<float> <float>")
                 title = place.get(param.name or "", "Options")
-                sections.setdefault(title, []).append((flag, record[1]))
-        for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+                found.setdefault(title, []).append((flag, record[1]))
+        return {title: options for title, options in found.items() if options}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write each group as a section."""
+        for title, options in self.option_groups(ctx).items():
+            with formatter.section(title):
+                formatter.write_dl(options)

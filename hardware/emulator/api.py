@@ -121,9 +121,7 @@ class SolverAPI:
         jobs = [
             job
             for job in reversed(self.queue.all())
-            if job.listed
-            and text in (job.label or "")
-            and solver in (None, job.identity["name"])
+            if job.listed and text in (job.label or "") and solver in (None, job.identity["name"])
         ]
         self.queue.wait_any(jobs, self._wait(timeout))
         messages = [job.message() for job in jobs]

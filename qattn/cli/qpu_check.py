@@ -231,7 +231,7 @@ class QPUCheck:
         Args:
             token: What must not be in the archive.
         """
-        from qattn.compare.report import versions
+        from qattn.compare.page import versions
 
         about: dict[str, Any] = {
             "platform": platform.platform(),

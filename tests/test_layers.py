@@ -258,3 +258,19 @@ def test_models_made_on_the_meta_device_start_as_others(arm):
     model.load_state_dict(usual.state_dict())
     tokens = torch.randint(7, (2, 8))
     assert torch.equal(model(tokens), usual(tokens))
+
+
+@pytest.mark.parametrize("arm", ATTENTION)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_nan_stays_in_its_sequence(arm, normalize):
+    layer, x = layer_and_input(arm, normalize=normalize)
+    expected = layer(x)
+    x[1, 4, 0] = torch.nan
+    out = layer(x)
+    torch.testing.assert_close(out[[0, 2]], expected[[0, 2]])
+    assert out[1, 4:].isnan().all()
+    if arm in ("boltzmann", "couplings"):
+        layer.backend = "neal"
+    if arm == "boltzmann":
+        with pytest.raises(ValueError, match="`h` must be finite, but is nan at index"):
+            layer(x)

@@ -183,3 +183,22 @@ def test_gauge_flips_leave_the_fit_and_units_scale_it(flips, unit):
     assert fit.beta_J / unit == pytest.approx(expected.beta_J, rel=1e-6)
     errors = [error / unit for error in fit.standard_errors]
     assert errors == pytest.approx(expected.standard_errors, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_reads", [1, 50])
+def test_reads_that_are_all_equal_have_no_known_error(num_reads):
+    """Their slopes do not differ: an error of 0 would make any β certain."""
+    h, J = (x[:1] for x in separately(BATCH))
+    spins = torch.tensor([1.0, -1.0, 1.0, -1.0, -1.0], dtype=torch.float64).expand(1, num_reads, 5)
+    weights = torch.ones(1, num_reads, dtype=torch.float64)
+    fit, scalar = fit_betas(h, J, spins, weights), fit_beta(h, J, spins, weights)
+    assert all(map(math.isfinite, fit.values))
+    assert fit.covariance.isnan().all()
+    assert all(map(math.isnan, [*fit.interval()[0], scalar.standard_error, *scalar.interval()]))
+    assert math.isnan(scalar.p_value)
+    _, covariance = fit_betas_of_each(h, J, spins, weights)
+    assert covariance.isnan().all()
+    # One read that differs gives an error again, whatever the weights.
+    other = torch.cat([spins, -spins[:, :1]], 1)
+    counted = torch.full((1, num_reads + 1), 1e6, dtype=torch.float64)
+    assert fit_betas(h, J, other, counted).covariance.isfinite().all()

@@ -9,9 +9,11 @@ estimator    value                                gradient
 ``exact``    :func:`qattn.exact.mean_spins`       its derivative; draws no reads
 ============ ==================================== =========================================
 
-All are unbiased for independent reads; ``callen`` has the least variance. ``score`` is there for
-values that are not linear in the pattern: :func:`hard_patterns`, :func:`expectation` and
-:func:`surrogate`.
+All are unbiased for independent reads; ``callen`` has the least variance. The gradient of a loss
+that is not linear in ⟨s⟩ has a bias that falls as 1/reads, least for ``callen``, because value and
+derivative come from the same reads (``benchmarks/gradient_bias.py`` measures it).
+``score`` is there for values that are not linear in the pattern: :func:`hard_patterns`,
+:func:`expectation` and :func:`surrogate`.
 """
 
 from collections.abc import Mapping

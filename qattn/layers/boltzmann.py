@@ -219,9 +219,11 @@ class BoltzmannAttention(SigmoidAttention):
 
     def _weights(self, query: Tensor, key: Tensor) -> Tensor:
         batch = self._ising_batch(query, key)
-        occupations, self.last_info = occupations_from_backend(
+        occupations, info = occupations_from_backend(
             batch, self.backend, self.num_reads, self.estimator, self.normalize
         )
+        if not torch.compiler.is_compiling():  # an exported model has no side effects
+            self.last_info = info
         return weights_of_sequences(occupations, query.shape[2])
 
 

@@ -37,7 +37,8 @@ class BetaFit:
     Attributes:
         beta_h: Inverse temperature that the fields see.
         beta_J: Inverse temperature that the couplings see.
-        covariance: Covariance matrix of the two, in this order.
+        covariance: Covariance matrix of the two, in this order; nan where the reads of all problems
+            are equal, which show no spread to estimate it from.
         num_clusters: Number of independent reads, or of problems, that it was estimated from.
     """
 
@@ -82,7 +83,7 @@ class ScalarBetaFit:
 
     Attributes:
         beta: The inverse temperature.
-        standard_error: Its standard error.
+        standard_error: Its standard error; nan where all reads are equal.
         num_clusters: Number of independent reads, or of problems, that it was estimated from.
         p_value: Of Wald's test of β_h = β_J: small where one β does not fit; nan where the data do
             not fix both.

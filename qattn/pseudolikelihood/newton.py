@@ -112,6 +112,10 @@ def maximum(terms: Terms, of: Literal["one", "each"], clusters: str) -> tuple[Te
     inverse = torch.linalg.pinv(curvature, hermitian=True)
     correction = torch.where(number > 1, number / (number - 1), 1.0).reshape(-1, 1, 1)
     covariance = correction * inverse @ spread @ inverse
+    # Slopes that are the same in all clusters, as of reads that are all equal, show no spread: the
+    # error is then unknown, not zero.
+    of_one = spread.diagonal(dim1=1, dim2=2) / scale.square() * number.clamp_min(1).unsqueeze(1)
+    covariance[of_one.sum(1) < SINGULAR * spins.squeeze(1).square()] = torch.nan
     covariance[(beta.unsqueeze(1) * beta.unsqueeze(2)).isnan()] = torch.nan
     total = counted if clusters == "problems" else max(2, round(float(reads.sum())))
     return beta.cpu(), covariance.cpu(), total

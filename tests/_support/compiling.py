@@ -1,0 +1,162 @@
+"""torch.compile, torch.export, fake tensors and batched gradients of layers and transformer.
+
+``test_compile.py`` runs these tests in a process without checks of shapes, which Dynamo cannot see
+through: `python -m pytest -o addopts= tests/_support/compiling.py`.
+"""
+
+import copy
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from qattn import BoltzmannAttention, Transformer, boltzmann_attention
+from qattn.layers import ATTENTION
+
+OTHERS = [arm for arm in ATTENTION if arm != "boltzmann"]
+
+
+@pytest.fixture(autouse=True)
+def compiled_anew():
+    """No test sees what another one compiled."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def layer_and_input(arm, **options):
+    torch.manual_seed(0)
+    layer = ATTENTION[arm](8, 2, 6, **options)
+    if isinstance(layer, BoltzmannAttention):
+        torch.nn.init.normal_(layer.coupling_values, std=0.4)
+    return layer, torch.randn(3, 6, 8)
+
+
+def outcome(model, *args):
+    """Output and gradients."""
+    out = model(*args)
+    model.zero_grad()
+    out.float().square().mean().backward()
+    return [out, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+def assert_equal(results, expected):
+    assert len(results) == len(expected)
+    for a, b in zip(results, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ATTENTION)
+@pytest.mark.parametrize("options", [{}, {"qk_norm": True, "normalize": True, "is_causal": False}])
+def test_compiled_layers_are_one_graph(arm, options):
+    layer, x = layer_and_input(arm, **options)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    expected = outcome(layer, x)
+    assert_equal(outcome(compiled, x), expected)
+    assert_equal(outcome(compiled, x[:, :4]), outcome(layer, x[:, :4]))  # another shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["sigmoid", "boltzmann"])
+def test_compiled_layers_under_autocast(arm):
+    layer, x = layer_and_input(arm)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", torch.bfloat16):
+        out, expected = compiled(x), layer(x)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize(
+    "arm", ["boltzmann", *(pytest.param(a, marks=pytest.mark.slow) for a in OTHERS)]
+)
+def test_compiled_transformer_is_one_graph(arm):
+    torch.manual_seed(0)
+    model = Transformer(7, 6, attention=arm, embed_dim=8, num_heads=2)
+    tokens = torch.randint(7, (4, 6))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    assert_equal(outcome(compiled, tokens), outcome(model, tokens))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["boltzmann", "sigmoid"])
+def test_inductor_compiles_the_transformer(arm):
+    torch.manual_seed(0)
+    model = Transformer(7, 6, attention=arm, embed_dim=8, num_heads=2)
+    tokens = torch.randint(7, (4, 6))
+    assert_equal(outcome(torch.compile(model, fullgraph=True), tokens), outcome(model, tokens))
+
+
+def test_compiled_function_is_one_graph():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 2, 6, 4)
+    J = torch.randn(2, 6, 6).triu(1)
+    J = 0.4 * (J + J.mT)
+
+    def attend(query, key, value, J):
+        return boltzmann_attention(query, key, value, J, field_bias=-0.3, validate=False)
+
+    compiled = torch.compile(attend, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(query, key, value, J), attend(query, key, value, J))
+
+
+@pytest.mark.parametrize("arm", ATTENTION)
+@pytest.mark.parametrize("strict", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_exported_models_equal_the_eager_ones(arm, strict):
+    torch.manual_seed(0)
+    model = Transformer(7, 6, attention=arm, embed_dim=8, num_heads=2, num_layers=1)
+    tokens = torch.randint(7, (4, 6))
+    exported = torch.export.export(model, (tokens,), strict=strict).module()
+    other = torch.randint(7, (4, 6))
+    torch.testing.assert_close(exported(other), model(other))
+
+
+@pytest.mark.parametrize("arm", ATTENTION)
+def test_fake_and_meta_tensors(arm):
+    layer, x = layer_and_input(arm)
+    expected = layer(x)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        out = layer(mode.from_tensor(x))
+        assert (out.shape, out.dtype) == (expected.shape, expected.dtype)
+    assert torch.equal(layer(x), expected)  # nothing fake is left behind
+    with torch.device("meta"):
+        assert copy.deepcopy(layer).to("meta")(x.to("meta")).shape == expected.shape
+    assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize("arm", ATTENTION)
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_batched_gradients(arm, compiled):
+    layer, x = layer_and_input(arm)
+    x.requires_grad_()
+    model = torch.compile(layer, backend="eager", fullgraph=True) if compiled else layer
+    out = model(x)
+    directions = torch.randn(4, *out.shape)
+    (batched,) = torch.autograd.grad(out, x, directions, is_grads_batched=True, retain_graph=True)
+    for direction, gradient in zip(directions, batched, strict=True):
+        (alone,) = torch.autograd.grad(out, x, direction, retain_graph=True)
+        torch.testing.assert_close(gradient, alone)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backend": "neal"},
+        pytest.param({"backend": "diabatic"}, marks=pytest.mark.slow),
+        pytest.param({"estimator": "score"}, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # Dynamo's, at every break
+def test_sampling_is_one_break_of_a_layer(settings):
+    layer, x = layer_and_input("boltzmann", num_reads=4, **settings)
+    with torch.no_grad():
+        layer.coupling_values *= 0.1
+    explained = torch._dynamo.explain(layer)(x)
+    assert (explained.graph_break_count, explained.graph_count) == (1, 2)
+    compiled = torch.compile(layer, backend="aot_eager")
+    results = []
+    for model in (compiled, layer):
+        torch.manual_seed(1)
+        results.append(outcome(model, x))
+    assert_equal(*results)

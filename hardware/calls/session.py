@@ -186,6 +186,14 @@ class Session:
         emulated = " (EMULATED)" if device.emulated else ""
         graph_id = device.graph.graph_id
         log.info("Sampling on %s%s, graph %s%s.", device.name, emulated, graph_id, calibrated)
+        if self.calibration is not None and self.calibration.graph_id != graph_id:
+            log.warning(
+                "The calibration of %s is of the working graph %s, and it is %s now: its betas may "
+                "be off. Calibrate anew.",
+                device.name,
+                self.calibration.graph_id,
+                graph_id,
+            )
 
     def _provenance(self) -> dict[str, Any]:
         beta_h, beta_J = self.tracker.betas

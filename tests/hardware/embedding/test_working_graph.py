@@ -147,3 +147,14 @@ def test_wrong_graphs_are_rejected():
         WorkingGraph.from_properties({"qubits": [0]}, "id")
     with pytest.raises(ValueError, match="dead_couplers"):
         graph.with_defects(0.1, 1.5, seed=0)
+
+
+def test_counts_left_are_exact_and_checked():
+    graph = small("zephyr")
+    left = graph.with_counts(320, 2500, seed=1)
+    assert (len(left.qubits), len(left.couplers)) == (320, 2500)
+    assert np.isin(left.couplers, graph.couplers).all()
+    assert left.digest == graph.with_counts(320, 2500, seed=1).digest
+    for counts, name in (((337, 10), "num_qubits"), ((300, 2800), "num_couplers")):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            graph.with_counts(*counts, seed=0)

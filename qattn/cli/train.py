@@ -51,6 +51,8 @@ def train(
         settings = dataclasses.replace(RunFolder(resume).read_config(), **given)
     else:
         settings = TrainConfig(**(({} if config is None else read_settings(config)) | given))
+    if buy_again and resume is None:
+        raise ValueError("--buy-again goes with --resume: a new run has bought nothing yet.")
     if "num_reads" in given and not settings.sampled:
         raise ValueError(
             "--num-reads has no effect on exact moments, which draw no reads: choose a --sampler "

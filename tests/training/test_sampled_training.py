@@ -149,6 +149,7 @@ class TestCommandLine:
             (["train", "--sampler=diabatic", "--schedule=wavy"], "wavy"),
             (["train", "--sampler=diabatic", "--schedule=pyproject.toml"], "pyproject.toml"),
             (["train", "--sampler=neal", "--num-reads=1"], "`num_reads` must be at least 2"),
+            (["train", "--sampler=neal", "--buy-again"], "--buy-again goes with --resume"),
             (["train", "--num-reads=50"], "--num-reads has no effect on exact moments"),
             (["train", "--sampler=dwave", "--qpu-budget=banana"], "but is 'banana'"),
             (["train", "--sampler=neal", "--estimator=magic"], "`estimator` must be one of"),

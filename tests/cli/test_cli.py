@@ -97,10 +97,14 @@ def bad_calls(tmp_path):
         "unwritable": (["--out", blocked / "run"], "Cannot make the run's folder"),
         "resume nothing": (["--resume", tmp_path / "none"], "No run to resume"),
         "resume and out": (["--resume", existing, *new], "drop --out and --config"),
+        "budget before betas": (
+            ["--sampler=dwave", "--qpu-budget=banana", *new],
+            "but is 'banana'",
+        ),
     }
 
 
-@pytest.mark.parametrize("case", range(14))
+@pytest.mark.parametrize("case", range(15))
 def test_bad_calls_are_one_line_and_touch_nothing(monkeypatch, capsys, tmp_path, case):
     arguments, message = list(bad_calls(tmp_path).values())[case]
     before = {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}

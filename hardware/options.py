@@ -93,11 +93,13 @@ class DWaveOptions(Backend.Options):
         if self.qpu_budget is not None:
             parse_duration(self.qpu_budget)
         QPUSettings(**({"annealing_time": 1.0} | self._settings()))
+        if self.qpu_budget is not None:
+            parse_duration(self.qpu_budget)
         if self.betas is None and self.calibration is None and self.schedule is None:
             raise ValueError(
                 "The device's inverse temperatures are not known: run `qattn calibrate --sampler "
-                "dwave` and pass its file as `calibration` (--calibration), or pass `betas`, or "
-                "the device's published `schedule`."
+                "dwave` and pass its file as `calibration` (--calibration), or pass `betas` "
+                "(--betas), or the device's published `schedule` (--schedule)."
             )
         if self.calibration is None and self.annealing_time is None:
             raise ValueError(

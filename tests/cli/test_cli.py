@@ -98,6 +98,10 @@ def bad_calls(tmp_path):
         "unwritable": (["--out", blocked / "run"], "Cannot make the run's folder"),
         "resume nothing": (["--resume", tmp_path / "none"], "No run in"),
         "resume and out": (["--resume", existing, *new], "drop --out and --config"),
+        "budget before betas": (
+            ["--sampler=dwave", "--qpu-budget=banana", *new],
+            "but is 'banana'",
+        ),
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from _support.brute_force import random_couplings
 
 from qattn import IsingBatch, SpinSamples, exact
+from qattn.ising.union_bqm import split_union
 
 BETA = 0.7
 
@@ -167,3 +168,68 @@ def test_bad_spins_and_ghosts(batch):
         exact.sample(batch.with_ghost_spin(), 3, seed=0).without_ghost_spin(4)
     with pytest.raises(ValueError, match="`num_reads` must be positive, but is 0"):
         exact.sample(batch, 0)
+
+
+@pytest.mark.parametrize(("asymmetry", "is_refused"), [(1e-4, True), (1e-7, False)])
+def test_asymmetry_beyond_rounding_is_refused(asymmetry, is_refused):
+    torch.manual_seed(0)
+    J = random_couplings(2, 5, 0.8, dtype=torch.float64)
+    J[1, 0, 3] += asymmetry * J.abs().max()
+    h = torch.zeros(2, 1, 5, dtype=torch.float64)
+    if is_refused:
+        with pytest.raises(ValueError, match="`J` must be symmetric"):
+            IsingBatch(h, J)
+    else:
+        assert torch.equal(IsingBatch(h, J).J, IsingBatch(h, J).J.mT)
+
+
+def test_ghost_spin_keeps_the_beta_of_each_group():
+    torch.manual_seed(0)
+    h = torch.randn(2, 3, 4, dtype=torch.float64)
+    J = random_couplings(2, 4, 0.8, dtype=torch.float64)
+    batch = IsingBatch(h, J, beta=torch.tensor([0.4, 1.7], dtype=torch.float64))
+    pairs = exact.pair_correlations(batch.with_ghost_spin())[:, 0, 0, 1:].view(2, 3, 4)
+    torch.testing.assert_close(pairs, exact.mean_spins(batch))
+
+
+def test_union_reads_are_split_by_name_and_not_by_column(batch):
+    # A sampler may return the variables in any order.
+    union = batch.to_union_bqm()
+    reads = np.random.default_rng(0).choice([-1, 1], size=(4, union.num_variables))
+    labels = list(union.variables)
+    lengths = batch.num_active.ravel()
+    results = []
+    for order in (np.arange(len(labels)), np.arange(len(labels))[::-1]):
+        named = (reads[:, order], [labels[i] for i in order])
+        sampleset = dimod.SampleSet.from_samples(named, dimod.SPIN, energy=0.0, sort_labels=False)
+        assert list(sampleset.variables) == named[1]
+        results.append(split_union(sampleset, lengths, batch.num_spins)[0])
+    assert (results[0] == results[1]).all()
+    assert (results[0][0] == reads[:, :5]).all()
+
+
+def test_beta_of_zero_makes_every_state_as_likely(batch):
+    free = IsingBatch(batch.h, batch.J, batch.lengths, 0.0)
+    assert torch.equal(exact.mean_spins(free), torch.zeros_like(batch.h))
+    expected = torch.tensor([5, 2, 0]) * torch.log(torch.tensor(2.0, dtype=torch.float64))
+    torch.testing.assert_close(exact.log_partition(free), expected.expand(2, 3))
+
+
+def test_representations_fit_a_line(batch):
+    one = IsingBatch(torch.zeros(1, 5, 12), torch.zeros(1, 12, 12))
+    assert repr(one) == "IsingBatch(1 group, 5 queries, 12 spins, beta=1)"
+    assert repr(batch) == "IsingBatch(2 groups, 3 queries, 0 to 5 spins, beta=0.7, float64)"
+    learned = IsingBatch(batch.h, batch.J, beta=torch.tensor([0.5, 2.0], requires_grad=True))
+    assert repr(learned) == "IsingBatch(2 groups, 3 queries, 5 spins, beta=[0.5, 2], float64)"
+    spins = torch.ones(2, 1, 10, 4, dtype=torch.int8)
+    assert repr(SpinSamples(spins)) == "SpinSamples(2 groups, 1 query, 10 reads, 4 spins)"
+    weighted = SpinSamples(spins, torch.ones(2, 1, 10), {"timing": 1.0})
+    assert repr(weighted) == (
+        "SpinSamples(2 groups, 1 query, 10 weighted reads, 4 spins, info: timing)"
+    )
+
+
+def test_representations_need_no_values():
+    with torch.device("meta"):
+        batch = IsingBatch(torch.zeros(1, 5, 12), torch.zeros(1, 12, 12), beta=torch.ones(()))
+    assert repr(batch) == "IsingBatch(1 group, 5 queries, 12 spins, beta=a tensor, meta)"

@@ -15,6 +15,7 @@ from qattn._vmap import BackwardFunction, GroupwiseFunction
 from qattn.exact import enumeration, factorised
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import Layout, masks, tables
+from qattn.exact.memory import check_layout
 
 FLOAT32_COUPLING_LIMIT = 64.0
 """Largest Σ_{j<k} |J_jk| of a group that is computed in float32; float64 beyond.
@@ -55,6 +56,7 @@ def solve(
         solution, accurate = _solve_blocks(h, J, lay, wants_log_Z, normalize)
         if bool(accurate):
             return solution
+        del solution  # its memory goes to that in float64
     solution, _ = _solve_blocks(h.double(), J.double(), lay, wants_log_Z, normalize)
     for models in separate_models(h, J, lay, solution.scale == 0):
         where = models.group, models.query
@@ -81,6 +83,7 @@ def separate_models(
 def _solve_blocks(
     h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool, normalize: bool
 ) -> tuple[Solution, Bool[Tensor, ""]]:
+    check_layout(lay, len(h), h.element_size())
     n, copies = lay.num_spins, lay.copies(len(h))
     occupations = h.new_empty(h.shape[0], n, h.shape[1])
     results = []

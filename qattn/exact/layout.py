@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn._tracing import cached_constant
-from qattn.exact.memory import check_memory
 from qattn.ising.states import states
 
 
@@ -67,13 +66,8 @@ class Layout:
 def arranged(
     h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lengths: Tensor | None
 ) -> tuple[Tensor, Tensor, Layout]:
-    """h and J with the queries in the order of the layout and an even number of spins.
-
-    Raises:
-        MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
-    """
+    """h and J with the queries in the order of the layout and an even number of spins."""
     G, Q, n = h.shape
-    check_memory(G, Q, n, h.element_size())
     lay = cut(lengths, G, Q, n)
     if lay.order is not None:
         h = h[:, lay.order.to(h.device)]

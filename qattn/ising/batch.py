@@ -25,7 +25,7 @@ def to_dimod_signs(h: Tensor, J: Tensor) -> tuple[Tensor, Tensor]:
     return -h, -J
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IsingBatch:
     r"""A batch of Ising models that share couplings within a group and differ in their fields.
 
@@ -90,6 +90,30 @@ class IsingBatch:
             _check_finite("h", self.h)
             object.__setattr__(self, "J", checked_couplings(self.J))
             check_beta(self.beta)
+
+    def __repr__(self) -> str:
+        """What it is, in a line."""
+        n = str(self.num_spins)
+        if self.lengths is not None and self.lengths.numel() and not is_traced(self.lengths):
+            n = " to ".join(map(str, sorted({int(self.lengths.min()), int(self.lengths.max())})))
+        beta = self.beta
+        if isinstance(beta, Tensor):
+            values = "a tensor" if is_traced(beta) else [f"{b:g}" for b in beta.flatten().tolist()]
+            text = values if isinstance(values, str) else ", ".join(values)
+            text = f"[{text}]" if beta.ndim else text
+        else:
+            text = f"{beta:g}"
+        parts = [
+            counted(self.num_groups, "group"),
+            counted(self.num_queries, "query", "queries"),
+            f"{n} spin" if n == "1" else f"{n} spins",
+            f"beta={text}",
+        ]
+        if self.h.dtype != torch.float32:
+            parts.append(str(self.h.dtype).removeprefix("torch."))
+        if self.h.device.type != "cpu":
+            parts.append(str(self.h.device))
+        return f"IsingBatch({', '.join(parts)})"
 
     @property
     def num_groups(self) -> int:
@@ -223,11 +247,16 @@ class IsingBatch:
         return IsingBatch(h, J.flatten(0, 1), lengths, beta, validate=False)
 
 
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """A number and its noun."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
 def _check_shapes(h: Tensor, J: Tensor) -> None:
-    if h.ndim != 3 or 0 in h.shape[::2]:
+    if h.ndim != 3 or 0 in h.shape:
         raise ValueError(
-            f"Argument `h` must have shape (groups, queries, spins) with at least one group and "
-            f"one spin, but has shape {tuple(h.shape)}."
+            f"Argument `h` must have shape (groups, queries, spins) with at least one of each, "
+            f"but has shape {tuple(h.shape)}."
         )
     groups, _, spins = h.shape
     if J.shape != (groups, spins, spins):

@@ -9,9 +9,10 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from qattn.field_encoding import FieldEncoding
+from qattn.ising.batch import counted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpinSamples:
     r"""Reads of every query of an :class:`~qattn.IsingBatch`.
 
@@ -54,6 +55,19 @@ class SpinSamples:
                 f"Argument `weights` must have shape {tuple(self.spins.shape[:3])} to match "
                 f"`spins`, but has shape {tuple(self.weights.shape)}."
             )
+
+    def __repr__(self) -> str:
+        """What it is, in a line."""
+        groups, queries, reads, spins = self.spins.shape
+        parts = [
+            counted(groups, "group"),
+            counted(queries, "query", "queries"),
+            counted(reads, "read" if self.weights is None else "weighted read"),
+            counted(spins, "spin"),
+        ]
+        if self.info:
+            parts.append(f"info: {', '.join(self.info)}")
+        return f"SpinSamples({', '.join(parts)})"
 
     @property
     def num_reads(self) -> int:

@@ -123,8 +123,10 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
             self.sampler,
             self.eval_sampler,
         ):
-            queries = self.context * (1 if self.attention == "couplings" else self.batch_size)
-            check_memory(self.ensemble * self.heads, queries, self.context, itemsize=4)
+            sequences = 1 if self.attention == "couplings" else self.batch_size
+            lengths = torch.arange(1, self.context + 1).repeat_interleave(sequences)
+            groups = self.ensemble * self.heads
+            check_memory(groups, len(lengths), self.context, itemsize=4, lengths=lengths)
         return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
 
     @property

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn import IsingBatch, exact
-from qattn.exact import memory
 from qattn.exact.layout import cut
 
 GRADIENT_TOLERANCE = 1e-8
@@ -165,28 +164,6 @@ def test_second_derivatives_are_refused():
     (grad,) = torch.autograd.grad(mean.sum(), h, create_graph=True)
     with pytest.raises(NotImplementedError, match="first derivatives only"):
         grad.sum().backward()
-
-
-def test_memory_limit_states_the_need_and_the_way_out():
-    batch = IsingBatch(torch.zeros(1, 1, 34), torch.zeros(1, 34, 34))
-    with pytest.raises(MemoryError, match=r"34 spins needs about \d+ GiB.*sampling backend"):
-        exact.mean_spins(batch)
-
-
-def test_memory_estimate_covers_what_is_allocated():
-    from torch.profiler import ProfilerActivity, profile
-
-    batch = random_batch(14, 0.3, 1.0, seed=0, dtype=torch.float32, queries=300)
-    h = batch.h.requires_grad_()
-    exact.mean_spins(IsingBatch(h, batch.J)).sum().backward()  # tables are made once
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-        exact.mean_spins(IsingBatch(h, batch.J)).sum().backward()
-    now = peak = 0
-    for event in trace.events():
-        if event.name == "[memory]":
-            now += event.cpu_memory_usage if hasattr(event, "cpu_memory_usage") else 0
-            peak = max(peak, now)
-    assert peak <= memory.required_bytes(2, 300, 14, 4)
 
 
 def test_autocast_does_not_lower_the_precision():

@@ -16,7 +16,7 @@ class ExactBackend(Backend):
     """
 
     name: ClassVar[str] = "exact"
-    description: ClassVar[str] = "independent reads by exact enumeration, up to about 24 spins"
+    description: ClassVar[str] = "independent reads by exact enumeration, to about 26 spins"
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads; see :meth:`Backend.sample`.

@@ -54,7 +54,7 @@ def write_credentials(private: Path, qpu: "EmulatedQPU") -> Path:
 
 def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:
     """The calibration file of a sampler's field encoding and annealing time, measured if new."""
-    from qattn.cli.calibrate_qpu import qpu_outcome
+    from qattn.cli.calibration.qpu import qpu_outcome
     from qattn.problems import synthetic
 
     encoding = spec.options.get("field_encoding", "ghost")

@@ -79,7 +79,7 @@ def calibrate(
         "field_encodings": field_encoding,
     }
     if sampler == "dwave":
-        from qattn.cli.calibrate_qpu import qpu_outcome
+        from qattn.cli.calibration.qpu import qpu_outcome
 
         outcome = qpu_outcome(
             batch,
@@ -93,7 +93,7 @@ def calibrate(
             **service,
         )
     else:
-        from qattn.cli.calibrate_simulator import simulator_outcome
+        from qattn.cli.calibration.simulator import simulator_outcome
 
         outcome = simulator_outcome(batch, sampler, **tried, sheet=sheet)
     outcome.write_and_print(out)

@@ -164,7 +164,7 @@ class QPUCheck:
 
     def calibrate(self) -> str:
         """β_h and β_J at one annealing time."""
-        from qattn.cli.calibrate_qpu import qpu_outcome
+        from qattn.cli.calibration.qpu import qpu_outcome
         from qattn.problems import synthetic
 
         outcome = qpu_outcome(

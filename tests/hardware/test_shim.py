@@ -7,7 +7,7 @@ import pytest
 from _support.qpu_backends import backend_of, credentials_of
 
 from qattn import problems
-from qattn.cli.calibrate_qpu import qpu_outcome
+from qattn.cli.calibration.qpu import qpu_outcome
 from qattn.hardware.calibrate import calibrate_device, misfit
 from qattn.hardware.calibration_file import DeviceCalibration
 from qattn.hardware.calls.request import Request

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from qattn.cli._outcome import Outcome
+from qattn.cli.calibration.outcome import Outcome
 from qattn.cli.terminal.progress import Stages
 from qattn.hardware.calibrate import calibrate_device
 from qattn.hardware.calibration_file import DeviceCalibration

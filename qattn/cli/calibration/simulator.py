@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from qattn.backends.registry import load_backend
-from qattn.cli._outcome import Outcome
+from qattn.cli.calibration.outcome import Outcome
 from qattn.cli.terminal.progress import Stages
 from qattn.field_encoding import SIMULATED
 from qattn.ising.batch import IsingBatch

@@ -13,7 +13,7 @@ from qattn.backends.options import option
 from qattn.hardware.calibration_file import DeviceCalibration, load_device_calibration
 from qattn.hardware.calls.runner import RetryPolicy
 from qattn.hardware.service.budget import parse_duration
-from qattn.hardware.settings import CHOSEN_BY, QPUSettings, check_annealing_time, theory_betas
+from qattn.hardware.settings import CHOSEN_BY, QPUSettings, check_offered, theory_betas
 
 AnnealSource = tuple[QPUSettings, NDArray[np.float64] | None, DeviceCalibration | None]
 """Settings, the covariance of their betas where it is known, and the calibration they are from."""
@@ -50,6 +50,12 @@ class DWaveOptions(Backend.Options):
     spin_reversal_transforms: int = option(
         1, "Submissions, each under another gauge, among which a call's reads are divided."
     )
+    readout_thermalization: float | None = option(
+        None, "Pause in µs before each read is read out (default: the solver's)."
+    )
+    reduce_intersample_correlation: bool = option(
+        False, "Pause between reads until the qubits have forgotten the read before."
+    )
     out_of_range: str = option(
         "error", "What happens to a bias that the device cannot hold: error, or clip and count."
     )
@@ -64,7 +70,7 @@ class DWaveOptions(Backend.Options):
     credentials: str | Path | None = option(
         None, "File with the token (default: ./credentials.toml).", may_change=True
     )
-    endpoint: str | None = option(None, "URL of the solver API.", may_change=True)
+    endpoint: str | None = option(None, "URL of the solver API.", may_change=True, marked=True)
     region: str | None = option(None, "Leap's region.", may_change=True)
     solver: str | dict[str, Any] | None = option(
         None,
@@ -128,7 +134,7 @@ class DWaveOptions(Backend.Options):
             encoding = values.get("field_encoding", "ghost")
             values["betas"] = theory_betas(self.schedule, values["annealing_time"], encoding)
         settings = QPUSettings(**values)
-        check_annealing_time(settings, solver, properties)
+        check_offered(settings, solver, properties)
         return settings, covariance, calibration
 
     def _settings(self) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from qattn.field_encoding import FieldEncoding
 CHOSEN_BY = ("annealing_time", "field_encoding", "chain_strength")
 """Settings by which a calibration's points and a journal's calls are chosen."""
 
+PAUSES = ("readout_thermalization", "reduce_intersample_correlation")
+"""Settings that are D-Wave's parameters of the same names."""
+
 OUT_OF_RANGE = ("error", "clip")
 """What happens to fields and couplings that the device cannot hold."""
 
@@ -29,6 +32,10 @@ class QPUSettings:
         spin_reversal_transforms: Submissions among which the reads of a call are divided, each
             under a gauge of its own.
         out_of_range: "error" or "clip".
+        readout_thermalization: Pause in µs before each read is read out; None means the solver's
+            default.
+        reduce_intersample_correlation: Whether a pause between reads lets the qubits forget the
+            read before.
 
     Raises:
         ValueError: An argument has another value.
@@ -40,6 +47,8 @@ class QPUSettings:
     betas: tuple[float, float] = (1.0, 1.0)
     spin_reversal_transforms: int = 1
     out_of_range: str = "error"
+    readout_thermalization: float | None = None
+    reduce_intersample_correlation: bool = False
 
     def __post_init__(self) -> None:
         encoding = FieldEncoding.parse(self.field_encoding)
@@ -58,6 +67,11 @@ class QPUSettings:
             raise ValueError(
                 f"Argument `betas` must be two positive numbers (β_h, β_J), but is {self.betas}."
             )
+        pause = self.readout_thermalization
+        if pause is not None and not 0 <= pause < math.inf:
+            raise ValueError(
+                f"Argument `readout_thermalization` must not be negative, but is {pause}."
+            )
         if self.spin_reversal_transforms < 1:
             raise ValueError(
                 f"Argument `spin_reversal_transforms` must be positive, "
@@ -69,9 +83,20 @@ class QPUSettings:
         """How fields are programmed."""
         return FieldEncoding(self.field_encoding)
 
+    @property
+    def timing_params(self) -> dict[str, Any]:
+        """Those of a job's parameters that take time, but for the number of reads; in µs."""
+        params: dict[str, Any] = {"annealing_time": self.annealing_time * 1e-3}
+        return params | self._pauses()
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON or TOML."""
-        return asdict(self) | {"betas": list(self.betas)}
+        """Plain values for JSON or TOML; without pauses where none is asked for."""
+        values = {name: value for name, value in asdict(self).items() if name not in PAUSES}
+        return values | self._pauses() | {"betas": list(self.betas)}
+
+    def _pauses(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in PAUSES}
+        return {name: value for name, value in values.items() if value not in (None, False)}
 
 
 def theory_betas(
@@ -92,8 +117,8 @@ def theory_betas(
     return encoding.betas(theory, f"Schedule '{schedule}' at {annealing_time:g} ns")
 
 
-def check_annealing_time(settings: QPUSettings, solver: str, properties: Mapping[str, Any]) -> None:
-    """Check that a device offers these anneals, and for so long.
+def check_offered(settings: QPUSettings, solver: str, properties: Mapping[str, Any]) -> None:
+    """Check that a device offers these anneals and pauses, and for so long.
 
     Raises:
         ValueError: It does not.
@@ -113,3 +138,12 @@ def check_annealing_time(settings: QPUSettings, solver: str, properties: Mapping
             f"{solver} with field_encoding={settings.field_encoding!r}, "
             f"but is {settings.annealing_time:g}."
         )
+    for name, value in settings.timing_params.items():
+        if name in PAUSES and name not in properties["parameters"]:
+            raise ValueError(f"{solver} has no parameter `{name}`: leave it out.")
+        low, high = properties.get(f"{name}_range", (-math.inf, math.inf))
+        if name == "readout_thermalization" and not low <= value <= high:
+            raise ValueError(
+                f"Argument `{name}` must be between {low:g} and {high:g} µs on {solver}, "
+                f"but is {value:g}."
+            )

@@ -151,7 +151,7 @@ class Session:
                 self.tracker.betas,
                 solver=self.device.name,
                 transforms=self.settings.spin_reversal_transforms,
-                max_reads=self.device.max_reads(self.settings.annealing_time),
+                max_reads=self.device.max_reads(packing.num_qubits, self.settings.timing_params),
             )
 
             def embed(job: JobRecord, submission: Submission = submission) -> EmbeddedJob:
@@ -183,6 +183,15 @@ class Session:
                 f", calibrated {self.calibration.age():.1f} h ago: β_h = {beta_h:.4g}, "
                 f"β_J = {beta_J:.4g}"
             )
+            if self.calibration.graph_id != device.graph.graph_id:
+                log.warning(
+                    "The calibration of %s was made on its working graph %s, which is now %s: the "
+                    "betas may have changed with it. Calibrate anew: qattn calibrate --sampler "
+                    "dwave.",
+                    device.name,
+                    self.calibration.graph_id,
+                    device.graph.graph_id,
+                )
         if self._quota_rate != 1:
             log.warning(
                 "%s is debited at 1/%g of its QPU access time; --qpu-budget counts the latter.",

@@ -76,7 +76,7 @@ class Submission:
             "num_reads": num_reads,
             "answer_mode": "raw",
             "auto_scale": False,
-            "annealing_time": self.settings.annealing_time * 1e-3,
+            **self.settings.timing_params,
         }
         encoding = self.settings.encoding
         if encoding.fast:

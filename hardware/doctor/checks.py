@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def check_calibration(
     if loaded.graph_id == device.graph.graph_id:
         return Check("calibration", "ok", detail), point.annealing_time
     detail += f", made on the working graph {loaded.graph_id}, which has changed since"
-    return Check("calibration", "ok", detail, f"calibrate anew: {hint}"), point.annealing_time
+    return Check("calibration", "warn", detail, f"calibrate anew: {hint}"), point.annealing_time
 
 
 def check_cost(
@@ -198,13 +199,17 @@ def check_cost(
         annealing_time = _annealing_times(device, workload.encoding.fast)[0]
     if math.isnan(annealing_time):
         return Check(name, "skipped", "the solver does not say how long its anneals are")
+    slots = packing or len(device.graph.qubits)
+    params = replace(workload.settings, annealing_time=annealing_time).timing_params
     try:
         cost = step_cost(
             workload,
-            packing or len(device.graph.qubits),
+            slots,
             device.access_time,
             annealing_time=annealing_time,
-            max_reads=device.max_reads(annealing_time),
+            max_reads=device.max_reads(
+                slots if isinstance(slots, int) else slots.num_qubits, params
+            ),
         )
     except BackendStopped as error:
         return Check(name, "failed", str(error), "choose another solver")

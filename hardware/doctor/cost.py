@@ -5,7 +5,7 @@ where query i (counted from 1) has i spins, and one more if a spin carries the f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
-from qattn.hardware.settings import QPUSettings
+from qattn.hardware.settings import PAUSES, QPUSettings
 
 AccessTime = Callable[[int, dict[str, Any]], float]
 """QPU access time of a job in seconds, as a function of its number of qubits and parameters."""
@@ -26,13 +26,13 @@ class Workload:
     Args:
         training: Its settings, such as a :class:`~qattn.training.TrainConfig`: `context`, `layers`,
             `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; and
-            `field_encoding` and `spin_reversal_transforms`, where None means the default of
-            :class:`~qattn.hardware.settings.QPUSettings`.
+            `field_encoding`, `spin_reversal_transforms` and the pauses of
+            :class:`~qattn.hardware.settings.QPUSettings`, where None means its default.
 
     Attributes:
         training: The settings.
+        settings: Those of them that jobs depend on; their annealing time has no meaning.
         encoding: How fields are programmed.
-        transforms: Number of submissions among which the reads of a model are divided.
 
     Raises:
         ValueError: The attention draws no reads, the encoding is unknown, or the number of
@@ -45,12 +45,11 @@ class Workload:
                 f"Argument `attention` must be one of boltzmann, couplings, "
                 f"but is {training.attention!r}."
             )
-        names = ("field_encoding", "spin_reversal_transforms")
-        given = {name: getattr(training, name) for name in names}
+        names = ("field_encoding", "spin_reversal_transforms", *PAUSES)
+        given: dict[str, Any] = {name: getattr(training, name, None) for name in names}
         given = {name: value for name, value in given.items() if value is not None}
-        settings = QPUSettings(annealing_time=1.0, **given)  # no time is used from here
-        self.training, self.encoding = training, settings.encoding
-        self.transforms = settings.spin_reversal_transforms
+        self.settings = QPUSettings(annealing_time=1.0, **given)
+        self.training, self.encoding = training, self.settings.encoding
 
     @property
     def num_spins(self) -> int:
@@ -126,11 +125,11 @@ def step_cost(
     # One layer: every placement is programmed once for each part of the reads.
     training, sizes = workload.training, workload.sizes
     placements = place(sizes, num_slots, n)
-    parts = shares(training.num_reads, workload.transforms, max_reads)
+    transforms = workload.settings.spin_reversal_transforms
+    parts = shares(training.num_reads, transforms, max_reads)
+    params = replace(workload.settings, annealing_time=annealing_time).timing_params
     seconds = sum(
-        access_time(
-            qubits(placement), {"num_reads": num_reads, "annealing_time": 1e-3 * annealing_time}
-        )
+        access_time(qubits(placement), params | {"num_reads": num_reads})
         for placement in placements
         for num_reads in parts
     )

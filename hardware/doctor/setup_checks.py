@@ -9,7 +9,7 @@ from typing import Any, Literal
 from qattn.hardware.service.budget import format_duration
 from qattn.hardware.service.credentials import Credentials, resolve
 from qattn.hardware.service.secret import Secret, redact
-from qattn.hardware.service.sessions import never_redirected
+from qattn.hardware.service.sessions import never_redirected, regional_endpoint
 
 PACKAGES = ("dwave-system", "dwave-cloud-client", "dimod", "minorminer", "dwave-samplers")
 """Packages that the backend needs; dwave-ocean-sdk brings them."""
@@ -21,14 +21,14 @@ class Check:
 
     Attributes:
         name: The step.
-        status: Whether it works; "skipped" where an earlier failure leaves nothing to check, or
-            nothing was to be checked.
+        status: Whether it works; "warn" where it works but something should be mended; "skipped"
+            where an earlier failure leaves nothing to check, or nothing was to be checked.
         detail: Result of the step in words.
         hint: What the user can do; empty if nothing needs to be done.
     """
 
     name: str
-    status: Literal["ok", "failed", "skipped"]
+    status: Literal["ok", "warn", "failed", "skipped"]
     detail: str
     hint: str = ""
 
@@ -88,7 +88,7 @@ def check_credentials(
         if name in credentials.sources
     )
     hint = "; ".join(str(warning.message) for warning in caught)
-    return Check("credentials", "ok", detail, hint), credentials
+    return Check("credentials", "warn" if hint else "ok", detail, hint), credentials
 
 
 def reach(credentials: Credentials, timeout: float) -> Reachability:
@@ -101,7 +101,6 @@ def reach(credentials: Credentials, timeout: float) -> Reachability:
     from dwave.cloud.api import Solvers, exceptions
     from dwave.cloud.config import load_config
     from dwave.cloud.config.models import load_config_v1
-    from dwave.cloud.regions import resolve_endpoints
 
     address = credentials.endpoint or credentials.region or "Ocean's default region"
     once = {"request_timeout": timeout, "http_retry_total": 0}
@@ -109,8 +108,7 @@ def reach(credentials: Credentials, timeout: float) -> Reachability:
     status: dict[str, str] = {}
     try:
         config = load_config_v1(load_config(**credentials.client_config(), **once))
-        config = resolve_endpoints(config)
-        address = config.endpoint or address
+        address = config.endpoint = credentials.endpoint or regional_endpoint(credentials)
         with Solvers.from_config(config) as service:
             never_redirected(service.session)
             solvers = service.list_solvers(filter="none,+identity,+status,+avg_load")

@@ -162,7 +162,7 @@ class Embedding:
         active = chain_used[self._qubit_chain]
         active_qubits[self._qubits] = active
         shares = h.ravel()[self._qubit_chain] * self._qubit_share
-        linear[self._qubits] = np.where(active, shares, 0.0)
+        linear[self._qubits] = np.where(active, shares, 0.0) + 0.0  # no -0.0 under a gauge
         # Couplings: equal shares for the couplers between two chains, both of which must be used.
         a, b = self._coupler_ends
         active = chain_used[a] & chain_used[b]

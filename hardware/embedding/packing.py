@@ -76,6 +76,11 @@ class Packing:
         return lengths
 
     @property
+    def num_qubits(self) -> int:
+        """Number of qubits of all chains."""
+        return int(self.chain_lengths.sum())
+
+    @property
     def uniform(self) -> NDArray[np.bool_]:
         """Whether all chains of a slot have one length, and so see one temperature, (slots,)."""
         same: NDArray[np.bool_] = (self.chain_lengths == self.chain_lengths[:, :1]).all(1)

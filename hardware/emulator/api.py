@@ -97,25 +97,36 @@ class SolverAPI:
         job = self.queue.accept(request, device.identity, outcome, seconds)
         return {**job.message(), "status": "PENDING"}
 
-    def poll(self, ids: list[str], timeout: float) -> list[dict[str, Any]]:
-        """Statuses of jobs, as soon as one of them has ended or after `timeout` seconds."""
+    def poll(self, ids: list[str], timeout: float | None) -> list[dict[str, Any]]:
+        """Statuses of jobs, as soon as one of them has ended or after `timeout` seconds.
+
+        [rest] "List Problems": without a timeout, the request blocks for up to a second.
+        """
         jobs = self._known(ids)
-        self.queue.wait_any(jobs, min(timeout, self.settings.max_wait))
+        self.queue.wait_any(jobs, self._wait(timeout))
         return [job.message() for job in jobs]
 
-    def listing(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Statuses of jobs with this label, status and solver, newest first."""
+    def _wait(self, timeout: float | None) -> float:
+        wanted = self.settings.default_wait if timeout is None else timeout
+        return min(wanted, self.settings.max_wait)
+
+    def listing(self, query: Mapping[str, str], timeout: float | None) -> list[dict[str, Any]]:
+        """Statuses of jobs with this text in their label, and of this status and solver.
+
+        [rest] "List Problems", Filter Keys: labels that *contain* the text. The order is not
+        documented; here the newest come first.
+        """
         max_results = min(int(query.get("max_results", MAX_STATUSES)), MAX_STATUSES)
-        matching = []
-        for job in reversed(self.queue.all()):
-            if not job.listed:
-                continue
-            message = job.message()
-            values = {key: message[key] for key in ("label", "status")}
-            values["solver"] = message["solver"]["name"]
-            if all(query.get(key, value) == value for key, value in values.items()):
-                matching.append(message)
-        return matching[:max_results]
+        text, solver = query.get("label", ""), query.get("solver")
+        jobs = [
+            job
+            for job in reversed(self.queue.all())
+            if job.listed and text in (job.label or "") and solver in (None, job.identity["name"])
+        ]
+        self.queue.wait_any(jobs, self._wait(timeout))
+        messages = [job.message() for job in jobs]
+        status = query.get("status")
+        return [found for found in messages if status in (None, found["status"])][:max_results]
 
     def problem(self, id_: str, with_answer: bool = True) -> tuple[Job, str]:
         """A job and its status as JSON, with the answer if there is one."""

@@ -1,6 +1,9 @@
-"""The emulated service's HTTP, with control over the connection for the faults."""
+"""The emulated service's HTTP, with control over the connection for the faults.
 
-import gzip
+The routes and their rules are those of D-Wave's page "SAPI REST Interface"
+(docs.dwavequantum.com/en/latest/leap_sapi/sapi_rest.html), which is [rest] below.
+"""
+
 import hmac
 import json
 import logging
@@ -22,6 +25,10 @@ PREFIX = "/sapi/v2/"
 
 ELSEWHERE = "/redirected"
 """Path, on another name of this host, to which the fault "redirect" sends requests."""
+
+MAX_BODY = 64 * 2**20
+"""Largest body in bytes, as it is sent and after it is inflated; twenty problems of the largest
+processor take about 20 MiB."""
 
 VERSION = "3.0.0"
 """Version of the API's media types."""
@@ -111,7 +118,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request of any kind: GET, POST (submissions) or DELETE (cancellations)."""
-        body = self._read_body()
         url = urlsplit(self.path)
         if url.path.startswith(ELSEWHERE):
             self.server.api.redirects_followed += 1
@@ -120,7 +126,11 @@ class Handler(BaseHTTPRequestHandler):
         where = _kind_of_request(self.command, path, query)
         token = self.headers.get("X-Auth-Token", "")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
-            return self._send(_error_response(401, "Invalid token or access denied"))
+            return self._refuse(_error_response(401, "Invalid token or access denied"))
+        try:
+            body = self._read_body()
+        except RequestError as error:
+            return self._refuse(_error_response(error.status, str(error)))
         fault = self.server.api.faults.next(where)
         if fault is not None:
             log.debug("fault %s:%s", fault.where, fault.kind)
@@ -151,14 +161,13 @@ class Handler(BaseHTTPRequestHandler):
             return Response(json.dumps(api.submit([submitted])[0]), "problems")
         if where == "poll":
             ids = query["id"].split(",")
-            statuses = api.poll(ids, float(query.get("timeout", 0)))
+            statuses = api.poll(ids, _timeout(query))
             return Response(json.dumps(statuses), "problems")
         if where == "list":
-            return Response(json.dumps(api.listing(query)), "problems")
+            return Response(json.dumps(api.listing(query, _timeout(query))), "problems")
         id_ = path.removeprefix("problems").strip("/")
         if where == "answer":
-            if "timeout" in query:
-                api.poll([id_], float(query["timeout"]))
+            api.poll([id_], _timeout(query))
             job, text = api.problem(id_)
             return Response(text, "problem", job=job)
         if where == "cancel":
@@ -227,20 +236,48 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.body)
         self.wfile.flush()
 
+    def _refuse(self, response: Response) -> None:
+        """Respond without using the body, of which no more than a bounded part is read."""
+        self.close_connection = True
+        self._send(response)
+        self.connection.settimeout(1.0)
+        left = MAX_BODY if self.headers.get("Content-Length", "0") != "0" else 0
+        try:  # a client that is still sending would not see the response
+            while left > 0 and (block := self.rfile.read1(2**16)):
+                left -= len(block)
+        except OSError:
+            log.debug("the client of a refused request went on sending")
+
     def _read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            chunks = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            body = b"".join(chunks)
-        else:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        encoding = self.headers.get("Content-Encoding", "").lower()
-        if encoding == "deflate":
-            return zlib.decompress(body)
-        return gzip.decompress(body) if encoding == "gzip" else body
+        """The body, inflated.
+
+        Raises:
+            RequestError: It is too large, or not what the headers say.
+        """
+        try:
+            if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+                body = self._read_chunks()
+            else:
+                body = self._read(int(self.headers.get("Content-Length") or 0))
+            encoding = self.headers.get("Content-Encoding", "").lower()
+            return _inflated(body, encoding) if encoding in ("deflate", "gzip") else body
+        except (ValueError, zlib.error) as error:
+            raise RequestError(400, f"Bad request: {error}") from None
+
+    def _read_chunks(self) -> bytes:
+        body = bytearray()
+        while size := int(self.rfile.readline(100).split(b";")[0], 16):
+            body += self._read(size, len(body))
+            self.rfile.readline(100)
+        self.rfile.readline(100)
+        return bytes(body)
+
+    def _read(self, size: int, before: int = 0) -> bytes:
+        if size < 0:
+            raise RequestError(400, f"Bad request: a body of {size} bytes")
+        if before + size > MAX_BODY:
+            raise RequestError(413, f"Bodies may have {MAX_BODY} bytes")
+        return self.rfile.read(size)
 
 
 def _kind_of_request(command: str, path: str, query: dict[str, str]) -> str:
@@ -260,3 +297,26 @@ def _kind_of_request(command: str, path: str, query: dict[str, str]) -> str:
 
 def _error_response(status: int, message: str) -> Response:
     return Response(json.dumps(error_body(status, message)), "", status)
+
+
+def _inflated(body: bytes, encoding: str) -> bytes:
+    inflate = zlib.decompressobj(zlib.MAX_WBITS if encoding == "deflate" else 16 + zlib.MAX_WBITS)
+    inflated = inflate.decompress(body, MAX_BODY)
+    if inflate.unconsumed_tail:
+        raise RequestError(413, f"Bodies may have {MAX_BODY} bytes")
+    if not inflate.eof:
+        raise ValueError("the compressed body is not complete")
+    return inflated
+
+
+def _timeout(query: dict[str, str]) -> float | None:
+    """Seconds for which a response may be held back; None means the default.
+
+    [rest] "List Problems": an integer from 1 to 30; 400 for any other value.
+    """
+    text = query.get("timeout")
+    if text is None:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= 30:
+        raise RequestError(400, f"timeout must be an integer between 1 and 30, but is {text!r}")
+    return float(text)

@@ -3,6 +3,7 @@
 import secrets
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class EmulatedQPU:
         """Begin to serve until :meth:`stop`, which is final."""
         if self._server is not None or self._api.queue.closed:
             raise RuntimeError("The emulated QPU was started already: make a new one.")
-        tls = None if self.settings.tls is None else server_context(self.settings.tls)
+        tls = None if self.settings.tls is None else server_context(Path(self.settings.tls))
         self._server = Server(self._api, self.token, self.settings.port, tls)
         for name, target in (("http", self._serve), ("qpu", self._api.run)):
             thread = threading.Thread(target=target, name=f"emulated-{name}", daemon=True)

@@ -43,6 +43,8 @@ class EmulatorSettings:
             file. Clients trust it with ``REQUESTS_CA_BUNDLE=FILE`` in their environment. None means
             http.
         max_wait: Longest time in seconds that a poll is held open.
+        default_wait: Time in seconds for which a request about jobs is held open if it does not say
+            for how long, until one of them has ended; a QPU's service takes a second.
         spare: Offer a second processor under the name of the first and "_spare", with one dead
             qubit more, which stays online when the first goes offline.
         account: File for the account of jobs as JSON, rewritten at every change; None means none.
@@ -70,13 +72,22 @@ class EmulatorSettings:
     name: str | None = None
     token: str | None = field(default=None, repr=False)
     port: int = 0
-    tls: Path | None = None
+    tls: str | Path | None = None
     max_wait: float = 30.0
+    default_wait: float = 1.0
     spare: bool = False
     account: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("beta_h", "beta_J", "h_noise", "J_noise", "flux_offset", "max_wait"):
+        for name in (
+            "beta_h",
+            "beta_J",
+            "h_noise",
+            "J_noise",
+            "flux_offset",
+            "max_wait",
+            "default_wait",
+        ):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ValueError(

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from qattn.backends.options import FromFile
 from qattn.hardware.service.budget import parse_duration
 from qattn.hardware.service.credentials_file import (
     OCEAN_NAMES,
@@ -20,6 +21,7 @@ from qattn.hardware.service.credentials_file import (
     read_credentials_file,
 )
 from qattn.hardware.service.secret import Secret
+from qattn.hardware.service.trust import check_destination, is_loopback
 
 FILE_NAME = "credentials.toml"
 
@@ -97,12 +99,14 @@ def resolve(
     credentials.toml; the profile of Ocean's dwave.conf (``DWAVE_CONFIG_FILE`` and
     ``DWAVE_PROFILE`` choose them). Endpoint and region are one choice: the first place that gives
     either decides, and within one place the endpoint wins, as in Ocean. There is no argument for
-    the token, which a shell's history and a list of processes would show.
+    the token, which a shell's history and a list of processes would show. Where the token may go is
+    :mod:`~qattn.hardware.service.trust`'s rule.
 
     Args:
         credentials: The credentials.toml to read. None means ./credentials.toml, else the one in
             qattn's folder of the user's configuration (``~/.config/qattn`` on Linux), if any.
-        endpoint: URL of the solver API.
+        endpoint: URL of the solver API; as :class:`~qattn.backends.options.FromFile` where a file
+            of settings gives it.
         region: Leap's region, such as ``na-west-1``.
         solver: Name of a solver, or features as a mapping or as the text of a JSON object.
         qpu_budget: Ceiling on QPU access time, as for
@@ -111,6 +115,7 @@ def resolve(
 
     Raises:
         NoCredentialsError: No place gives a token.
+        UntrustedEndpointError: The token may not go to the endpoint.
         FileNotFoundError: A file that was named does not exist.
         ValueError: A value cannot be right, or a file cannot be understood. No message holds a
             token.
@@ -122,8 +127,9 @@ def resolve(
         "solver": dict(solver) if isinstance(solver, Mapping) else solver,
         "qpu_budget": qpu_budget,
     }
+    file_of_endpoint = {"endpoint": str(endpoint.file)} if isinstance(endpoint, FromFile) else {}
     layers = [
-        Layer(arguments, "the command line", {}),
+        Layer(arguments, "the command line", file_of_endpoint),
         Layer(
             {name: env.get(variable) for name, variable in _ENVIRONMENT.items()},
             "the environment",
@@ -155,6 +161,15 @@ def resolve(
     _warn_if_readable(token, chosen["token"][1].files)
     if "endpoint" in values:
         _check_endpoint(values["endpoint"], sources["endpoint"])
+        now = chosen["endpoint"][1] in layers[:2] and not isinstance(endpoint, FromFile)
+        check_destination(values["endpoint"], sources["endpoint"], sources["token"], named=now)
+    if str(values.get("permissive_ssl")).lower() in ("1", "true", "yes", "on"):
+        warnings.warn(
+            f"permissive_ssl in {sources['permissive_ssl']} turns off the check of certificates: "
+            f"whoever is between you and the service can read the token.",
+            InsecureCredentialsWarning,
+            stacklevel=2,
+        )
     return Credentials(
         token=token,
         endpoint=values.get("endpoint"),
@@ -219,7 +234,7 @@ def _check_endpoint(endpoint: str, source: str) -> None:
             f"The endpoint from {source} must be a URL such as https://cloud.dwavesys.com/sapi/, "
             f"but is {endpoint!r}."
         )
-    if url.scheme == "http" and host not in ("localhost", "::1") and not host.startswith("127."):
+    if url.scheme == "http" and not is_loopback(host):
         warnings.warn(
             f"The endpoint from {source} is not https: the token travels to {host} in clear.",
             InsecureCredentialsWarning,

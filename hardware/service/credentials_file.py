@@ -105,10 +105,28 @@ def ocean_profile(env: Mapping[str, str]) -> Layer:
         ) from None
     except ValueError:
         raise ValueError(f"There is no profile {profile!r} (DWAVE_PROFILE) in {where}.") from None
-    values = {name: section.get(name) for name in OCEAN_NAMES}
-    name = f"profile {profile} of {where}" if profile else where
+    values = {name: section.get(name) for name in (*OCEAN_NAMES, "permissive_ssl")}
+    of_profile = f"profile {profile} of " if profile else ""
+    # Ocean merges the files; one of them, the working folder's, may be somebody else's.
+    names = {
+        name: f"{of_profile}{_last_with(name, value, paths) or where}"
+        for name, value in values.items()
+        if value
+    }
     files = tuple(Path(os.path.expandvars(os.path.expanduser(path))) for path in paths)
-    return Layer(values, name, {}, files)
+    return Layer(values, f"{of_profile}{where}", names, files)
+
+
+def _last_with(name: str, value: str, paths: list[str]) -> str | None:
+    """The last of Ocean's files that gives a setting this value, in whatever section."""
+    from dwave.cloud.config import load_config_from_files
+
+    for path in reversed(paths):
+        config = load_config_from_files([path])
+        sections = [config.defaults(), *(config[section] for section in config.sections())]
+        if any(section.get(name) == value for section in sections):
+            return path
+    return None
 
 
 def _named(settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,12 @@ from qattn.hardware.service.secret import scrubbed
 from qattn.hardware.service.sessions import client_of
 from qattn.hardware.service.solver_api import ProblemService
 
+TIMING_PARAMETERS = (
+    *("num_reads", "annealing_time"),
+    *("readout_thermalization", "reduce_intersample_correlation"),
+)
+"""Parameters of a job that decide how long it runs."""
+
 
 class SolverUnavailable(BackendStopped):
     """No solver matches, it is offline, or the service cannot be reached or refuses the token."""
@@ -46,9 +52,33 @@ class Device:
         self.service = ProblemService(client.config)
         self._packings: dict[tuple[int, Path | None], Packing] = {}
 
-    def max_reads(self, annealing_time: float) -> int:
-        """Largest number of reads of one job with this annealing time in ns."""
-        return int(self.solver.max_num_reads(annealing_time=annealing_time * 1e-3))
+    def max_reads(self, num_qubits: int, params: dict[str, Any]) -> int:
+        r"""Largest number of reads of one job that programs so many qubits.
+
+        D-Wave limits (a + t + r) R + p, in which a is the annealing time, t the thermalisation
+        before a read (or the longer pause that reduces correlations), r the time of a read-out,
+        which grows with the number of qubits, R the number of reads, and p the thermalisation
+        after programming (docs.dwavequantum.com, "Operation and Timing", QMI Runtime Limit; the
+        read-out is added here, on the safe side).
+
+        Args:
+            num_qubits: Active qubits.
+            params: Parameters of the job; those that take time are used.
+
+        Raises:
+            SolverUnavailable: The solver publishes no timing data.
+        """
+        most = int(self.properties["num_reads_range"][1])
+        limit = self.properties.get("problem_run_duration_range")
+        if limit is None:
+            return most
+        # Ocean's estimate is linear in the reads; a delay that the limit does not count is in it.
+        one, two = (
+            1e6 * self.access_time(num_qubits, params | {"num_reads": reads}) for reads in (1, 2)
+        )
+        each = two - one - self.properties["problem_timing_data"]["qpu_delay_time_per_sample"]
+        left = limit[1] - self.properties["default_programming_thermalization"]
+        return max(1, min(most, int(left / each * (1 - 1e-9))))
 
     def packing(self, num_spins: int, folder: Path | None = None) -> Packing:
         """Disjoint cliques of this many spins, as many as could be packed, kept in memory.
@@ -67,8 +97,7 @@ class Device:
         Raises:
             SolverUnavailable: The solver publishes no timing data.
         """
-        names = ("num_reads", "annealing_time")
-        used = {name: params[name] for name in names if name in params}
+        used = {name: params[name] for name in TIMING_PARAMETERS if name in params}
         try:
             microseconds = self.solver.estimate_qpu_access_time(num_qubits, **used)
         except (KeyError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qattn.hardware.service.credentials import Credentials
+from qattn.hardware.service.trust import check_destination
 
 if TYPE_CHECKING:
     from dwave.cloud import Client
@@ -56,8 +57,28 @@ def client_of(credentials: Credentials) -> "Client":
             return solvers
 
     config = credentials.client_config()
+    if credentials.endpoint is None:
+        config["endpoint"] = regional_endpoint(credentials)
     defaults = {"solver": {"order_by": "-num_active_qubits"}}
     return OneAddressClient.from_config(client="base", defaults=defaults, **config)
+
+
+def regional_endpoint(credentials: Credentials) -> str:
+    """URL of the solver API in the region, looked up without the token, as Ocean looks it up with.
+
+    Raises:
+        UntrustedEndpointError: It is not D-Wave's: dwave.conf names another place to look it up.
+        ValueError: There is no such region.
+    """
+    from dwave.cloud.config import load_config, validate_config_v1
+    from dwave.cloud.regions import resolve_endpoints
+
+    known = validate_config_v1(load_config(**credentials.client_config()))
+    endpoint = str(resolve_endpoints(known.model_copy(update={"token": None})).endpoint)
+    region = credentials.region or "the default region"
+    source = credentials.sources.get("token", "an unknown place")
+    check_destination(endpoint, f"the look-up of {region}", source, named=False)
+    return endpoint
 
 
 class SessionPool:

@@ -9,6 +9,7 @@ leap_sapi/sapi_rest), which is [rest] below.
 """
 
 import base64
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -232,5 +233,17 @@ def _decoded(message: dict[str, Any]) -> RawAnswer:
     if "num_occurrences" in answer:
         counts = np.frombuffer(base64.b64decode(answer["num_occurrences"], validate=True), "<i4")
         spins = np.repeat(spins, counts, axis=0)
-    timing = {name: float(value) for name, value in answer.get("timing", {}).items()}
-    return RawAnswer(qubits.astype(np.int32), spins, timing)
+    return RawAnswer(qubits.astype(np.int32), spins, _numbers(answer.get("timing")))
+
+
+def _numbers(timing: Any) -> dict[str, float]:
+    """The entries that are numbers: some solvers add warnings, lists or nothing at all.
+
+    Their names are kept once, not once for each of the many answers of a run.
+    """
+    entries = timing.items() if isinstance(timing, dict) else ()
+    return {
+        sys.intern(name): float(value)
+        for name, value in entries
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -12,7 +12,36 @@ from types import NoneType, UnionType
 from typing import Any
 
 
-def option(default: Any, help: str, *, python_only: bool = False, may_change: bool = False) -> Any:
+class FromFile(str):
+    """A text that a file of settings gave, and not the user of the moment.
+
+    It is a text like any other, but for options that only count where the user gives them.
+
+    Attributes:
+        file: The file.
+    """
+
+    file: Path
+
+    def __new__(cls, text: str, file: Path) -> "FromFile":
+        """The text, and its file."""
+        made = super().__new__(cls, text)
+        made.file = file
+        return made
+
+    def __deepcopy__(self, memo: object) -> str:
+        """The bare text, for what is written down."""
+        return str(self)
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    python_only: bool = False,
+    may_change: bool = False,
+    marked: bool = False,
+) -> Any:
     """A field of a backend's ``Options`` dataclass.
 
     Args:
@@ -21,8 +50,14 @@ def option(default: Any, help: str, *, python_only: bool = False, may_change: bo
         python_only: No text can give the option: its values are objects of Python.
         may_change: A training that is resumed may change it: it says how reads are obtained, and
             not what they are.
+        marked: A file of settings gives it as :class:`FromFile`.
     """
-    metadata = {"help": help, "python_only": python_only, "may_change": may_change}
+    metadata = {
+        "help": help,
+        "python_only": python_only,
+        "may_change": may_change,
+        "marked": marked,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -38,6 +73,7 @@ class Option:
         help: The option in one line, or "".
         python_only: No text can give the option.
         may_change: A training that is resumed may change it.
+        marked: A file of settings gives it as :class:`FromFile`.
     """
 
     name: str
@@ -46,6 +82,7 @@ class Option:
     help: str = ""
     python_only: bool = False
     may_change: bool = False
+    marked: bool = False
 
     def from_text(self, text: str) -> Any:
         """The value that a text such as ``7``, ``1e-4``, ``true`` or ``10.2/11.2`` stands for.

@@ -13,7 +13,7 @@ from qattn.training import TrainConfig, read_settings
 
 console = Console(highlight=False, soft_wrap=True)
 
-COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
+COLOURS = {"ok": "green", "warn": "yellow", "failed": "red", "skipped": "yellow"}
 SERVICE = ("endpoint", "region", "solver", "qpu_budget")
 OF_BACKEND = ("credentials", *SERVICE, "calibration", "annealing_time", "field_encoding")
 OF_TRAINING = ("context", "layers", "heads", "batch_size", "num_reads", "steps")

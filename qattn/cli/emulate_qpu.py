@@ -83,7 +83,7 @@ def _introduce(qpu: EmulatedQPU, token_file: Path | None, credentials: Path | No
     else:
         lines = [f"credentials in {credentials}"]
     if qpu.settings.tls is not None:
-        lines.append(f"export REQUESTS_CA_BUNDLE={qpu.settings.tls.absolute()}")
+        lines.append(f"export REQUESTS_CA_BUNDLE={Path(qpu.settings.tls).absolute()}")
     for line in lines:
         console.print(line, markup=False)
     console.file.flush()  # a script that reads the output waits for these lines

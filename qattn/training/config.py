@@ -12,10 +12,11 @@ import tomli_w
 import torch
 
 from qattn.backends import Backend, parse_sampler
+from qattn.backends.options import FromFile
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
 from qattn.layers import ATTENTION
-from qattn.training.sampler_settings import OF_BACKENDS, SamplerSettings, setting
+from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
 from qattn.training.tasks import TASKS, make_task
 from qattn.transformer import Transformer
 
@@ -151,6 +152,10 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
     def _backend(self, text: str) -> Backend:
         """The backend of this text, with the settings that are addressed to it."""
         spec = parse_sampler(text)
+        if within := MARKED & spec.options.keys():  # a run's folder keeps the text
+            raise ValueError(
+                f"Setting `{min(within)}` must be given on its own, but is part of {text!r}."
+            )
         if text == (self.eval_sampler if self.sampler == "exact" else self.sampler):
             values = {name: getattr(self, name) for name in OF_BACKENDS}
             given = {name: value for name, value in values.items() if value is not None}
@@ -196,6 +201,8 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"Setting `{name}` in {path} must be of type {kind}, but is {value!r}."
             )
+        if name in MARKED:
+            settings[name] = FromFile(value, path)
     return settings
 
 

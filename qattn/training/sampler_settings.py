@@ -49,3 +49,8 @@ SamplerSettings: Any = make_dataclass(
 
 OF_BACKENDS = tuple(SamplerSettings.__dataclass_fields__)
 """Names of these fields: the settings of a training that are options of backends."""
+
+MARKED = frozenset(
+    name for name, takers in _declared().items() if any(option.marked for _, option in takers)
+)
+"""Those of them that a file gives as :class:`~qattn.backends.options.FromFile`."""

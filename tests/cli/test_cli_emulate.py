@@ -124,3 +124,14 @@ def test_account_file_follows_every_job(tmp_path):
             assert [job["status"] for job in jobs] == ["COMPLETED"] * count
     assert [job["times_answered"] for job in json.loads(file.read_text())["jobs"]] == [1, 1]
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_https_and_how_clients_trust_it(tmp_path):
+    certificate = tmp_path / "certificate.pem"
+    result = run("--tls", str(certificate))
+    assert result.exit_code == 0, result.output
+    assert "export DWAVE_API_ENDPOINT=https://127.0.0.1:" in result.output
+    assert f"export REQUESTS_CA_BUNDLE={certificate}\n" in result.output
+    text = certificate.read_text()
+    assert "BEGIN CERTIFICATE" in text
+    assert "PRIVATE KEY" not in text

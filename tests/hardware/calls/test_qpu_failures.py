@@ -29,7 +29,7 @@ BATCH = problems.synthetic(40, 5, field_sd=0.4, coupling_sd=0.3, seed=3)
 
 @pytest.fixture
 def qpu():
-    with EmulatedQPU(shape=(3, 4)) as running:
+    with EmulatedQPU(shape=(3, 4), default_wait=0.05) as running:
         yield running
 
 

@@ -239,3 +239,13 @@ def test_wrong_arguments_are_rejected(embedding, as_users_call):
         embedding.unembed(np.ones((3, N)), rng=rng)
     with pytest.raises(ValueError, match="`gauge`"):
         embedding.unembed(np.ones((3, N), dtype=np.int8), gauge=np.ones(3, dtype=np.int8), rng=rng)
+
+
+def test_no_field_is_minus_zero(embedding):
+    """Ocean sends +0.0; under a gauge of -1 a field of 0 would have the other sign bit."""
+    slots, n = embedding.packing.num_slots, embedding.packing.num_spins
+    gauge = np.full((slots, n), -1, dtype=np.int8)
+    problem = embedding.embed(
+        np.zeros((slots, n)), np.zeros((slots, n, n)), chain_strength=1.0, gauge=gauge
+    )
+    assert not np.signbit(problem.linear).any()

@@ -1,16 +1,18 @@
 """Sessions: bounded in number, no submission repeated, and the token at one address only."""
 
+import dataclasses
 import io
 import os
 import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
-from _support.qpu_backends import accepted, backend_of
+from _support.loopback import Recorder
+from _support.qpu_backends import HASTE, accepted, backend_of
 
 from qattn import problems
 from qattn.hardware.calls.journal import Journal
@@ -26,52 +28,11 @@ from qattn.hardware.service.solver_api import Unclear
 pytestmark = pytest.mark.usefixtures("packings_are_kept")
 
 TOKEN = "TEST-of-the-sessions"
+BATCH = problems.synthetic(1, 3, field_sd=0.3, coupling_sd=0.2, seed=0)
 
 
 def connected(qpu):
     return connect(Credentials(Secret(qpu.token), endpoint=qpu.endpoint))
-
-
-class Recorder:
-    """A server that notes what it was sent, and redirects to another address if it has one."""
-
-    def __init__(self, location="", status=307, tls=None):
-        seen = self.seen = []
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                seen.append((self.command, dict(self.headers), self.rfile.read(length)))
-                self.send_response(status if location else 200)
-                if location:
-                    self.send_header("Location", location + self.path)
-                body = b"" if location else b"[]"
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        if tls is not None:
-            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 # --- what is sent once
@@ -91,8 +52,7 @@ def test_a_submission_after_which_tls_breaks_is_sent_once(https, tmp_path):
     backend = backend_of(https, tmp_path)
     backend.open()
     https.fault("submit", "tls")
-    batch = problems.synthetic(2, 3, field_sd=0.3, coupling_sd=0.2, seed=0)
-    samples = backend.sample(batch, num_reads=5, seed=1)
+    samples = backend.sample(BATCH, num_reads=5, seed=1)
     journal = backend.session.journal.folder
     backend.close()
     assert bool((samples.spins != 0).all())
@@ -112,6 +72,21 @@ def write_dwave_conf(**options):
     """What only Ocean knows, in its file of the working folder."""
     lines = "".join(f"{name} = {value}\n" for name, value in options.items())
     Path("dwave.conf").write_text(f"[defaults]\n{lines}")
+
+
+def test_a_request_fails_for_as_long_as_the_policy_says(tmp_path):
+    """And one request more: below, each was repeated ten times, for half a minute."""
+    write_dwave_conf(request_timeout=0.3)
+    policy = dataclasses.replace(HASTE, failing=1.0)
+    with EmulatedQPU(shape=(1, 2)) as qpu:
+        backend = backend_of(qpu, tmp_path, retry_policy=policy)
+        backend.open()
+        qpu.fault("poll", "slow", times=1000, seconds=30.0)
+        start = time.monotonic()
+        with pytest.raises(SolverUnavailable, match="cannot be fetched"):
+            backend.sample(BATCH, num_reads=5, seed=1)
+        assert time.monotonic() - start < 2.5
+        backend.close()
 
 
 def test_fault_of_tls_without_tls():

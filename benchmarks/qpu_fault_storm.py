@@ -25,8 +25,8 @@ from collections import Counter
 from pathlib import Path
 
 FAULTS = {
-    "time-out": lambda rng: [(rng.choice(["submit", "poll", "answer"]), "slow", 1.5)],
-    "accepted late": lambda rng: [("submit", "slow-accept", rng.uniform(0.8, 3.0))],
+    "time-out": lambda rng: [(rng.choice(["submit", "poll", "answer"]), "slow", 2.5)],
+    "accepted late": lambda rng: [("submit", "slow-accept", rng.uniform(1.8, 4.0))],
     "dropped": lambda rng: [(_place(rng), rng.choice(["drop", "drop-after"]), 0.0)],
     "listed late": lambda rng: [
         ("submit", "drop-after", 0.0),
@@ -41,7 +41,7 @@ LOADED = ["qattn.cli.train", "qattn.hardware.dwave", "dwave.system", "torch._dyn
 """Modules that every training needs: a round forks from a process that has them."""
 
 POLICY = {"first_wait": 0.05, "longest_wait": 0.3, "failing": 8.0, "unseen": 1.0, "poll": 1.0}
-TIMEOUT = 0.6
+TIMEOUT = 1.5
 """Seconds after which a request is given up."""
 
 TRAIN = (
@@ -98,7 +98,7 @@ def storm(rounds, seed, folder):
     context.set_forkserver_preload(LOADED)
     certificate, run, log = (folder / name for name in ("cert.pem", "run", "output"))
     os.environ["REQUESTS_CA_BUNDLE"] = str(certificate)
-    with EmulatedQPU(shape=(3, 4), tls=certificate) as qpu:
+    with EmulatedQPU(shape=(3, 4), tls=certificate, default_wait=0.1) as qpu:
         start, events = prepared(qpu, folder), run / "journal" / "journal.jsonl"
         ceiling = 0.3
 

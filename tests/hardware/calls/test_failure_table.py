@@ -23,7 +23,7 @@ def tables():
 
 
 def test_every_row_is_a_test_and_every_test_a_row():
-    goes_on, stops, others = tables()
+    goes_on, stops, others, _ = tables()
     assert [row[0] for row in goes_on] == list(GOES_ON)
     assert [row[0] for row in stops] == list(STOPS)
     tree = ast.parse(Path(test_qpu_failures.__file__).read_text(encoding="utf-8"))
@@ -36,7 +36,7 @@ def test_every_row_is_a_test_and_every_test_a_row():
 
 
 def test_every_row_says_what_is_done():
-    for rows, width in zip(tables(), (4, 4, 5), strict=True):
+    for rows, width in zip(tables(), (4, 4, 5, 4), strict=True):
         for row in rows:
             assert len(row) == width
             assert all(cell for cell in (row[0], *row[2:]))

@@ -24,7 +24,7 @@ WAIT = RetryPolicy(0.05, 0.1, failing=20.0, unseen=0.5, listings=3, queued=30.0,
 
 @pytest.fixture
 def qpu():
-    with EmulatedQPU(shape=(3, 4)) as running:
+    with EmulatedQPU(shape=(3, 4), default_wait=0.05) as running:
         yield running
 
 
@@ -73,7 +73,7 @@ def test_a_job_that_is_listed_late_is_waited_for_whatever_the_wall_clock_does(
     backend = opened(qpu, tmp_path, retry_policy=RetryPolicy(0.05, 0.1, unseen=3.0, poll=1.0))
     started = time.monotonic()
     sample(backend)
-    assert time.monotonic() - started < 20  # and no longer than it takes to be listed
+    assert time.monotonic() - started < 60  # and no longer than it takes to be listed
     assert len(qpu.jobs) == 1
     check_no_second_is_lost(qpu, backend)
     backend.close()
@@ -101,7 +101,7 @@ def test_the_wait_starts_when_the_failure_is_noticed(qpu, tmp_path, hasty):
 
 
 def test_a_second_that_ran_is_counted(qpu, tmp_path, hasty):
-    qpu.fault("submit", "slow-accept", seconds=3.0)
+    qpu.fault("submit", "slow-accept", seconds=4.0)
     backend = opened(qpu, tmp_path)
     sample(backend)
     first, second = labels(backend)
@@ -128,7 +128,7 @@ def check_all(qpu, backend):
 
 
 def test_what_is_in_doubt_is_settled_when_the_device_is_closed(qpu, tmp_path, hasty):
-    qpu.fault("submit", "slow-accept", seconds=3.0)
+    qpu.fault("submit", "slow-accept", seconds=4.0)
     backend = opened(qpu, tmp_path)
     sample(backend)
     wait_for_jobs(qpu, 2, "COMPLETED")
@@ -138,7 +138,7 @@ def test_what_is_in_doubt_is_settled_when_the_device_is_closed(qpu, tmp_path, ha
 
 
 def test_a_second_that_waits_is_cancelled(qpu, tmp_path, hasty):
-    qpu.fault("submit", "slow-accept", seconds=3.0)
+    qpu.fault("submit", "slow-accept", seconds=4.0)
     qpu.fault("job", "pending", after=1, seconds=60.0)
     backend = opened(qpu, tmp_path)
     sample(backend)
@@ -151,7 +151,7 @@ def test_a_second_that_waits_is_cancelled(qpu, tmp_path, hasty):
 def test_the_first_answer_is_used(qpu, tmp_path):
     """The first submission turns up with its answer while the second still waits."""
     qpu.fault("submit", "502-after")
-    qpu.fault("job", "list-lag", seconds=1.5)
+    qpu.fault("job", "list-lag", seconds=3.0)
     qpu.fault("job", "pending", seconds=60.0)
     backend = opened(qpu, tmp_path)
     started = time.monotonic()
@@ -170,7 +170,7 @@ def test_the_ceiling_holds_for_what_nobody_knows(qpu, tmp_path):
     first.close()
     ceiling = 1.8 * price
     qpu.fault("submit", "502-after")
-    qpu.fault("job", "list-lag", seconds=4.0)
+    qpu.fault("job", "list-lag", seconds=6.0)
     backend = opened(qpu, tmp_path, qpu_budget=ceiling)
     with pytest.raises(BudgetExceeded):
         sample(backend)
@@ -180,7 +180,7 @@ def test_the_ceiling_holds_for_what_nobody_knows(qpu, tmp_path):
     again = opened(qpu, tmp_path, qpu_budget=ceiling)
     assert again.session.budget.reserved > price
     assert again.metrics()["qpu_seconds_left"] < 0.8 * price
-    time.sleep(4.0)
+    time.sleep(6.0)
     sample(again)
     assert len(qpu.jobs) == accepted
     assert again.metrics()["qpu_seconds"] <= ceiling

@@ -10,7 +10,7 @@ LAYERS = [
         "qattn._clock",
         "qattn._lazy",
         "qattn._version",
-        "qattn._constants",
+        "qattn._tracing",
         "qattn._vmap",
     },
     {"qattn.ising", "qattn.field_encoding", "qattn.calibration_file"},

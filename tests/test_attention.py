@@ -306,3 +306,19 @@ def test_sampler_of_a_layer_is_called_backend():
         Transformer(5, 6, sampler="neal")
     with pytest.raises(AttributeError, match="`backend`: set that"):
         BoltzmannAttention(8, 2, 6).sampler = "neal"
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_nan_in_one_sequence_stays_there(normalize):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 3, 2, 4, 5).unbind(0)
+    J = random_couplings(2, 4, 0.5)
+    expected = boltzmann_attention(query, key, value, J, normalize=normalize)
+    query = query.clone()
+    query[1, 0, 2, 0] = torch.nan
+    found = boltzmann_attention(query.requires_grad_(), key, value, J, normalize=normalize)
+    assert found[1, 0, 2].isnan().all()
+    for other in (0, 2):
+        torch.testing.assert_close(found[other], expected[other])
+    (grad,) = torch.autograd.grad(found[0].sum() + found[2].sum(), query)
+    assert grad[[0, 2]].isfinite().all()

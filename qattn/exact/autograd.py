@@ -138,12 +138,11 @@ class Moments(GroupwiseFunction):
         """Derivatives in h and J."""
         h, J, occupations, *factors = ctx.saved_tensors
         if any(g is not None and is_legacy_batchedtensor(g) for g in grads):
-            # torch.autograd.grad(is_grads_batched=True) knows operations of the dispatcher only.
-            from qattn.exact import operator
-
+            # torch.autograd.grad(is_grads_batched=True) knows operations of the dispatcher only:
+            # that of qattn.exact.operator.
             lengths = ctx.lay.lengths().expand(len(h), -1)
             wants_log_Z = ctx.wants_log_Z
-            grad_h, grad_J = operator.gradients(
+            grad_h, grad_J = torch.ops.qattn.exact_moments_backward(
                 grads[int(wants_log_Z)], h, J, lengths, wants_log_Z, ctx.normalize
             )
             return grad_h, grad_J, None, None, None

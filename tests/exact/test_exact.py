@@ -2,11 +2,19 @@
 
 import pytest
 import torch
-from _support.brute_force import SCALES, TOLERANCE, expectations, random_batch, random_couplings
+from _support.brute_force import (
+    SCALES,
+    TOLERANCE,
+    all_states,
+    expectations,
+    random_batch,
+    random_couplings,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn import IsingBatch, exact
+from qattn.exact import autograd
 from qattn.exact.layout import cut
 
 GRADIENT_TOLERANCE = 1e-8
@@ -171,3 +179,28 @@ def test_autocast_does_not_lower_the_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = exact.mean_spins(batch)
     assert torch.equal(inside, exact.mean_spins(batch))
+
+
+def competing_ground_states(seed):
+    """Random couplings just beyond the float32 limit, and fields that make two states as likely."""
+    torch.manual_seed(seed)
+    J = random_couplings(1, 10, 1.0, dtype=torch.float64)
+    J *= 1.05 * autograd.FLOAT32_COUPLING_LIMIT / J.triu(1).abs().sum()
+    S = all_states(10)
+    energies = ((S @ J[0]) * S).sum(-1) / 2
+    first, second = S[energies.argmax()], S[energies.argsort()[-3]]  # the second turns all spins
+    gap = energies.max() - ((second @ J[0]) @ second) / 2
+    h = gap * (second - first) / ((second - first) ** 2).sum()
+    return IsingBatch(h.float()[None, None], J.float())
+
+
+@pytest.mark.parametrize("in_float64", [True, False])
+def test_strong_couplings_are_computed_in_float64(in_float64, monkeypatch):
+    batches = [competing_ground_states(seed) for seed in range(20)]
+    if not in_float64:  # the control: float32 loses digits
+        monkeypatch.setattr(autograd, "FLOAT32_COUPLING_LIMIT", 1e4)
+    errors = []
+    for batch in batches:
+        expected = expectations(batch, batch.h, batch.J).mean
+        errors.append((exact.mean_spins(batch) - expected).abs().max().item())
+    assert (max(errors) < 2e-7) is in_float64, max(errors)

@@ -153,6 +153,7 @@ def test_couplings_of_checkpoints_keep_their_name_and_shape():
         ((8,), r"but has shape \(8,\)\."),
         ((2, 7, 8), "at most context = 6 positions, but has 7"),
         ((2, 0, 8), "at least 1 and .* but has 0"),
+        ((0, 5, 8), "at least 1 sequence, but has 0"),
     ],
 )
 @pytest.mark.usefixtures("as_users_call")
@@ -169,19 +170,6 @@ def test_queries_keys_and_values_of_their_own_are_refused(arm):
     layer, x = layer_and_input(arm)
     with pytest.raises(TypeError, match=r"self-attention of one tensor, layer\(x\), but .* 3: "):
         layer(x, x, x)
-
-
-@pytest.mark.parametrize("arm", ATTENTION)
-@pytest.mark.parametrize("backend", ["exact", "neal", "diabatic"])
-def test_empty_batches(arm, backend):
-    layer, _ = layer_and_input(arm)
-    if arm in ("boltzmann", "couplings"):
-        layer.backend, layer.num_reads = backend, 3
-    out = layer(torch.zeros(0, 6, 8))
-    assert out.shape == (0, 6, 8)
-    assert layer.weights(torch.zeros(0, 6, 8)).shape == (0, 2, 6, 6)
-    out.sum().backward()
-    assert all(p.grad is None or (p.grad == 0).all() for p in layer.parameters())
 
 
 @pytest.mark.parametrize(

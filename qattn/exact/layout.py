@@ -96,7 +96,7 @@ def cut(lengths: Tensor | None, num_groups: int, num_queries: int, num_spins: in
 def _cut(
     lengths: tuple[tuple[int, ...], ...] | None, num_groups: int, num_queries: int, num_spins: int
 ) -> Layout:
-    if lengths is None or num_queries == 0:
+    if lengths is None:
         return Layout(num_groups, num_spins, (Block(0, num_queries, num_spins, None),), None)
     # Queries in the order of their length; where groups differ, of the longest group's.
     longest = [max(column) for column in zip(*lengths, strict=True)]

@@ -116,6 +116,8 @@ class MultiheadAttention(nn.Module, ABC):
                 f"Argument `x` must have shape (batch, positions, embed_dim = {width}), "
                 f"but has shape {tuple(x.shape)}{hint}."
             )
+        if len(x) == 0:
+            raise ValueError("Argument `x` must have at least 1 sequence, but has 0.")
         if not 0 < x.shape[1] <= self.context:
             raise ValueError(
                 f"Argument `x` must have at least 1 and at most context = {self.context} "

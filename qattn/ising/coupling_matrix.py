@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qattn._tracing import cached_constant
+from qattn._tracing import cached_constant, is_traced
 
 
 def coupling_matrix(
@@ -25,11 +25,11 @@ def coupling_matrix(
         # of J is a window on it.
         near = values[:, : size - 1]
         return torch.cat([near.flip(1), zero, near], 1).unfold(1, size, 1).flip(1)
-    place = _places(context, size, values.device)
+    places = _places if is_traced(values) else _kept_places
+    place = places(context, size, values.device)
     return torch.cat([values, zero], 1).index_select(1, place).view(-1, size, size)
 
 
-@cached_constant(maxsize=8)
 def _places(context: int, size: int, device: torch.device) -> Int[Tensor, " pairs"]:
     """Place of each J_jk of the block, by rows, in its entries and the zero that follows them."""
     position = torch.arange(size, device=device)
@@ -38,3 +38,6 @@ def _places(context: int, size: int, device: torch.device) -> Int[Tensor, " pair
     # Row j begins after j rows of context - 1, context - 2, … entries. The diagonal takes the zero.
     place = low * (2 * context - low - 1) // 2 + high - low - 1
     return place.masked_fill(low == high, context * (context - 1) // 2).flatten()
+
+
+_kept_places = cached_constant(maxsize=8)(_places)

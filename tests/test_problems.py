@@ -144,9 +144,9 @@ def test_wrong_files_are_named(tmp_path):
 
 def test_a_folder_that_is_no_run_is_named_as_such(tmp_path):
     """Nobody wants to resume anything here."""
-    message = "must name the folder of a training run.* but '.*exists' has no config.toml"
+    message = "No run in '.*exists'"
     (tmp_path / "exists").mkdir()
     with pytest.raises(FileNotFoundError, match=message):
         problems.named(f"run:{tmp_path / 'exists'}")
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="No run in '.*missing'"):
         problems.named(f"run:{tmp_path / 'missing'}")

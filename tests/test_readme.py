@@ -33,6 +33,7 @@ def test_ci_runs_the_test_command():
 @pytest.mark.usefixtures("as_users_call")
 def test_training_commands_have_flags_that_exist():
     lines = [line for b in blocks("sh") for line in b.splitlines() if "qattn train" in line]
+    lines += re.findall(r"`(qattn train [^`]*)`", README)
     assert lines
     known = set(train.__signature__.parameters)
     for line in lines:

@@ -18,7 +18,7 @@ from qattn.exact.autograd import Moments, separate_models, solve
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import arranged, restored
 from qattn.exact.memory import required_bytes
-from qattn.ising.batch import IsingBatch
+from qattn.ising.batch import IsingBatch, check_finite
 from qattn.ising.samples import SpinSamples
 from qattn.ising.states import states
 
@@ -182,8 +182,7 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
     h, J, lay = arranged(*batch.scaled(), batch.lengths)
     for name, value in (("h", h), ("J", J)):
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
+        check_finite(name, value)
     generator = None
     if seed is not None:
         generator = torch.Generator(h.device).manual_seed(seed)

@@ -25,6 +25,10 @@ def to_dimod_signs(h: Tensor, J: Tensor) -> tuple[Tensor, Tensor]:
     return -h, -J
 
 
+class NotFinite(ValueError):  # noqa: N818 - it says what is wrong
+    """Fields or couplings that are NaN or infinite, as those of a training that diverges."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class IsingBatch:
     r"""A batch of Ising models that share couplings within a group and differ in their fields.
@@ -87,7 +91,7 @@ class IsingBatch:
                 f"but has shape {tuple(self.beta.shape)}."
             )
         if validate:
-            _check_finite("h", self.h)
+            check_finite("h", self.h)
             object.__setattr__(self, "J", checked_couplings(self.J))
             check_beta(self.beta)
 
@@ -282,7 +286,7 @@ def checked_couplings(J: Float[Tensor, "groups n n"]) -> Float[Tensor, "groups n
         ValueError: J is not finite, not symmetric, or its diagonal is not zero.
     """
     with torch.no_grad():
-        _check_finite("J", J)
+        check_finite("J", J)
         scale = float(J.abs().max())
         asymmetry = float((J - J.mT).abs().max())
         diagonal = float(J.diagonal(dim1=-2, dim2=-1).abs().max())
@@ -307,11 +311,12 @@ def check_beta(beta: float | Tensor) -> None:
         raise ValueError(f"Argument `beta` must be finite and not negative, but is {beta}.")
 
 
-def _check_finite(name: str, value: Tensor) -> None:
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise :class:`NotFinite` if a value is NaN or infinite."""
     finite = value.detach().isfinite()
     if not bool(finite.all()):
         where = tuple((~finite).nonzero()[0].tolist())
-        raise ValueError(
+        raise NotFinite(
             f"Argument `{name}` must be finite, but is {value[where].item()} at index {where}."
         )
 

@@ -21,11 +21,6 @@ def from_run(folder: Path, num_problems: int, *, seed: int = 0) -> IsingBatch:
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
         ValueError: The run's attention has no couplings.
     """
-    if not RunFolder(folder).config_file.is_file():
-        raise FileNotFoundError(
-            f"Argument `problems` must name the folder of a training run, as in run:runs/NAME, but "
-            f"{str(folder)!r} " + ("has no config.toml." if folder.is_dir() else "is no folder.")
-        )
     model, task = load(folder)
     layers = [layer for layer in model.modules() if isinstance(layer, BoltzmannAttention)]
     if not layers:

@@ -12,6 +12,7 @@ import torch
 
 from qattn._clock import sampling_clock
 from qattn.backends import BackendStopped
+from qattn.ising.batch import NotFinite
 from qattn.training.config import TrainConfig
 from qattn.training.environment import changes, choose_threads, environment
 from qattn.training.folder import RunFolder
@@ -130,9 +131,7 @@ class _Run:
                     if stop:
                         raise self._interrupted("Stopped")
                     self._step()
-                except ValueError as error:
-                    if "must be finite" not in str(error):  # what engines and backends say
-                        raise
+                except NotFinite as error:
                     members = self.learner.overflowing(self.made["step"])
                     raise self._divergence(members, "its fields are not finite") from error
                 except (BackendStopped, OSError) as error:

@@ -87,7 +87,7 @@ def bad_calls(tmp_path):
             "must be a registered backend, but is 'magic'",
         ),
         "odd context": (["--context=5", *new], "`context` must be even and positive"),
-        "too many spins": (["--context=40", *new], "40 spins needs about"),
+        "too many spins": (["--context=40", *new], "40 spins in float32 needs about"),
         "width": (["--width=30", *new], "`width` must be a multiple of heads"),
         "steps": (["--steps=0", *new], "`steps` must be at least 1"),
         "device": (["--device=cuda:99", *new], "`device` is 'cuda:99', which fails here"),

@@ -242,6 +242,6 @@ def test_bad_settings(change, message):
 
 
 def test_too_many_spins_are_refused_before_anything_is_made():
-    with pytest.raises(MemoryError, match="36 spins needs about"):
+    with pytest.raises(MemoryError, match="36 spins in float32 needs about"):
         TrainConfig(context=36).check_here()
     assert TrainConfig(context=36, attention="sigmoid").context == 36

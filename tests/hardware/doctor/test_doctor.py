@@ -125,7 +125,7 @@ def test_cost_and_budget(qpu):
     found = checks(pack=True)
     detail = found["training step"].detail
     assert detail.startswith("30 problems of up to 4 spins in about ")
-    assert " jobs of 20 reads at 5 ns: about " in detail
+    assert " of 20 reads at 5 ns: about " in detail
     assert "; the budget of 10 ms pays for " in detail
     assert "fewer --steps" in found["training step"].hint
 

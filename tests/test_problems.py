@@ -148,5 +148,5 @@ def test_a_folder_that_is_no_run_is_named_as_such(tmp_path):
     (tmp_path / "exists").mkdir()
     with pytest.raises(FileNotFoundError, match=message):
         problems.named(f"run:{tmp_path / 'exists'}")
-    with pytest.raises(FileNotFoundError, match="No run in '.*missing'"):
+    with pytest.raises(FileNotFoundError, match=r"No run in '.*missing'"):
         problems.named(f"run:{tmp_path / 'missing'}")

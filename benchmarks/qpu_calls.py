@@ -3,7 +3,8 @@
 A training calls the QPU once for each layer and step. Here a backend makes that many calls, of two
 problems of two spins, on an emulated QPU in another process, and prints at intervals how many
 sockets, open files and threads this process has, and how much memory. With `--max-files 256` the
-process may open no more files than that. Only memory grows, by the journal's record of each call.
+process may open no more files than that. Only memory grows, by some 300 bytes a call: its name, and
+its place in the journal.
 """
 
 import argparse

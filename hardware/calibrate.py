@@ -18,7 +18,7 @@ import torch
 
 from qattn import exact
 from qattn.hardware.calibration_file import DeviceCalibration, DevicePoint
-from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.plan import Request
 from qattn.hardware.calls.session import Session
 from qattn.hardware.calls.tracking import fitted_betas
 from qattn.hardware.flux_shim import FluxShim

@@ -10,7 +10,7 @@ import platformdirs
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
 from qattn.hardware.calls.journal import Journal
-from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.plan import Request
 from qattn.hardware.calls.session import Session
 from qattn.hardware.options import DWaveOptions
 from qattn.hardware.service.budget import QPUBudget
@@ -93,7 +93,9 @@ class DWaveBackend(Backend):
             settings = options.settings_for(device.name, device.properties)
             journal = Journal(options.journal or _journal_folder(folder))
             budget = QPUBudget(
-                credentials.qpu_budget, journal.resolved_access_time, journal.worst_estimate
+                credentials.qpu_budget,
+                journal.calls.resolved_access_time,
+                journal.calls.worst_estimate,
             )
             self._session = Session(device, options, settings, journal, budget, credentials)
         except BaseException:

@@ -9,9 +9,8 @@ from qattn.backends.base import Backend, BackendStopped, check_num_reads, drawn_
 from qattn.backends.options import option
 from qattn.hardware.calls.collect import Embeddings, collected_reads
 from qattn.hardware.calls.journal import Journal
-from qattn.hardware.calls.plan import Call
+from qattn.hardware.calls.plan import Call, Request
 from qattn.hardware.calls.records import CallRecord
-from qattn.hardware.calls.request import Request
 from qattn.hardware.settings import CHOSEN_BY
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
@@ -69,6 +68,9 @@ class ReplayBackend(Backend):
         self._chosen = {name: value for name, value in chosen.items() if value is not None}
         self._embeddings = Embeddings(self.journal)
         self._seconds = 0.0
+        self._calls: dict[str, list[str]] = {}
+        for call in self.journal.calls.values():
+            self._calls.setdefault(call.digest, []).append(call.name)
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """The recorded reads; see :meth:`Backend.sample`.
@@ -90,16 +92,18 @@ class ReplayBackend(Backend):
 
     def provenance(self) -> dict[str, Any]:
         """The solver that was recorded, its graph, and whether it is emulated."""
-        calls = list(self.journal.calls.values())
+        if not self.journal.calls:
+            return {}
+        last = self.journal.calls[list(self.journal.calls)[-1]]
         names = ("solver", "graph_id", "topology", "num_qubits", "emulated")
-        return {name: calls[-1].details[name] for name in names} if calls else {}
+        return {name: last.details[name] for name in names}
 
     def _record(self, request: Request) -> CallRecord:
+        recorded = [self.journal.calls[name] for name in self._calls.get(request.digest, [])]
         calls = [
             call
-            for call in self.journal.calls.values()
-            if call.digest == request.digest
-            and all(call.settings[name] == value for name, value in self._chosen.items())
+            for call in recorded
+            if all(call.settings[name] == value for name, value in self._chosen.items())
         ]
         if not calls:
             raise NotRecorded(

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.plan import Request
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.flux_shim import FluxShim
 from qattn.hardware.settings import QPUSettings

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ log = logging.getLogger("qattn.hardware")
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 """Permissions of what a journal holds: biases of problems are made from the user's data."""
+
+
+Place = tuple[int, int]
+"""Where lines of a file begin and end, in bytes."""
 
 
 class JournalUnwritable(BackendStopped):
@@ -42,8 +47,8 @@ class EventLog:
         self._failed: JournalUnwritable | None = None
         self._lock = threading.Lock()
 
-    def read(self, *, repair: bool) -> list[tuple[int, dict[str, Any]]]:
-        """The events with the numbers of their lines.
+    def read(self, *, repair: bool) -> Iterator[tuple[int, Place, dict[str, Any]]]:
+        """The events with the numbers of their lines and their places.
 
         A last line that was cut off is left out: nothing was done on it. So is whatever else at
         the end is no event, such as the zeros that a power failure leaves, with a warning.
@@ -55,40 +60,57 @@ class EventLog:
             ValueError: Events follow a line that is not one.
             JournalUnwritable: It cannot be repaired.
         """
-        content = self.path.read_bytes()
-        *lines, torn = content.split(b"\n")
-        events = [(number, _event(line)) for number, line in enumerate(lines, 1)]
-        good = [(number, event) for number, event in events if event is not None]
-        last = good[-1][0] if good else 0
-        for number, event in events[:last]:
-            if event is None:
-                raise ValueError(
-                    f"Line {number} of {self.path} is damaged, and events follow it: keep a copy "
-                    f"of the file, delete that line, and resume. A job whose event is lost is "
-                    f"looked up at the service before anything is sent again."
-                )
-        damaged = b"\n".join(lines[last:]).strip()
+        good = end = 0
+        left_out: list[bytes] = []
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                start, end = end, end + len(line)
+                event = _event(line) if line.endswith(b"\n") else None
+                if event is None:
+                    left_out.append(line)
+                    continue
+                if left_out:
+                    raise ValueError(
+                        f"Line {number - len(left_out)} of {self.path} is damaged, and events "
+                        f"follow it: keep a copy of the file, delete that line, and resume. A job "
+                        f"whose event is lost is looked up at the service before anything is sent "
+                        f"again."
+                    )
+                yield number, (start, end), event
+                good = end
+        whole = [line for line in left_out if line.endswith(b"\n")]
+        damaged = b"".join(whole).strip()
         if damaged:
             log.warning(
                 "%s ends with %d damaged lines, which are left out: what they said is looked up "
                 "at the service.",
                 self.path,
-                len(lines) - last,
+                len(whole),
             )
-        if repair and (torn or last < len(lines)):
+        if repair and good < end:
             try:
                 if damaged:
                     copy = self.path.with_name(self.path.name + ".damaged")
-                    write_atomically(copy, content, mode=PRIVATE_FILE)
+                    write_atomically(copy, self.path.read_bytes(), mode=PRIVATE_FILE)
                 with self.path.open("r+b") as file:
-                    file.truncate(sum(len(line) + 1 for line in lines[:last]))
+                    file.truncate(good)
                     os.fsync(file.fileno())
             except OSError as error:
                 raise JournalUnwritable(self.path.parent, error) from None
-        return good
 
-    def append(self, event: dict[str, Any]) -> None:
-        """Bring an event, with the time, to the disk.
+    def between(self, place: Place) -> list[dict[str, Any]]:
+        """The events of a place; lines that are none are left out."""
+        start, end = place
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                lines = file.read(end - start).splitlines()
+        except OSError as error:
+            raise JournalUnwritable(self.path.parent, error) from None
+        return [event for event in map(_event, lines) if event is not None]
+
+    def append(self, event: dict[str, Any]) -> Place:
+        """Bring an event, with the time, to the disk; returns where it lies.
 
         Raises:
             JournalUnwritable: It could not be written, or an earlier one could not.
@@ -98,12 +120,12 @@ class EventLog:
             if self._failed is not None:
                 raise self._failed
             try:
-                self._write(json.dumps(event).encode() + b"\n")
+                return self._write(json.dumps(event).encode() + b"\n")
             except OSError as error:
                 self._failed = JournalUnwritable(self.path.parent, error)
                 raise self._failed from None
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> Place:
         # The file stays open, so that neither a lack of file descriptors nor a lost permission
         # stops the events of jobs that were sent already.
         if self._file is None:
@@ -118,6 +140,7 @@ class EventLog:
             with contextlib.suppress(OSError):  # half a line at the end is left out at the opening
                 os.ftruncate(self._file, size)
             raise
+        return size, size + len(line)
 
     def close(self) -> None:
         """Close the file; nothing is written to it afterwards."""

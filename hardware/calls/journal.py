@@ -22,7 +22,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,8 +38,10 @@ from qattn.hardware.calls.event_log import (
     PRIVATE_FOLDER,
     EventLog,
     JournalUnwritable,
+    Place,
 )
-from qattn.hardware.calls.records import CallRecord, JobRecord, Sent
+from qattn.hardware.calls.recorded_calls import RecordedCalls
+from qattn.hardware.calls.records import PLANNED, CallRecord, JobRecord
 from qattn.hardware.service.solver_api import RawAnswer
 
 FORMAT = 2
@@ -47,9 +49,6 @@ FORMAT = 2
 
 READABLE = (1, 2)
 """Versions that are read; the first has no events "unseen" and "duplicate"."""
-
-PLANNED = ("call", "part", "num_reads", "packing", "solver", "graph_id")
-"""Fields of a job that are known when it is planned."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -130,7 +129,7 @@ class Journal:
         except BaseException:
             self.close()
             raise
-        return bool(self.jobs)
+        return bool(self.calls)
 
     def find(self, digest: str, settings: Mapping[str, Any]) -> CallRecord | None:
         """The recorded call of these models, reads and seed under these settings, if any."""
@@ -211,7 +210,7 @@ class Journal:
         arrays = self.arrays("answers", job)
         bits = np.unpackbits(arrays["reads"], axis=1, count=len(arrays["qubits"]))
         spins = (2 * bits).astype(np.int8) - 1
-        return RawAnswer(arrays["qubits"], spins, self.jobs[job].timing)
+        return RawAnswer(arrays["qubits"], spins, self.calls.job(job).timing)
 
     def arrays(self, kind: str, name: str) -> Arrays:
         """Arrays that were written: kind "calls", "packings", "jobs" or "answers".
@@ -236,20 +235,9 @@ class Journal:
         )
 
     @property
-    def resolved_access_time(self) -> float:
-        """QPU access time of the submissions of which it is known."""
-        known = [sent.seconds for sent in self._sent() if sent.seconds is not None]
-        return sum(known, 0.0)
-
-    @property
-    def worst_estimate(self) -> float:
-        """Largest ratio of the time that a job took to its estimate; 0 before the first."""
-        ratios = [
-            job.current.charge / job.current.estimate
-            for job in self.jobs.values()
-            if job.status == "answered" and job.current is not None and job.current.estimate > 0
-        ]
-        return max(ratios, default=0.0)
+    def jobs(self) -> dict[str, JobRecord]:
+        """All jobs by name; those of finished calls are read from the file."""
+        return {job.name: job for call in self.calls.values() for job in call.jobs}
 
     def close(self) -> None:
         """Release the journal, so that another process may write to it; this object may not."""
@@ -260,10 +248,6 @@ class Journal:
                 self._lock.release()
                 self._lock = None
 
-    def _sent(self) -> Iterator[Sent]:
-        for job in self.jobs.values():
-            yield from job.sent
-
     def _arrays_file(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
 
@@ -273,7 +257,9 @@ class Journal:
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         self._prepare()
         try:
-            path.parent.mkdir(PRIVATE_FOLDER, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(PRIVATE_FOLDER, exist_ok=True)
+                flush_folder(self.folder)
             write_atomically(path, buffer.getvalue(), mode=PRIVATE_FILE)
         except OSError as error:
             raise JournalUnwritable(self.folder, error) from None
@@ -291,19 +277,17 @@ class Journal:
         """Write an event to the disk, then apply it to the records in memory."""
         with self._writing:
             self._prepare()
-            self._events.append(event)
-            return self._apply(event)
+            return self._apply(event, self._events.append(event))
 
     def _forget(self) -> None:
-        self.calls: dict[str, CallRecord] = {}
-        self.jobs: dict[str, JobRecord] = {}
+        self.calls = RecordedCalls(self._events)
         self.id = ""
 
     def _read(self, *, repair: bool) -> None:
         self._forget()
-        for number, event in self._events.read(repair=repair):
+        for number, place, event in self._events.read(repair=repair):
             try:
-                self._apply(event)
+                self._apply(event, place)
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"Line {number} of {self.events_file} is not one of a journal that this "
@@ -311,23 +295,13 @@ class Journal:
                     f"the version that wrote it."
                 ) from None
 
-    def _apply(self, event: dict[str, Any]) -> Any:
-        kind = event["event"]
-        if kind == "journal":
-            if event["format"] not in READABLE:
-                raise ValueError(f"format {event['format']}, and this version reads {FORMAT}")
-            self.id = event["id"]
-            return None
-        if kind == "call":
-            call = CallRecord(event["call"], event["digest"], event["settings"], event["details"])
-            self.calls[call.name] = call
-            return call
-        if kind == "job":
-            job = JobRecord(event["job"], **{key: event[key] for key in PLANNED})
-            self.jobs[job.name] = job
-            self.calls[job.call].jobs.append(job)
-            return job
-        return self.jobs[event["job"]].apply(event)
+    def _apply(self, event: dict[str, Any], place: Place) -> Any:
+        if event["event"] != "journal":
+            return self.calls.apply(event, place)
+        if event["format"] not in READABLE:
+            raise ValueError(f"format {event['format']}, and this version reads {FORMAT}")
+        self.id = event["id"]
+        return None
 
 
 def request_digest(

@@ -1,22 +1,59 @@
-"""How a call is divided into jobs, and where the problems of each job lie."""
+"""What a call requests, how it is divided into jobs, and where the problems of each job lie."""
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from qattn.hardware.calls.journal import Arrays, Journal, JournalFileLost
+from qattn.hardware.calls.journal import Arrays, Journal, JournalFileLost, request_digest
 from qattn.hardware.calls.records import CallRecord, JobRecord
-from qattn.hardware.calls.request import Request
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
+from qattn.ising.batch import IsingBatch
 
 log = logging.getLogger("qattn.hardware")
 
 PLACED = tuple(Placement.__dataclass_fields__)
 """Names of a placement's arrays, in the journal too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """The models of a call and how many reads of them are requested.
+
+    Args:
+        batch: The models at β = 1, float64, on the CPU.
+        num_reads: Reads per query.
+        seed: Seed of gauges and of ties.
+    """
+
+    batch: IsingBatch
+    num_reads: int
+    seed: int
+
+    @classmethod
+    def of(cls, batch: IsingBatch, num_reads: int, seed: int) -> "Request":
+        """The request for reads of any batch."""
+        h, J = (x.detach().to("cpu", torch.float64) for x in batch.scaled())
+        return cls(IsingBatch(h, J, batch.lengths, validate=False), num_reads, seed % (1 << 63))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the whole request."""
+        arrays = self.arrays
+        return request_digest(
+            arrays["h"], arrays["J"], arrays["lengths"], self.num_reads, self.seed
+        )
+
+    @property
+    def arrays(self) -> Arrays:
+        """The models as arrays for the journal."""
+        batch = self.batch
+        return {"h": batch.h.numpy(), "J": batch.J.numpy(), "lengths": batch.num_active}
 
 
 @dataclass(frozen=True, eq=False)

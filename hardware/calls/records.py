@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+PLANNED = ("call", "part", "num_reads", "packing", "solver", "graph_id")
+"""Fields of a job that are known when it is planned."""
+
 
 @dataclass
 class Sent:
@@ -26,7 +29,7 @@ class Sent:
         return self.estimate if self.seconds is None else self.seconds
 
 
-@dataclass
+@dataclass(slots=True, weakref_slot=True)
 class JobRecord:
     """What the journal knows of one job.
 
@@ -58,6 +61,11 @@ class JobRecord:
     timing: dict[str, float] = field(default_factory=dict)
     message: str = ""
 
+    @classmethod
+    def of(cls, event: dict[str, Any]) -> "JobRecord":
+        """A job as its event "job" plans it."""
+        return cls(event["job"], **{key: event[key] for key in PLANNED})
+
     @property
     def label(self) -> str:
         """The current submission's label."""
@@ -72,6 +80,17 @@ class JobRecord:
     def access_time(self) -> float:
         """QPU access time of all submissions; the estimate of those that may have run."""
         return sum((sent.charge for sent in self.sent), 0.0)
+
+    @property
+    def resolved_access_time(self) -> float:
+        """QPU access time of the submissions of which it is known."""
+        return sum((sent.seconds for sent in self.sent if sent.seconds is not None), 0.0)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the job has come to its end, and the time of every submission is known."""
+        ended = self.status in ("answered", "ended")
+        return ended and all(sent.seconds is not None for sent in self.sent)
 
     @property
     def doubtful(self) -> list[Sent]:
@@ -126,7 +145,7 @@ class JobRecord:
         return self.current
 
 
-@dataclass
+@dataclass(slots=True, weakref_slot=True)
 class CallRecord:
     """One call of ``sample``.
 
@@ -144,3 +163,13 @@ class CallRecord:
     settings: dict[str, Any]
     details: dict[str, Any]
     jobs: list[JobRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, event: dict[str, Any]) -> "CallRecord":
+        """A call as its event "call" describes it."""
+        return cls(event["call"], event["digest"], event["settings"], event["details"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all jobs are settled; one more may be planned if an answer is lost."""
+        return bool(self.jobs) and all(job.settled for job in self.jobs)

@@ -102,7 +102,7 @@ class Submissions:
 
     def adopt(self) -> None:
         """Set time aside for every submission of the journal whose fate is not known."""
-        for record in self.journal.jobs.values():
+        for record in self.journal.calls.unfinished_jobs:
             for sent in record.sent:
                 if sent.seconds is None and sent.label not in self._reservations:
                     self._reservations[sent.label] = self.budget.adopt(sent.estimate)
@@ -236,7 +236,7 @@ class Submissions:
 
     def settle_all(self) -> None:
         """:meth:`settle_others` of all jobs, as far as the service can be asked at once."""
-        doubtful = [record for record in self.journal.jobs.values() if record.doubtful]
+        doubtful = [record for record in self.journal.calls.unfinished_jobs if record.doubtful]
         try:
             for record in doubtful:
                 self.settle_others(record)

@@ -10,9 +10,8 @@ from qattn.hardware.calibration_file import DeviceCalibration
 from qattn.hardware.calls.collect import Embeddings, collected_reads
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.paid_calls import PaidCalls
-from qattn.hardware.calls.plan import Call
+from qattn.hardware.calls.plan import Call, Request
 from qattn.hardware.calls.records import CallRecord, JobRecord
-from qattn.hardware.calls.request import Request
 from qattn.hardware.calls.runner import (
     EmbeddedJob,
     JobRefused,
@@ -74,7 +73,7 @@ class Session:
     def reads(self, request: Request) -> SpinSamples:
         """The reads of a call: from the journal, from jobs in flight, or from new jobs."""
         if self.journal.acquire():  # another run may have ended since this one was opened
-            self.budget.spent += self.journal.resolved_access_time
+            self.budget.spent += self.journal.calls.resolved_access_time
             self.runner.submissions.adopt()
         submission = self._submission(request)
         programmed, clipped = submission.programmed(self.tracker.betas)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from qattn.backends.base import BackendStopped
 from qattn.field_encoding import ProgrammedBatch
-from qattn.hardware.calls.plan import JobPlan
-from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.plan import JobPlan, Request
 from qattn.hardware.calls.runner import EmbeddedJob
 from qattn.hardware.embedding.embed import EmbeddedProblem, Embedding
 from qattn.hardware.embedding.limits import DeviceRanges

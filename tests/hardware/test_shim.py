@@ -10,7 +10,7 @@ from qattn import problems
 from qattn.cli.calibration.qpu import qpu_outcome
 from qattn.hardware.calibrate import calibrate_device, misfit
 from qattn.hardware.calibration_file import DeviceCalibration
-from qattn.hardware.calls.request import Request
+from qattn.hardware.calls.plan import Request
 from qattn.hardware.emulator import EmulatedQPU, api
 from qattn.hardware.emulator.physics.device_noise import chain_offsets
 from qattn.hardware.emulator.physics.physical_problem import PhysicalProblem

@@ -188,7 +188,7 @@ def test_a_training_stops_with_a_checkpoint_and_says_how_to_go_on(
             submitted.append(line)
             if len(submitted) == 3:
                 raise OSError(number, os.strerror(number))
-        append(self, line)
+        return append(self, line)
 
     monkeypatch.setattr(EventLog, "_write", failing)
     with pytest.raises(Interrupted, match=r"cannot be written.* Continue with: qattn train"):

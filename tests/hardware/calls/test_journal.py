@@ -18,11 +18,11 @@ from qattn.hardware.service.solver_api import RawAnswer
 SETTINGS = {"annealing_time": 5.0, "field_encoding": "ghost"}
 
 
-def planned(journal, name="job-0", part=0):
+def planned(journal, name="", part=0):
     call = journal.find("digest", SETTINGS) or journal.add_call(
         "digest", SETTINGS, {"solver": "S"}, {"h": np.zeros((1, 2, 3))}
     )
-    record = JobRecord(name, call.name, part, 10, "packing", "S", "graph")
+    record = JobRecord(name or f"{call.name}-{part}", call.name, part, 10, "packing", "S", "graph")
     return journal.add_job(record, {"problem": np.arange(2)})
 
 
@@ -86,7 +86,7 @@ def test_every_state_is_found_again(tmp_path):
     assert found["failed"].message == "broken"
     # What may have run counts: submitted, accepted, failed.
     assert sum(job.access_time for job in journal.jobs.values()) == pytest.approx(1.5)
-    assert journal.resolved_access_time == pytest.approx(0.5)
+    assert journal.calls.resolved_access_time == pytest.approx(0.5)
 
 
 def test_torn_last_line_is_dropped_and_others_are_refused(tmp_path):
@@ -178,17 +178,17 @@ def test_a_submission_in_doubt_stays_charged(tmp_path):
     job = journal.jobs[job.name]
     assert [sent.label for sent in job.sent] == ["label", "label-r2"]
     assert [sent.label for sent in job.doubtful] == ["label"]
-    assert (journal.resolved_access_time, job.access_time) == (0.0, pytest.approx(0.8))
+    assert (journal.calls.resolved_access_time, job.access_time) == (0.0, pytest.approx(0.8))
     journal.answered(job.name, answer())  # 0.02 s
     journal = reopened(journal)
     job = journal.jobs[job.name]
-    assert journal.resolved_access_time == pytest.approx(0.02)
+    assert journal.calls.resolved_access_time == pytest.approx(0.02)
     assert job.access_time == pytest.approx(0.52)
     journal.duplicate(job.name, "label", "id-1", "COMPLETED", 0.04)
     journal = reopened(journal)
     job = journal.jobs[job.name]
     assert job.doubtful == []
-    assert journal.resolved_access_time == job.access_time == pytest.approx(0.06)
+    assert journal.calls.resolved_access_time == job.access_time == pytest.approx(0.06)
 
 
 def test_the_first_may_turn_up_before_the_second_is_answered(tmp_path):
@@ -219,7 +219,7 @@ def test_the_first_format_is_read(tmp_path):
     assert (job.status, job.label, job.access_time) == ("submitted", "label", 0.4)
     journal.accepted(job.name, "id")
     journal.answered(job.name, answer())
-    assert reopened(journal).resolved_access_time == pytest.approx(0.02)
+    assert reopened(journal).calls.resolved_access_time == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("torn", [False, True])
@@ -358,22 +358,28 @@ def test_a_journal_is_its_owners(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
 
 
-def test_names_are_on_the_disk_after_a_rename(tmp_path, monkeypatch):
-    """The folder of each file is flushed after the file has its name."""
+def test_names_are_on_the_disk(tmp_path, monkeypatch):
+    """Whatever gets a name, the folder that holds the name is flushed before the next event."""
     flushed, fsync = [], os.fsync
 
     def noting(descriptor):
         flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         fsync(descriptor)
 
+    monkeypatch.setattr(os, "fsync", noting)
     journal = Journal(tmp_path / "journal")
     job = planned(journal)
+    folder, events = str(journal.folder), str(journal.events_file)
+
+    def of_arrays(kind, name):
+        return [folder, f"{folder}/{kind}/{name}.npz.partial", f"{folder}/{kind}", events]
+
+    started = [str(tmp_path), folder, events]  # the journal's folder, and its file with a header
+    assert flushed == started + of_arrays("calls", job.call) + of_arrays("jobs", job.name)
     journal.submitting(job.name, "label", 0.1)
-    monkeypatch.setattr(os, "fsync", noting)
+    flushed.clear()
     journal.answered(job.name, answer())
-    folder = journal.folder / "answers"
-    assert flushed == [
-        str(folder / f"{job.name}.npz.partial"),
-        str(folder),
-        str(journal.events_file),
-    ]
+    assert flushed == of_arrays("answers", job.name)
+    flushed.clear()
+    journal.store_reads(job.name, answer())  # into a folder that is there
+    assert flushed == of_arrays("answers", job.name)[1:-1]

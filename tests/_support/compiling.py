@@ -80,6 +80,7 @@ def test_compiled_transformer_is_one_graph(arm):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("arm", ["boltzmann", "sigmoid"])
 def test_inductor_compiles_the_transformer(arm):
     torch.manual_seed(0)

@@ -66,10 +66,17 @@ def test_a_job_that_is_listed_late_is_waited_for_whatever_the_wall_clock_does(
     qpu, tmp_path, monkeypatch, step
 ):
     """A response that is lost, a listing that lags, and a clock that is set in between."""
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + (step if qpu.jobs else 0.0))
+    real, noticed = time.time, []
+
+    def stepped():
+        """The clock is set 0.2 s after the submission was noticed to be lost."""
+        if qpu.jobs and not noticed:
+            noticed.append(time.monotonic())
+        return real() + (step if noticed and time.monotonic() - noticed[0] > 0.2 else 0.0)
+
+    monkeypatch.setattr(time, "time", stepped)
     qpu.fault("submit", "502-after")
-    qpu.fault("job", "list-lag", seconds=0.4)
+    qpu.fault("job", "list-lag", seconds=1.0)
     backend = opened(qpu, tmp_path, retry_policy=RetryPolicy(0.05, 0.1, unseen=3.0, poll=1.0))
     started = time.monotonic()
     sample(backend)

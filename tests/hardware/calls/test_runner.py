@@ -69,11 +69,11 @@ def test_every_job_is_run_once(tmp_path):
 
 def test_an_interrupt_does_not_wait_for_a_dead_network(tmp_path):
     """Requests that hang for a minute: an interrupt leaves at once, and writes nothing later."""
-    service, hanging = Service(), threading.Event()
+    service, hanging = Service(), threading.Semaphore(0)
     released = threading.Event()
 
     def status(problem_id, wait):
-        hanging.set()
+        hanging.release()
         released.wait(60)
         return JobStatus(problem_id, "COMPLETED")
 
@@ -81,7 +81,8 @@ def test_an_interrupt_does_not_wait_for_a_dead_network(tmp_path):
     runner = runner_of(tmp_path, service)
 
     def interrupt():
-        hanging.wait(20)
+        for _ in range(runner.max_in_flight):  # both jobs are waited for
+            hanging.acquire(timeout=20)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()

@@ -85,7 +85,7 @@ def test_pauses_are_sent_and_estimated(qpu, tmp_path):
         backend.sample(BATCH, num_reads=100, seed=1)
         (record,) = backend.session.journal.jobs.values()
         backend.close()
-        assert record.current.estimate == pytest.approx(
+        assert record.sent[0].estimate == pytest.approx(
             1e-6 * qpu.jobs[-1].access_time_us, rel=1e-4
         )
         assert record.timing["qpu_delay_time_per_sample"] == pytest.approx(

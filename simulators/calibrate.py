@@ -16,7 +16,7 @@ from qattn.simulators.calibration_file import SimulatorCalibration, SimulatorPoi
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator
-from qattn.simulators.settings import DEFAULTS, AnnealSettings
+from qattn.simulators.settings import AnnealSettings
 
 
 def calibrate_simulator(
@@ -113,7 +113,7 @@ def _judge(
     better = with_fitted if float(with_fitted.mean()) < float(with_theory.mean()) else with_theory
     return SimulatorPoint(
         schedule=str(settings.schedule),
-        sheet=settings.sheet or DEFAULTS["sheet"],
+        sheet=settings.used_sheet,
         annealing_time=annealer.schedule.annealing_time,
         field_encoding=settings.encoding.value,
         theory=theory,

@@ -14,7 +14,6 @@ class SimulatorPoint:
 
     Attributes:
         schedule: Name or file of the schedule.
-        sheet: Sheet of the file.
         annealing_time: Duration in ns.
         field_encoding: "direct" or "ghost".
         theory: (β_h, β_J) of first-order theory (with "ghost", β_h is that of couplings).
@@ -25,10 +24,10 @@ class SimulatorPoint:
             theory's betas, nats.
         fitted_divergence: The same when programmed with the fitted betas.
         worst_divergence: The largest over the problems, with the better pair of betas.
+        sheet: Sheet of the schedule's workbook; None for a schedule that is in none.
     """
 
     schedule: str
-    sheet: str
     annealing_time: float
     field_encoding: str
     theory: tuple[float, float]
@@ -37,6 +36,7 @@ class SimulatorPoint:
     divergence: float
     fitted_divergence: float
     worst_divergence: float
+    sheet: str | None = None
 
     @property
     def least_divergence(self) -> float:

@@ -59,6 +59,7 @@ def label_times(axes: Any, annealing_times: Iterable[float]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(times, [f"{time:g}" for time in times])
     axes.minorticks_off()
+    axes.set_xlim(min(axes.get_xlim()[0], 0.9 * times[0]), max(axes.get_xlim()[1], times[-1] / 0.9))
     axes.set_xlabel("annealing time (ns)")
 
 

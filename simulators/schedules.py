@@ -110,7 +110,8 @@ class AnnealSchedule:
             ValueError: The file is not of this form.
         """
         s, A, B = read_schedule(Path(file), sheet)
-        return cls(s, A, B, annealing_time, path, name=f"{Path(file).stem}:{sheet}")
+        of_sheet = f":{sheet}" if Path(file).suffix.lower() == ".xlsx" else ""
+        return cls(s, A, B, annealing_time, path, name=f"{Path(file).stem}{of_sheet}")
 
     def with_annealing_time(self, annealing_time: float) -> "AnnealSchedule":
         """The schedule of the same A(s) and B(s) with s(t) stretched to another duration (ns)."""

@@ -10,8 +10,11 @@ from qattn.field_encoding import SIMULATED, FieldEncoding
 from qattn.simulators import effective_beta
 from qattn.simulators.schedules import AnnealSchedule, get_schedule
 
-DEFAULTS = {"schedule": "linear", "sheet": "fast", "field_encoding": "direct"}
+DEFAULTS = {"schedule": "linear", "field_encoding": "direct"}
 """What None means for these settings."""
+
+DEFAULT_SHEET = "fast"
+"""What None means for the sheet of a workbook."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class AnnealSettings(Backend.Options):
             )
 
     @property
+    def used_sheet(self) -> str | None:
+        """The sheet that is read of the schedule's workbook; None for a schedule without sheets."""
+        name = "" if isinstance(self.schedule, AnnealSchedule) else str(self.schedule)
+        return (self.sheet or DEFAULT_SHEET) if name.lower().endswith(".xlsx") else None
+
+    @property
     def encoding(self) -> FieldEncoding:
         """How fields are programmed."""
         return FieldEncoding(self.field_encoding or DEFAULTS["field_encoding"])
@@ -66,7 +75,7 @@ class AnnealSettings(Backend.Options):
     def make_schedule(self) -> AnnealSchedule:
         """The schedule with its annealing time."""
         schedule = DEFAULTS["schedule"] if self.schedule is None else self.schedule
-        return get_schedule(schedule, self.annealing_time, sheet=self.sheet or DEFAULTS["sheet"])
+        return get_schedule(schedule, self.annealing_time, sheet=self.sheet or DEFAULT_SHEET)
 
     def effective_betas(self, schedule: AnnealSchedule) -> tuple[float, float]:
         """The (β_h, β_J) by which a batch is divided: given ones, or those of first-order theory.
@@ -87,7 +96,7 @@ class AnnealSettings(Backend.Options):
         }
         if isinstance(self.schedule, AnnealSchedule):
             values["schedule"] = self.schedule.name
-        values["schedule"] = str(values["schedule"])
+        values |= {"schedule": str(values["schedule"]), "sheet": self.used_sheet}
         if self.betas is not None:
             values["betas"] = list(self.betas)
         return {name: value for name, value in values.items() if value is not None}

@@ -14,6 +14,7 @@ from qattn import (
 )
 from qattn.backends import ExactBackend
 from qattn.estimators import draw, expectation, hard_patterns, mean_spins
+from qattn.estimators.autograd import ESTIMATORS, Estimate
 from qattn.layers import ATTENTION
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -176,6 +177,28 @@ def test_estimates_do_not_change_under_autocast(estimator):
         results.append((mean.detach(), h.grad))
     for plain, cast in zip(*results, strict=True):
         assert torch.equal(plain, cast)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
+def test_estimates_are_those_of_double_precision(estimator, autocast):
+    """Half precision would be off by 1e-3, with and without autocast around it."""
+    generator = torch.Generator().manual_seed(0)
+    J = torch.randn(2, 5, 5, generator=generator, dtype=torch.float64).triu(1)
+    h = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64)
+    spins = (2 * torch.randint(0, 2, (2, 3, 9, 5), generator=generator) - 1).to(torch.int8)
+    active = torch.ones(2, 3, 5, dtype=torch.bool)
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        fields = h.detach().to(dtype).requires_grad_()
+        couplings = (J + J.mT).to(dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            (mean,) = Estimate.apply(fields, couplings, spins, None, active, estimator)
+            mean.square().sum().backward()
+        results.append((mean.detach(), fields.grad, couplings.grad))
+    for double, single in zip(*results, strict=True):
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single, double.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_values_of_half_precision_have_an_expectation():

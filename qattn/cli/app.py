@@ -84,7 +84,9 @@ def main() -> None:
     """
     notices = logging.getLogger("qattn")
     notices.setLevel(logging.INFO)
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False)
+    handler = RichHandler(
+        console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%X"
+    )
     notices.addHandler(handler)
     try:
         app()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from qattn.backends.spec import parse_samplers
 from qattn.cli._flags import flags_of, with_flags
-from qattn.compare.progress import steps
+from qattn.cli.terminal.progress import Stages
 from qattn.compare.results import CompareSettings
 from qattn.estimators import available_estimators
 
@@ -104,7 +104,7 @@ def compare(
         raise ValueError("Argument `emulated_device` must go with --emulate-qpu, but does not.")
     with ExitStack() as stack:
         stack.enter_context(_without_notices())
-        progress = stack.enter_context(steps())
+        progress = stack.enter_context(Stages()).begin
         if emulate_qpu:
             from qattn.cli._emulated import on_an_emulated_qpu
 

@@ -20,6 +20,7 @@ from qattn.backends import BackendStopped
 from qattn.backends.spec import SamplerSpec
 from qattn.compare.results import shown_label
 from qattn.training.config import TrainConfig, read_settings
+from qattn.training.environment import choose_threads, using_threads
 from qattn.training.learner import Learner
 
 SHORT_TRAINING: dict[str, Any] = {
@@ -106,7 +107,8 @@ def compare_trainings(
 
             name = re.sub(r"[^A-Za-z0-9.=-]+", "_", label)
             run = folder / "trainings" / f"{name}-seed{seed}"
-            curves.append(_trained(label, replace(config, seed=seed), run, at_step))
+            with using_threads(config.threads or choose_threads(config)):
+                curves.append(_trained(label, replace(config, seed=seed), run, at_step))
             with (folder / "curves.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(curves[-1])) + "\n")
     return curves

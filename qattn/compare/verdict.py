@@ -3,11 +3,14 @@
 from scipy import stats
 
 from qattn.compare.results import SamplerResult, SetResult
-from qattn.compare.table import FIGURES
+from qattn.compare.table import COLUMNS, FIGURES
 from qattn.quality import Quality
 
 LEVEL = 0.05
 """How often a sampler as good as exact may be called off the floor, all figures together."""
+
+NAMES = {name: heading.split()[0] for name, heading in zip(FIGURES, COLUMNS[1:], strict=False)}
+"""The figures as the table's headings call them."""
 
 
 def verdict(set_result: SetResult) -> str:
@@ -15,8 +18,9 @@ def verdict(set_result: SetResult) -> str:
 
     A sampler is at the floor if none of its figures lies above 1 by more than exact reads do
     (Student's t, with Bonferroni's correction for the number of figures). The temperatures of the
-    others are named where their 95% intervals exclude 1: a β above 1 is too cold. "N reads worth
-    M" compares their error of ⟨s⟩ with that of exact reads.
+    others are named where their 95% intervals exclude 1 (a β above 1 is too cold), else the
+    figures that lie above the floor. "N reads worth M" compares their error of ⟨s⟩ with that of
+    exact reads.
     """
     at_floor = [label for label, quality in set_result.judged.items() if is_at_floor(quality)]
     parts = [f"{', '.join(at_floor)} at the floor"] if at_floor else []
@@ -26,17 +30,27 @@ def verdict(set_result: SetResult) -> str:
 
 def is_at_floor(quality: Quality) -> bool:
     """Whether no figure of these reads is worse than exact reads would be by chance."""
-    scores = [quality.scores[name] for name in FIGURES if name in quality.scores]
+    return not _above_floor(quality)
+
+
+def _above_floor(quality: Quality) -> dict[str, float]:
+    """Ratios, by name, of the figures that are worse than exact reads would be by chance."""
+    scores = {name: quality.scores[name] for name in FIGURES if name in quality.scores}
     one_sided = 1 - LEVEL / max(1, len(scores))
-    return all(s.ratio - 1 <= s.spread(2 * one_sided - 1) for s in scores)
+    spread = {name: score.spread(2 * one_sided - 1) for name, score in scores.items()}
+    return {n: score.ratio for n, score in scores.items() if not score.ratio - 1 <= spread[n]}
 
 
 def _trouble(result: SamplerResult) -> str:
     quality = result.quality
     if quality is None:
         return f"{result.label} failed"
-    words = [text for text in (_temperature(quality), _worth(quality)) if text]
-    return f"{result.label} {', '.join(words)}" if words else f"{result.label} off the floor"
+    above = _above_floor(quality)
+    figures = ", ".join(f"{NAMES[name]} ({ratio:.2f})" for name, ratio in above.items())
+    words = [_temperature(quality) or f"above the floor in {figures}"]
+    if "mean_rms" in above:
+        words.append(_worth(quality))
+    return f"{result.label} {', '.join(filter(None, words))}"
 
 
 def _temperature(quality: Quality) -> str:

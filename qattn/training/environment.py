@@ -1,6 +1,8 @@
 """What the bits of a run depend on besides its settings: threads, and versions of what computes."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,17 @@ def choose_threads(config: TrainConfig) -> int:
         half = 1 << (config.context + 1) // 2  # states of half the spins, for each query
         largest = max(largest, config.heads * max(1 << config.context, queries * half))
     return 1 if largest <= SMALL_TENSOR else _cores()
+
+
+@contextmanager
+def using_threads(threads: int) -> Iterator[None]:
+    """PyTorch computes with that number of threads; afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from qattn._clock import sampling_clock
 from qattn.backends import BackendStopped
 from qattn.ising.batch import NotFinite
 from qattn.training.config import TrainConfig
-from qattn.training.environment import changes, choose_threads, environment
+from qattn.training.environment import changes, choose_threads, environment, using_threads
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.progress import Progress
@@ -64,27 +64,25 @@ def train(
     learner = Learner(config)
     if not resume and out.exists():
         folder.create(config)  # refuses, before anything is connected
-    threads_of_caller = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        if before is not None and (other := changes(before, environment(learner.device))):
-            log.warning(
-                "Resuming with %s: weights may differ in their last bits from those of an "
-                "uninterrupted run.",
-                other,
-            )
-        with Progress(config, learner.tasks[0].metric) as bar:
-            bar.status("opening the sampler")
-            learner.open_backends(out)
-            run = _Run(config, learner, folder, bar)
-            if resume:
-                run.restore(state, buy_again=buy_again)
-            else:
-                folder.create(config)
-            return run.go_on()
-    finally:
-        learner.close_backends()
-        torch.set_num_threads(threads_of_caller)
+    with using_threads(threads):
+        try:
+            if before is not None and (other := changes(before, environment(learner.device))):
+                log.warning(
+                    "Resuming with %s: weights may differ in their last bits from those of an "
+                    "uninterrupted run.",
+                    other,
+                )
+            with Progress(config, learner.tasks[0].metric) as bar:
+                bar.status("opening the sampler")
+                learner.open_backends(out)
+                run = _Run(config, learner, folder, bar)
+                if resume:
+                    run.restore(state, buy_again=buy_again)
+                else:
+                    folder.create(config)
+                return run.go_on()
+        finally:
+            learner.close_backends()
 
 
 class _Run:

@@ -61,7 +61,7 @@ def test_calibrate_says_where_it_is(monkeypatch, capsys, tmp_path):
 def test_a_long_stage_is_not_silent(monkeypatch, capsys):
     from qattn.cli.terminal import progress as _progress
 
-    assert _progress.HEARTBEAT <= 2
+    assert _progress.HEARTBEAT < 2
     monkeypatch.setattr(_progress, "HEARTBEAT", 0.05)
     with _progress.Stages(2, spent=lambda: "QPU 1 s") as stages:
         stages.begin("long")
@@ -72,6 +72,38 @@ def test_a_long_stage_is_not_silent(monkeypatch, capsys):
     with _progress.Stages(1, quiet=True) as stages:
         stages.begin("long")
     assert capsys.readouterr().err == ""
+
+
+def test_stages_without_a_number_are_lines_now_and_then(monkeypatch, capsys):
+    from qattn.cli.terminal import progress as _progress
+
+    with _progress.Stages() as stages:
+        stages.begin("what ends at once says nothing")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(_progress, "HEARTBEAT", 0.05)
+    with _progress.Stages() as stages:
+        for step in range(1000):
+            stages.begin(f"[step] {step}")
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "0 s: [step] 999"
+    assert 3 <= len(lines) <= 30
+
+
+def test_a_long_text_is_cut_to_the_width():
+    from qattn.cli.terminal.progress import Stages
+
+    stages = Stages()
+    screen = io.StringIO()
+    stages.console = Console(file=screen, width=80, force_terminal=True, color_system=None)
+    stages._bar.live.console = stages.console
+    stages._bar.disable = False
+    with stages:
+        stages.begin("[long] " * 30)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    lines = [line for line in re.split(r"[\r\n]", shown) if "[long]" in line]
+    assert lines
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_bar_fits_80_columns():

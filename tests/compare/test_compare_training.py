@@ -106,6 +106,25 @@ def test_progress_is_told_at_every_step(tmp_path):
     assert told == [f"training with exact, seed 0: step {step} of 4" for step in range(5)]
 
 
+def test_a_small_model_trains_on_one_thread(tmp_path):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        for chosen in (None, 2):
+            base = replace(BASE, threads=chosen)
+            compare_trainings(
+                parse_samplers("exact"),
+                base,
+                seeds=1,
+                folder=tmp_path / str(chosen),
+                progress=lambda _: seen.append(torch.get_num_threads()),
+            )
+        assert seen == [1] * 5 + [2] * 5
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_rows_name_samplers_and_intervals(curves):
     trained, _ = curves
     assert [row[0] for row in training_rows(trained)] == ["exact", "neal", "neal:refine_sweeps=1"]

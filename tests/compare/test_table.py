@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -79,6 +80,16 @@ def test_the_result_in_a_sentence(one_set):
     worth = one_set.judged["neal:default"].equivalent_reads
     assert cold.endswith(f"300 reads worth {worth:,.0f}")
     assert worth < 30
+
+
+def test_a_figure_above_the_floor_is_named(one_set):
+    """⟨s⟩ is at the floor, so that the sentence says nothing of the reads' worth."""
+    result = one_set.results[0]
+    far = replace(result.quality.scores["gradient_J"], ratio=3.0)
+    quality = replace(result.quality, scores=result.quality.scores | {"gradient_J": far})
+    others = [replace(result, quality=quality), *one_set.results[1:]]
+    text = verdict(replace(one_set, results=others))
+    assert text.startswith("exact above the floor in dL/dJ (3.00); neal:default ")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from scipy.integrate import quad
 
 from qattn.simulators.effective_beta import effective_betas, integrands, plot_schedule
 from qattn.simulators.schedules import NAMED, AnnealSchedule, get_schedule
+from qattn.simulators.settings import AnnealSettings
 
 PIECES = [(0.0, 0.0), (1.0, 0.6), (1.5, 0.6), (2.0, 0.4), (4.0, 1.0)]
 
@@ -49,6 +50,16 @@ def test_published_fast_schedule_gives_the_stated_betas(annealing_time, expected
 def test_standard_sheet_is_another_schedule():
     fast, standard = (get_schedule(advantage2(), 5.0, sheet=s) for s in ("fast", "standard"))
     assert abs(effective_betas(fast)[0] - effective_betas(standard)[0]) > 1
+
+
+def test_only_a_workbook_has_a_sheet(tmp_path):
+    table = tmp_path / "measured.csv"
+    table.write_text("s,A(s) (GHz),B(s) (GHz)\n0,5,0\n0.5,1,1\n1,0,5\n")
+    assert AnnealSchedule.from_file(table, 5.0).name == "measured"
+    for schedule in (None, "flux_qubit", table):
+        assert "sheet" not in AnnealSettings(schedule).to_dict()
+    assert AnnealSettings("a.XLSX").to_dict()["sheet"] == "fast"
+    assert AnnealSettings(tmp_path / "a.xlsx", sheet="standard").to_dict()["sheet"] == "standard"
 
 
 def test_csv_reads_like_the_sheet_it_was_saved_from(tmp_path):

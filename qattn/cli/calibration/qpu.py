@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from qattn.cli.calibration.outcome import Outcome
@@ -108,18 +109,22 @@ def qpu_outcome(
 def betas_table(calibration: DeviceCalibration) -> Table:
     """One row per setting: the fitted betas, how well they fit, and theory's."""
     emulated = ", EMULATED" if calibration.emulated else ""
+    with_theory = any(point.theory is not None for point in calibration.points)
     table = Table(
         *(
             "ns",
             "fields",
             "chains",
-            "β_h ± s.e.",
-            "β_J ± s.e.",
-            "one β?",
-            "misfit ± s.e.",
+            "β_h",
+            "β_J",
+            "p",
+            "misfit",
             "broken",
         ),
-        "theory",
+        *(("theory",) if with_theory else ()),
+        box=box.SIMPLE,
+        padding=0,
+        caption="±: standard errors. p: of β_h = β_J. broken: rate of chain breaks.",
         title=f"{calibration.solver}{emulated}, graph {calibration.graph_id}; "
         f"{calibration.problems}",
     )
@@ -131,10 +136,10 @@ def betas_table(calibration: DeviceCalibration) -> Table:
             f"{point.chain_strength:g}",
             f"{point.beta_h:.4g} ± {error_h:.2g}",
             f"{point.beta_J:.4g} ± {error_J:.2g}",
-            f"p = {point.p_value:.2g}",
+            f"{point.p_value:.2g}",
             f"{point.misfit:.2f}"
-            + ("" if point.misfit_error is None else f" ± {point.misfit_error:.2g}"),
+            + ("" if point.misfit_error is None else f" ± {point.misfit_error:.1g}"),
             f"{point.chain_break_rate:.2g}",
-            "" if point.theory is None else "{:.4g}, {:.4g}".format(*point.theory),
+            *(() if point.theory is None else ("{:.3g}, {:.3g}".format(*point.theory),)),
         )
     return table

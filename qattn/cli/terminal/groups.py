@@ -10,13 +10,13 @@ GROUPS: dict[str, dict[str, str]] = {
     "calibrate": {
         "Problems": "run problems spins field_sd coupling_sd seed",
         "Sampler and settings to try": "sampler schedule sheet annealing_time field_encoding",
-        "D-Wave": "chain_strength shim num_reads qpu_budget journal credentials solver endpoint "
+        "D-Wave": "chain_strength num_reads shim qpu_budget journal credentials solver endpoint "
         "region",
         "Output": "out",
     },
     "compare": {
-        "Samplers": "samplers num_reads estimator refine_sweeps emulate_qpu emulated_device "
-        "journal",
+        "Samplers": "samplers num_reads estimator refine_sweeps emulate_qpu "
+        "emulated_device journal",
         "Problems": "problems seed",
         "Sweeps": "annealing_times reads_sweep strengths floor_repeats",
         "Trainings": "training config seeds",
@@ -33,11 +33,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "Processor": "device topology shape dead_qubits dead_couplers seed",
         "Physics": "beta_h beta_J schedule sheet h_noise j_noise flux_offset chain_offset "
         "readout_flip drift",
-        "Service": "port tls token_file credentials account fault seconds",
+        "Service": "port token_file credentials tls account fault seconds",
     },
     "qpu-check": {
-        "D-Wave": "credentials endpoint region solver qpu_budget emulate_qpu",
-        "Output": "out seed",
+        "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
+        "Run": "seed out",
     },
     "train": {
         "Task": "task data download context",
@@ -50,11 +50,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "D-Wave": "qpu_budget journal chain_strength spin_reversal_transforms out_of_range track "
         "reduce_intersample_correlation readout_thermalization failover max_in_flight credentials "
         "solver endpoint region",
-        "Run": "out resume config seed ensemble device threads log_every eval_every "
-        "checkpoint_every checkpoint_seconds buy_again",
+        "Run": "out resume buy_again config seed ensemble device threads log_every eval_every "
+        "checkpoint_every checkpoint_seconds",
     },
 }
-"""By command, the groups in the order of its help, each with its options; others come last."""
+"""By command, the groups in the order of its help, each with its options; --help comes last."""
 
 
 class GroupedCommand(TyperCommand):

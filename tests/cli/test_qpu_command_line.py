@@ -10,9 +10,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("packings_are_kept")]
 
-TASK = (
-    "--task brackets --context 8 --layers 1 --heads 2 --batch-size 16 --steps 400 --lr 3e-3"
-)
+TASK = "--task brackets --context 8 --layers 1 --heads 2 --batch-size 16 --steps 400 --lr 3e-3"
 
 
 def qattn(*arguments):

@@ -463,3 +463,11 @@ def test_wrong_calls_are_named():
         quality.integrated_time(torch.ones(1, 1))
     with pytest.raises(ValueError, match="`window` must be positive"):
         quality.integrated_time(torch.ones(5, 1), 0.0)
+
+
+def test_autocorrelation_is_not_cyclic():
+    """The sum over the pairs that there are, where the number of reads is a power of two too."""
+    series = torch.randn(16, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centred = series - series.mean(0)
+    direct = torch.stack([(centred[: 16 - t] * centred[t:]).sum() for t in range(16)])
+    torch.testing.assert_close(quality.autocorrelation(series), direct / direct[0])

@@ -63,12 +63,14 @@ def test_a_long_stage_is_not_silent(monkeypatch, capsys):
 
     assert _progress.HEARTBEAT < 2
     monkeypatch.setattr(_progress, "HEARTBEAT", 0.05)
+    start = time.monotonic()
     with _progress.Stages(2, spent=lambda: "QPU 1 s") as stages:
         stages.begin("long")
         time.sleep(0.5)
+    beats = (time.monotonic() - start) / 0.05
     lines = capsys.readouterr().err.splitlines()
-    assert set(lines) == {"1 of 2, 0 s: long, QPU 1 s"}
-    assert 3 <= len(lines) <= 11
+    assert all(re.fullmatch(r"1 of 2, \d+ s: long, QPU 1 s", line) for line in lines)
+    assert 3 <= len(lines) <= beats + 1
     with _progress.Stages(1, quiet=True) as stages:
         stages.begin("long")
     assert capsys.readouterr().err == ""
@@ -81,13 +83,15 @@ def test_stages_without_a_number_are_lines_now_and_then(monkeypatch, capsys):
         stages.begin("what ends at once says nothing")
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(_progress, "HEARTBEAT", 0.05)
+    start = time.monotonic()
     with _progress.Stages() as stages:
         for step in range(1000):
             stages.begin(f"[step] {step}")
         time.sleep(0.5)
+    beats = (time.monotonic() - start) / 0.05
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "0 s: [step] 999"
-    assert 3 <= len(lines) <= 30
+    assert re.fullmatch(r"\d+ s: \[step\] 999", lines[-1])
+    assert 3 <= len(lines) <= beats + 1
 
 
 def test_a_long_text_is_cut_to_the_width():

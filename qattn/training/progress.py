@@ -10,7 +10,7 @@ from rich.text import Text
 
 from qattn.training.config import TrainConfig
 
-LINE_EVERY = 10.0
+LINE_EVERY = 2.0
 """Seconds between lines where there is no terminal."""
 
 

@@ -111,7 +111,7 @@ def test_sessions_are_as_many_as_requests_at_a_time():
             for asked in [pool.submit(ask_together) for _ in range(3)]:
                 asked.result()
         open_files = len(os.listdir("/proc/self/fd"))
-        for _ in range(20):
+        for _ in range(6):
             with ThreadPoolExecutor(3) as pool:
                 for asked in [pool.submit(ask) for _ in range(3)]:
                     asked.result()

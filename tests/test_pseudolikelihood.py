@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from qattn import exact
 from qattn.ising.batch import IsingBatch
 from qattn.ising.states import states
+from qattn.problems import synthetic
 from qattn.pseudolikelihood import fit_beta, fit_betas, fit_betas_of_each
 
 BATCH = problems(5, groups=4, queries=3)
@@ -202,3 +203,17 @@ def test_reads_that_are_all_equal_have_no_known_error(num_reads):
     other = torch.cat([spins, -spins[:, :1]], 1)
     counted = torch.full((1, num_reads + 1), 1e6, dtype=torch.float64)
     assert fit_betas(h, J, other, counted).covariance.isfinite().all()
+
+
+def test_covariance_allows_for_few_clusters():
+    """The factor m/(m - 1): every problem twice is not quite twice the information."""
+    m = 5
+    batch = synthetic(m, 4, seed=3)
+    h, J = batch.h.flatten(0, 1), batch.J.expand(m, -1, -1)
+    spins = exact.sample(batch, 30, seed=1).spins.flatten(0, 1).double()
+    weights = torch.ones(m, 30, dtype=torch.float64)
+    once = fit_betas(h, J, spins, weights, clusters="problems")
+    doubled = [torch.cat([x, x]) for x in (h, J, spins, weights)]
+    twice = fit_betas(*doubled, clusters="problems")
+    ratio = 0.5 * (2 * m / (2 * m - 1)) / (m / (m - 1))
+    torch.testing.assert_close(twice.covariance, ratio * once.covariance)

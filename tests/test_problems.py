@@ -150,3 +150,10 @@ def test_a_folder_that_is_no_run_is_named_as_such(tmp_path):
         problems.named(f"run:{tmp_path / 'exists'}")
     with pytest.raises(FileNotFoundError, match=r"No run in '.*missing'"):
         problems.named(f"run:{tmp_path / 'missing'}")
+
+
+def test_planted_states_leave_bonds_unsatisfied():
+    """One bond of every loop opposes the planted state."""
+    batch, states = problems.planted(5, 10, seed=2), problems.planted_states(5, 10, seed=2)
+    satisfaction = batch.J * states[:, :, None] * states[:, None, :]
+    assert bool((satisfaction.amin((1, 2)) < 0).all())

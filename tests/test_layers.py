@@ -4,21 +4,13 @@ import functools
 
 import pytest
 import torch
+from _support.layers import layer_and_input
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qattn import BoltzmannAttention, Transformer, boltzmann_weights
 from qattn.ising.coupling_matrix import coupling_matrix
 from qattn.layers import ATTENTION
 from qattn.simulators.neal import NealBackend
-
-
-def layer_and_input(arm, **options):
-    """A layer whose couplings are strong enough to matter, and three sequences."""
-    torch.manual_seed(0)
-    layer = ATTENTION[arm](8, 2, 6, **options)
-    if isinstance(layer, BoltzmannAttention):
-        torch.nn.init.normal_(layer.coupling_values, std=0.4)
-    return layer, torch.randn(3, 6, 8)
 
 
 @pytest.mark.parametrize("arm", ["boltzmann", "couplings"])

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from _support.layers import layer_and_input
 
 from qattn import (
-    BoltzmannAttention,
     IsingBatch,
     Transformer,
     boltzmann_attention,
@@ -46,14 +46,6 @@ def assert_near(outcome, expected, dtype):
 
 def max_abs(tensors):
     return max(float(x.abs().max()) for x in tensors.values())
-
-
-def layer_and_input(arm, **options):
-    torch.manual_seed(0)
-    layer = ATTENTION[arm](8, 2, 6, **options)
-    if isinstance(layer, BoltzmannAttention):
-        torch.nn.init.normal_(layer.coupling_values, std=0.4)
-    return layer, torch.randn(3, 6, 8)
 
 
 @pytest.mark.parametrize("arm", ATTENTION)

@@ -41,7 +41,7 @@ class RetryPolicy:
     poll: float = 20.0
 
 
-class Interrupted(BackendStopped):
+class WaitingStopped(BackendStopped):
     """Jobs are no longer waited for."""
 
 
@@ -63,7 +63,7 @@ class Retrier:
             Refused: The service said no.
             Busy: It said "not now" for as long as a request may keep failing.
             Unclear: The request failed for that long.
-            Interrupted: Waiting was stopped.
+            WaitingStopped: Waiting was stopped.
         """
         policy = self.policy
         retrying = tenacity.Retrying(
@@ -81,10 +81,10 @@ class Retrier:
         """Wait.
 
         Raises:
-            Interrupted: Waiting was stopped.
+            WaitingStopped: Waiting was stopped.
         """
         if self.stopping.wait(seconds):
-            raise Interrupted(
+            raise WaitingStopped(
                 "Interrupted while waiting for jobs; the journal has their labels and ids: a "
                 "later run picks them up."
             )

@@ -65,7 +65,7 @@ def qpu_check(
         token = resolve(None if credentials is None else Path(credentials)).token
         check = QPUCheck(out, place, budget, seed)
         for stage in (check.doctor, check.calibrate, check.compare, check.train):
-            check.run(stage.__name__, stage)
+            check.run(stage)
             if check.failed and stage in (check.doctor, check.calibrate):
                 break  # nothing to sample, or no temperatures to sample at
         archive, left_out = check.archive(token.reveal())
@@ -118,8 +118,9 @@ class QPUCheck:
         """The calibration's file."""
         return self.folder / "calibration.toml"
 
-    def run(self, name: str, stage: Callable[[], str]) -> None:
-        """Run a stage; a failure is noted in one line, and the next stages still have a chance."""
+    def run(self, stage: Callable[[], str]) -> None:
+        """Run a stage, which returns its result in words; a failure is noted in one line."""
+        name = stage.__name__
         console.print(f"{name} …")
         before, start = self.spent, time.perf_counter()
         outcome: dict[str, Any]

@@ -8,9 +8,10 @@ import copy
 
 import pytest
 import torch
+from _support.layers import layer_and_input
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qattn import BoltzmannAttention, Transformer, boltzmann_attention
+from qattn import Transformer, boltzmann_attention
 from qattn.layers import ATTENTION
 
 OTHERS = [arm for arm in ATTENTION if arm != "boltzmann"]
@@ -22,14 +23,6 @@ def compiled_anew():
     torch.compiler.reset()
     yield
     torch.compiler.reset()
-
-
-def layer_and_input(arm, **options):
-    torch.manual_seed(0)
-    layer = ATTENTION[arm](8, 2, 6, **options)
-    if isinstance(layer, BoltzmannAttention):
-        torch.nn.init.normal_(layer.coupling_values, std=0.4)
-    return layer, torch.randn(3, 6, 8)
 
 
 def outcome(model, *args):

@@ -77,14 +77,15 @@ class Session:
             self.runner.submissions.adopt()
         submission = self._submission(request)
         programmed, clipped = submission.programmed(self.tracker.betas)
-        settings = self._call_settings()
         record = self.recorded(request)
         if record is not None:
             self.paid_calls.replayed(record.name)
         else:
             self.paid_calls.before_new_call()
             details = self._provenance() | {"clipped": clipped}
-            record = self.journal.add_call(request.digest, settings, details, request.arrays)
+            record = self.journal.add_call(
+                request.digest, self._call_settings(), details, request.arrays
+            )
         call = Call(self.journal, record, request)
         samples = None
         while samples is None:

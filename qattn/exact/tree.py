@@ -57,6 +57,23 @@ def treewidth(batch: IsingBatch) -> int:
     return max((elimination.width for elimination, _ in _graphs(batch)), default=0)
 
 
+def required_bytes(batch: IsingBatch, *, is_differentiated: bool = False) -> int:
+    """Bytes that moments or reads take at the peak, up to three times too many.
+
+    Args:
+        batch: The models.
+        is_differentiated: Whether h, J or β require gradients: the tables of all queries are then
+            kept.
+
+    Raises:
+        ValueError: The graph of couplings is too wide.
+    """
+    return max(
+        _bytes_of(elimination, len(members) * batch.num_queries * is_differentiated)
+        for elimination, members in _graphs(batch)
+    )
+
+
 def moments(batch: IsingBatch) -> Moments:
     r"""log Z, ⟨s_j⟩, and ⟨s_j s_k⟩ of the coupled pairs (else 0; diagonal 1), 0 at absent spins.
 
@@ -161,15 +178,14 @@ def _pieces(batch: IsingBatch) -> Iterator[_Piece]:
     check_finite("J", J)
     Q, active = batch.num_queries, batch.active.expand(batch.h.shape)
     is_differentiated = torch.is_grad_enabled() and (h.requires_grad or J.requires_grad)
+    _check_memory(required_bytes(batch, is_differentiated=is_differentiated))
     for elimination, members in _graphs(batch):
-        kept = len(members) * Q if is_differentiated else 0
-        _check_memory(_bytes_of(elimination, kept))
         queries = torch.tensor([[g * Q + q for q in range(Q)] for g in members]).flatten()
         for number in queries.split(max(1, CHUNK_ENTRIES // elimination.num_entries)):
             g, q = number // Q, number % Q
-            # Absent spins become free ones.
+            # Absent spins become free ones; gradients go to both entries of the symmetric J.
             there = active[g, q].double()
-            couplings = J[g].double() * there.unsqueeze(1) * there.unsqueeze(2)
+            couplings = (J + J.mT)[g].double() / 2 * there.unsqueeze(1) * there.unsqueeze(2)
             yield _Piece(number.to(h.device), h[g, q].double() * there, couplings, elimination)
 
 

@@ -166,7 +166,8 @@ def test_gradients_agree_with_enumeration():
     for mean_spins in (exact.mean_spins, lambda batch: tree.moments(batch).mean):
         inputs = [x.clone().requires_grad_() for x in (batch.h, batch.J, beta)]
         h, J, b = inputs
-        value = (mean_spins(IsingBatch(h, J, batch.lengths, b)) * g).sum()
+        model = IsingBatch(h, J, batch.lengths, b, validate=False)
+        value = (mean_spins(model) * g).sum()
         gradients.append(torch.autograd.grad(value, inputs))
     (h, J, b), found = gradients
     # Derivatives in couplings of 0 are not known.

@@ -9,7 +9,8 @@ r"""How good reads are: figures of merit against exact Boltzmann, each beside it
 
 Problems of up to 20 spins are compared with exact enumeration, larger sparse ones with exact values
 by tree decomposition; others with a long run of simulated annealing in equilibrium, without the
-distances over states (``quality.is_exact`` is then False). :data:`METRICS` says what each figure is.
+distances over states (``quality.is_exact`` is then False). :data:`METRICS` says what each figure
+is.
 """
 
 from qattn.quality.autocorrelation import autocorrelation, integrated_time

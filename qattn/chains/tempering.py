@@ -113,7 +113,7 @@ class Tempering:
         the highest barrier needs. A replica at a new β continues from the nearest old one.
         """
         self.run(num_sweeps)
-        G, Q, K, R = self._replica_at.shape
+        K, R = self._replica_at.shape[2:]
         barrier = torch.nn.functional.pad(self.rejections.clamp_min(1e-3).cumsum(-1), (1, 0))
         needed = 1 + math.ceil(float(barrier[..., -1].max()) / REJECTION)
         number = min(max(needed, TEMPERATURES[0]), TEMPERATURES[1])

@@ -1,0 +1,44 @@
+"""Which reference a batch gets."""
+
+from collections.abc import Callable
+
+import torch
+
+from qattn.ising.batch import IsingBatch
+from qattn.quality.exact_reference import exact_reference
+from qattn.quality.reference import Reference
+from qattn.quality.split import one_group_per_problem
+from qattn.quality.tempered_reference import LONG_RUN_READS, tempered_reference
+
+EXACT_SPINS = 20
+"""Largest number of spins at which distributions are enumerated by default."""
+
+
+def reference_of(
+    batch: IsingBatch,
+    *,
+    seed: int = 0,
+    exact_spins: int = EXACT_SPINS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Reference:
+    """The reference of a batch: exact if its problems are small enough, else a long run of neal.
+
+    Args:
+        batch: The problems, with their β.
+        seed: Seed of the random gradients, and of a long run.
+        exact_spins: Largest number of spins that is enumerated.
+        progress: Called with a line before the work.
+
+    Raises:
+        ValueError: No query has spins.
+        MemoryError: One problem exceeds ``qattn.exact.memory.MEMORY_LIMIT``.
+    """
+    problems = one_group_per_problem(batch)
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(problems.h[:, 0].shape, generator=generator, dtype=torch.float64)
+    direction = direction * problems.active.expand_as(problems.h)[:, 0]
+    if problems.num_spins <= exact_spins:
+        progress("exact moments, energies and gradients")
+        return exact_reference(problems, direction)
+    progress(f"long run of neal: {LONG_RUN_READS} reads of each problem")
+    return tempered_reference(problems, direction, seed)

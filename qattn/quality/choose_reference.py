@@ -8,7 +8,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.quality.exact_reference import exact_reference
 from qattn.quality.reference import Reference
 from qattn.quality.split import one_group_per_problem
-from qattn.quality.tempered_reference import LONG_RUN_READS, tempered_reference
+from qattn.quality.tempered.reference import LONG_RUN_READS, tempered_reference
 
 EXACT_SPINS = 20
 """Largest number of spins at which distributions are enumerated by default."""

@@ -12,6 +12,7 @@ simulated annealing in equilibrium, without the distances over states (``quality
 False). :data:`METRICS` says what each figure is.
 """
 
+from qattn.chains import Equilibrium, EquilibriumWarning, equilibrium
 from qattn.quality.autocorrelation import autocorrelation, integrated_time
 from qattn.quality.choose_reference import reference_of
 from qattn.quality.energy import EnergyDistribution
@@ -23,12 +24,15 @@ from qattn.quality.scores import Floor, Quality, Score, over_problems
 __all__ = [
     "METRICS",
     "EnergyDistribution",
+    "Equilibrium",
+    "EquilibriumWarning",
     "Floor",
     "Metric",
     "Quality",
     "Reference",
     "Score",
     "autocorrelation",
+    "equilibrium",
     "integrated_time",
     "judge",
     "measure",

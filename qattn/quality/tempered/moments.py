@@ -14,7 +14,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int8
+from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
 
@@ -75,6 +75,22 @@ class Moments:
     def pairs(self) -> Estimate:
         """⟨s_j s_k⟩, 1 on the diagonal."""
         return _over_sets(self._second / self.num_sweeps)
+
+    def two_group_statistic(self, first: Bool[Tensor, " sets"]) -> Float[Tensor, " problems"]:
+        r"""How far two groups of sets differ, beside how far sets of a group do.
+
+        .. math::
+            z^2 = \frac{\sum_j (m^+_j - m^-_j)^2}{\sum_j \sigma_j^2 (1/R^+ + 1/R^-)},
+
+        with σ_j the standard deviation of ⟨s_j⟩ over the sets of a group: about 1 in equilibrium.
+        It is 0 where nothing varies.
+        """
+        groups = [self._first[:, chosen] / self.num_sweeps for chosen in (first, ~first)]
+        apart = (groups[0].mean(1) - groups[1].mean(1)).square().sum(-1)
+        squares = sum((x - x.mean(1, keepdim=True)).square().sum((1, 2)) for x in groups)
+        variance = squares / (self.num_sets - 2)
+        noise = variance * sum(1 / x.shape[1] for x in groups)
+        return torch.where(apart > 0, apart / noise, 0.0)
 
     def gradients(self) -> tuple[Estimate, Estimate]:
         """Derivatives of g·⟨s⟩ in h and in the two entries of each J, half of that above each."""

@@ -8,7 +8,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.quality.exact_reference import exact_reference
 from qattn.quality.reference import Reference
 from qattn.quality.split import one_group_per_problem
-from qattn.quality.tempered_reference import LONG_RUN_READS, tempered_reference
+from qattn.quality.tempered.reference import TEMPERING_SWEEPS, tempered_reference
 
 EXACT_SPINS = 20
 """Largest number of spins at which distributions are enumerated by default."""
@@ -19,14 +19,16 @@ def reference_of(
     *,
     seed: int = 0,
     exact_spins: int = EXACT_SPINS,
+    tempering_sweeps: int = TEMPERING_SWEEPS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Reference:
-    """The reference of a batch: exact if its problems are small enough, else a long run of neal.
+    """The reference of a batch: exact if its problems are small enough, else by long tempering.
 
     Args:
         batch: The problems, with their β.
         seed: Seed of the random gradients, and of a long run.
         exact_spins: Largest number of spins that is enumerated.
+        tempering_sweeps: Sweeps of a long run.
         progress: Called with a line before the work.
 
     Raises:
@@ -40,5 +42,4 @@ def reference_of(
     if problems.num_spins <= exact_spins:
         progress("exact moments, energies and gradients")
         return exact_reference(problems, direction)
-    progress(f"long run of neal: {LONG_RUN_READS} reads of each problem")
-    return tempered_reference(problems, direction, seed)
+    return tempered_reference(problems, direction, seed, tempering_sweeps, progress)

@@ -13,9 +13,9 @@ from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.options import option
 from qattn.chains import Chains, equilibrium
 from qattn.chains.settle import LEAST_CHAINS, Settled, opposite_starts, settle
+from qattn.chains.store import ChainStore
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
-from qattn.simulators.persistent import ChainStore
 
 
 class GibbsBackend(Backend):

@@ -8,11 +8,12 @@ r"""How good reads are: figures of merit against exact Boltzmann, each beside it
     quality.betas.interval()  # of β_h and of β_J
 
 Problems of up to 20 spins are compared with exact enumeration, larger sparse ones with exact values
-by tree decomposition; others with a long run of simulated annealing in equilibrium, without the
+by tree decomposition; others with a long run of parallel tempering, without the
 distances over states (``quality.is_exact`` is then False). :data:`METRICS` says what each figure
 is.
 """
 
+from qattn.chains import Equilibrium, EquilibriumWarning, equilibrium
 from qattn.quality.autocorrelation import autocorrelation, integrated_time
 from qattn.quality.choose_reference import reference_of
 from qattn.quality.energy import EnergyDistribution
@@ -24,12 +25,15 @@ from qattn.quality.scores import Floor, Quality, Score, over_problems
 __all__ = [
     "METRICS",
     "EnergyDistribution",
+    "Equilibrium",
+    "EquilibriumWarning",
     "Floor",
     "Metric",
     "Quality",
     "Reference",
     "Score",
     "autocorrelation",
+    "equilibrium",
     "integrated_time",
     "judge",
     "measure",

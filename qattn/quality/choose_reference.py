@@ -9,7 +9,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.quality.exact_reference import exact_reference
 from qattn.quality.reference import Reference
 from qattn.quality.split import one_group_per_problem
-from qattn.quality.tempered_reference import LONG_RUN_READS, tempered_reference
+from qattn.quality.tempered.reference import TEMPERING_SWEEPS, tempered_reference
 from qattn.quality.tree_reference import is_sparse, tree_reference
 
 EXACT_SPINS = 20
@@ -22,9 +22,10 @@ def reference_of(
     seed: int = 0,
     exact_spins: int = EXACT_SPINS,
     max_width: int = MAX_WIDTH,
+    tempering_sweeps: int = TEMPERING_SWEEPS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Reference:
-    """The reference of a batch: exact if its problems are small or sparse, else a long run of neal.
+    """The reference of a batch: exact if its problems are small or sparse, else by long tempering.
 
     Small ones are enumerated; of sparse ones (treewidth up to 25) the moments, gradients and log Z
     are exact by tree decomposition, those of pairs for coupled ones.
@@ -34,6 +35,7 @@ def reference_of(
         seed: Seed of the random gradients, and of a long run.
         exact_spins: Largest number of spins that is enumerated.
         max_width: Largest treewidth that is summed.
+        tempering_sweeps: Sweeps of a long run.
         progress: Called with a line before the work.
 
     Raises:
@@ -49,5 +51,4 @@ def reference_of(
         return exact_reference(problems, direction)
     if is_sparse(problems, max_width):
         return tree_reference(problems, direction, seed, progress)
-    progress(f"long run of neal: {LONG_RUN_READS} reads of each problem")
-    return tempered_reference(problems, direction, seed)
+    return tempered_reference(problems, direction, seed, tempering_sweeps, progress)

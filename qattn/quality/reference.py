@@ -13,7 +13,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.quality.energy import EnergyDistribution
 
-Kind = Literal["enumeration", "tree decomposition", "long run of simulated annealing"]
+Kind = Literal["enumeration", "tree decomposition", "parallel tempering"]
 """How the values of a reference were found."""
 
 EXACT_KINDS = ("enumeration", "tree decomposition")
@@ -38,6 +38,11 @@ class Reference:
         log_Z: Logarithms of the partition functions; None where they are not known.
         draw: Makes independent reads, given their number and a seed: exact ones, or such that are
             drawn with replacement from a long run.
+        mean_error: Standard error of ⟨s_j⟩; None where it is exact.
+        pairs_error: That of ⟨s_j s_k⟩.
+        log_Z_error: That of log Z.
+        not_in_equilibrium: Numbers of the problems whose long run is not known to be in
+            equilibrium, counted from 0.
     """
 
     batch: IsingBatch
@@ -51,10 +56,14 @@ class Reference:
     gradient_J: Float[Tensor, "problems n n"]
     log_Z: Float[Tensor, " problems"] | None
     draw: Callable[[int, int], SpinSamples] = field(repr=False)
+    mean_error: Float[Tensor, "problems n"] | None = None
+    pairs_error: Float[Tensor, "problems n n"] | None = None
+    log_Z_error: Float[Tensor, " problems"] | None = None
+    not_in_equilibrium: tuple[int, ...] = ()
 
     @property
     def is_exact(self) -> bool:
-        """Whether the values are exact, or those of a long run with its own noise."""
+        """Whether the values are exact, or those of a long run with error bars of its own."""
         return self.kind in EXACT_KINDS
 
     @property

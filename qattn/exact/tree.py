@@ -128,10 +128,8 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
         for number, h, J, elimination in _pieces(batch):
             log_Z[number], up = bucket_tree.eliminate(h, J, elimination)
             for reads in torch.arange(num_reads).split(max(1, CHUNK_READS // (len(h) * n))):
-                shape = (len(h), len(reads), n)
-                uniforms = torch.rand(shape, generator=generator, dtype=h.dtype, device=device)
                 part = slice(int(reads[0]), int(reads[-1]) + 1)
-                spins[number, part] = bucket_tree.draw(up, elimination, uniforms)
+                spins[number, part] = bucket_tree.draw(up, elimination, len(reads), generator)
     spins = spins.view(G, Q, num_reads, n) * batch.active.unsqueeze(2)
     log_Z = _of_present_spins(log_Z.view(G, Q), batch)
     return SpinSamples(spins, info={"treewidth": treewidth(batch), "log_Z": log_Z})

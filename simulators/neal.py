@@ -1,17 +1,22 @@
 """D-Wave's simulated annealing as a Boltzmann sampler: reads in equilibrium at the target β."""
 
+import time
+import warnings
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import dimod
 import numpy as np
 import torch
+from jaxtyping import Int8
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.from_dimod import sample_unions
 from qattn.backends.options import option
+from qattn.chains import Doubling, EquilibriumWarning, equilibrium
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
@@ -19,29 +24,43 @@ MAX_UNION_SPINS = 1 << 11
 """Variables of one union BQM: enough to spread a call's overhead, few enough for the cache."""
 
 
+LEAST_CHAINS = 32
+"""Chains that are run for the test of equilibrium where fewer reads are asked for."""
+
+
 class NealBackend(Backend):
-    r"""Reads from independent Gibbs chains of ``dwave.samplers.SimulatedAnnealingSampler``.
+    r"""Reads in equilibrium from Gibbs chains of ``dwave.samplers.SimulatedAnnealingSampler``.
 
     The library's default schedule ends at a β of its own choice, far colder than the target, since
-    it looks for ground states. Here every read starts from random spins and is swept
-    `num_sweeps` times at the target β itself, in sequential order with Gibbs acceptance: Metropolis
-    in that order can be periodic on flat landscapes, and random order needs about five times the
-    sweeps. A chain that has forgotten its start is an independent read, so what remains is the
-    noise of the number of reads. Large batches run on as many threads as PyTorch has
-    (``torch.set_num_threads``).
+    it looks for ground states. Here chains are swept at the target β itself, in sequential order
+    with Gibbs acceptance: Metropolis in that order can be periodic on flat landscapes, and random
+    order needs about five times the sweeps. A chain that has forgotten its start is an independent
+    read, so what remains is the noise of the number of reads.
 
-    The default number of sweeps reaches the noise floor of 1,000 reads for attention-like problems
-    (fields of standard deviation 1, couplings of 0.3 at 12 spins); strong couplings need more. A
-    ramp shortens the burn-in where strong couplings trap a chain.
+    How many sweeps that takes depends on the couplings. With ``num_sweeps="auto"``, the default,
+    reads come alternately from chains that start with all spins up and with all spins down. After
+    5, 10, 20, … sweeps the two groups are compared (:class:`qattn.chains.Equilibrium`) until they
+    agree, on average and in each query, and then swept as often again. If they do not agree within
+    `max_sweeps`, or if the decay of their difference says that they will not, an
+    :class:`~qattn.quality.EquilibriumWarning` names the queries: the backend ``gibbs`` has
+    tempering for them. At least 32 chains are run, and the first `num_reads` of them returned. A
+    number of sweeps is done as it is, from random spins, whether it is enough or not.
+
+    ``info`` of the reads has the number of sweeps, ``z2`` (1 in equilibrium) as the mean and of the
+    worst query, that query's (group, query), whether the test was passed, and the seconds.
+
+    Large batches run on as many threads as PyTorch has (``torch.set_num_threads``); the reads do
+    not depend on it.
 
     >>> import torch
     >>> from qattn import IsingBatch
     >>> batch = IsingBatch(h=torch.full((1, 1, 3), 9.0), J=torch.zeros(1, 3, 3))
-    >>> NealBackend(num_sweeps=5).sample(batch, num_reads=2, seed=0).spins.tolist()
-    [[[[1, 1, 1], [1, 1, 1]]]]
+    >>> reads = NealBackend().sample(batch, num_reads=2, seed=0)
+    >>> reads.spins.tolist(), reads.info["num_sweeps"]
+    ([[[[1, 1, 1], [1, 1, 1]]]], 10)
 
     Raises:
-        ValueError: `num_sweeps` is not positive, or `ramp_sweeps` is negative.
+        ValueError: A number is out of range, or a ramp is asked for without a number of sweeps.
     """
 
     name: ClassVar[str] = "neal"
@@ -52,52 +71,118 @@ class NealBackend(Backend):
     class Options(Backend.Options):
         """How the chains are swept."""
 
-        num_sweeps: int = option(20, "Sweeps of a chain at the target β.")
+        num_sweeps: int | Literal["auto"] = option(
+            "auto", "Sweeps of a chain at the target β; auto: until they are in equilibrium."
+        )
+        max_sweeps: int = option(
+            2560, "With num_sweeps=auto, sweeps by which chains from opposite starts must agree."
+        )
         ramp_sweeps: int = option(
             0, "Sweeps before those, at β rising linearly from 0 to the target."
         )
 
         def __post_init__(self) -> None:
-            if self.num_sweeps < 1:
+            sweeps: object = self.num_sweeps
+            if sweeps != "auto" and not (isinstance(sweeps, int) and sweeps > 0):
                 raise ValueError(
-                    f"Argument `num_sweeps` must be positive, but is {self.num_sweeps}."
+                    f"Argument `num_sweeps` must be positive or 'auto', but is {sweeps!r}."
+                )
+            if self.max_sweeps < 1:
+                raise ValueError(
+                    f"Argument `max_sweeps` must be positive, but is {self.max_sweeps}."
                 )
             if self.ramp_sweeps < 0:
                 raise ValueError(
                     f"Argument `ramp_sweeps` must not be negative, but is {self.ramp_sweeps}."
                 )
+            if self.ramp_sweeps and sweeps == "auto":
+                raise ValueError(
+                    f"Argument `ramp_sweeps` must be 0 with num_sweeps='auto', but is "
+                    f"{self.ramp_sweeps}: a ramp from β = 0 forgets the opposite starts, so that "
+                    f"nothing could be tested. Give a number of sweeps."
+                )
 
     options: Options
 
-    @property
-    def beta_schedule(self) -> NDArray[np.float64]:
-        """Each sweep's β in units of the target's."""
-        ramp_sweeps = self.options.ramp_sweeps
-        ramp = np.arange(1, ramp_sweeps + 1) / (ramp_sweeps + 1)
-        return np.concatenate([ramp, np.ones(self.options.num_sweeps)])
-
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads; see :meth:`Backend.sample`."""
-        from dwave.samplers import SimulatedAnnealingSampler
-
-        sampler, beta_schedule = SimulatedAnnealingSampler(), self.beta_schedule
-
-        def anneal(bqm: dimod.BinaryQuadraticModel, seed: int) -> dimod.SampleSet:
-            return sampler.sample(
-                bqm,
-                num_reads=num_reads,
-                beta_schedule_type="custom",
-                beta_schedule=beta_schedule,
-                proposal_acceptance_criteria="Gibbs",
-                seed=seed,
-            )
-
+        seed = drawn_seed(seed)
+        num_sweeps, ramp_sweeps = self.options.num_sweeps, self.options.ramp_sweeps
         with sampling_clock.running(batch.h.device):
-            return sample_unions(
-                batch,
-                anneal,
-                num_reads=num_reads,
-                seed=drawn_seed(seed),
-                max_spins=MAX_UNION_SPINS,
-                num_threads=torch.get_num_threads(),
+            if num_sweeps == "auto":
+                return self._in_equilibrium(batch, num_reads, seed)
+            ramp = np.arange(1, ramp_sweeps + 1) / (ramp_sweeps + 1)
+            schedule = np.concatenate([ramp, np.ones(num_sweeps)])
+            return _swept(batch, schedule, num_reads, seed)
+
+    def _in_equilibrium(self, batch: IsingBatch, num_reads: int, seed: int) -> SpinSamples:
+        """Reads of chains that were swept until those from opposite starts agreed, or a warning."""
+        start = time.perf_counter()
+        num_chains = max(num_reads + num_reads % 2, LEAST_CHAINS)
+        # Even chains start with all spins up, odd ones with all spins down.
+        spins = batch.active.to(torch.int8).unsqueeze(2).repeat(1, 1, num_chains, 1)
+        spins[:, :, 1::2] *= -1
+        spins = spins.expand(batch.num_groups, -1, -1, -1)
+        rule = Doubling(self.options.max_sweeps)
+        while rule.next_sweeps:
+            (part_seed,) = np.random.SeedSequence((seed, rule.sweeps)).generate_state(1).tolist()
+            samples = _swept(batch, np.ones(rule.next_sweeps), num_chains, part_seed, spins)
+            spins = samples.spins
+            test = equilibrium(samples, batch)
+            rule.record(test)
+        if not rule.passed:
+            why = ""
+            if rule.sweeps < rule.max_sweeps:
+                why = f" It falls so slowly that max_sweeps = {rule.max_sweeps} would not do."
+            warnings.warn(
+                f"Chains of neal are not in equilibrium after {rule.sweeps} sweeps: {test}.{why} "
+                f"The backend gibbs goes on with tempering.",
+                EquilibriumWarning,
+                stacklevel=4,
             )
+        worst = int(test.z2.argmax())
+        info = {
+            "num_sweeps": rule.sweeps,
+            "equilibrated": rule.passed,
+            "z2": test.mean,
+            "worst_z2": float(test.z2.flatten()[worst]),
+            "worst_query": divmod(worst, batch.num_queries),
+            "seconds": time.perf_counter() - start,
+        }
+        return SpinSamples(samples.spins[:, :, :num_reads], info=info)
+
+
+def _swept(
+    batch: IsingBatch,
+    beta_schedule: NDArray[np.float64],
+    num_reads: int,
+    seed: int,
+    initial_states: Int8[Tensor, "groups queries reads spins"] | None = None,
+) -> SpinSamples:
+    """Chains after a sweep at each β, in units of the target's, from random or given states."""
+    from dwave.samplers import SimulatedAnnealingSampler
+
+    sampler = SimulatedAnnealingSampler()
+
+    def anneal(
+        bqm: dimod.BinaryQuadraticModel, seed: int, states: NDArray[np.int8] | None = None
+    ) -> dimod.SampleSet:
+        return sampler.sample(
+            bqm,
+            num_reads=num_reads,
+            beta_schedule_type="custom",
+            beta_schedule=beta_schedule,
+            proposal_acceptance_criteria="Gibbs",
+            seed=seed,
+            initial_states=None if states is None else (states, range(states.shape[1])),
+        )
+
+    return sample_unions(
+        batch,
+        anneal,
+        num_reads=num_reads,
+        seed=seed,
+        max_spins=MAX_UNION_SPINS,
+        num_threads=torch.get_num_threads(),
+        initial_states=initial_states,
+    )

@@ -15,6 +15,7 @@ LAYERS = [
     },
     {"qattn.ising", "qattn.field_encoding", "qattn.calibration_file"},
     {"qattn.exact", "qattn.pseudolikelihood"},
+    {"qattn.chains"},
     {"qattn.backends"},
     {"qattn.estimators"},
     {"qattn.attention", "qattn.layers", "qattn.transformer", "qattn.testing"},
@@ -30,7 +31,7 @@ LAYERS = [
 UPWARD = {("qattn.problems.by_name", "qattn.problems.run")}
 """Imports in a function that go up: the problems of a run need what trained it."""
 
-MATHEMATICS = LAYERS[1] | LAYERS[2] | LAYERS[3] | LAYERS[4] | LAYERS[5]
+MATHEMATICS = set().union(*LAYERS[1:7])
 
 SOURCES = Sources()
 

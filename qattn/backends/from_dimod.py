@@ -9,13 +9,15 @@ import dimod
 import numpy as np
 import torch
 from dimod.core.sampler import Sampler
+from jaxtyping import Int8
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
-from qattn.ising.union_bqm import slices, split_union, union_bqm
+from qattn.ising.union_bqm import join_reads, slices, split_union, union_bqm
 
 MAX_UNION_SPINS = 1 << 14
 """Default bound on the variables of one union BQM."""
@@ -121,12 +123,13 @@ class DimodBackend(Backend):
 
 def sample_unions(
     batch: IsingBatch,
-    sample_bqm: Callable[[dimod.BinaryQuadraticModel, int], dimod.SampleSet],
+    sample_bqm: Callable[..., dimod.SampleSet],
     *,
     num_reads: int,
     seed: int,
     max_spins: int,
     num_threads: int = 1,
+    initial_states: Int8[Tensor, "groups queries reads spins"] | None = None,
 ) -> SpinSamples:
     """Reads of a batch through union BQMs with the energies -β(Σ h s + Σ J s s).
 
@@ -134,11 +137,14 @@ def sample_unions(
 
     Args:
         batch: The models.
-        sample_bqm: Takes a BQM and a seed below 2^31, another one for every BQM.
+        sample_bqm: Takes a BQM and a seed below 2^31, another one for every BQM; and where there
+            are `initial_states`, those of the BQM, int8 of shape (reads, variables).
         num_reads: Reads of queries without spins, which no sampler is given.
         seed: Where the seeds come from.
         max_spins: Bound on the variables of one BQM; a single query may exceed it.
         num_threads: BQMs that are sampled at a time; the reads do not depend on it.
+        initial_states: States from which each read of a query starts; None leaves that to
+            `sample_bqm`.
     """
     h, J = batch.scaled()
     models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
@@ -147,12 +153,16 @@ def sample_unions(
     # Queries without spins are not sampled: their rows stay 0.
     (present,) = lengths.nonzero()
     lengths, linear, group = lengths[present], linear[present], models.group_of_problem[present]
+    starts = None
+    if initial_states is not None:
+        starts = initial_states.flatten(0, 1).cpu().numpy()[present]
     parts = list(slices(lengths, max_spins))
     seeds = np.random.SeedSequence(seed).generate_state(len(parts)) >> 1  # below 2^31
 
     def sample_part(part: slice, part_seed: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
         bqm = union_bqm(linear[part], quadratic, group[part], lengths[part])
-        sampleset = sample_bqm(bqm, part_seed).change_vartype(dimod.SPIN, inplace=False)
+        start = () if starts is None else (join_reads(starts[part], lengths[part]),)
+        sampleset = sample_bqm(bqm, part_seed, *start).change_vartype(dimod.SPIN, inplace=False)
         reads, occurrences = split_union(sampleset, lengths[part], batch.num_spins)
         return reads, np.broadcast_to(occurrences, reads.shape[:2])
 

@@ -92,16 +92,15 @@ class Option:
         """
         if self.python_only:
             raise ValueError(f"Option `{self.name}` can be given in Python only, not as text.")
-        types = _members(self.type)
-        if str in types:
+        types = members_of(self.type)
+        if str in types or text in words_of(self.type):
             return text
         value = _guessed(text)
         if type(value) is int and float in types and int not in types:
             return float(value)
         if any(kind is Any or type(value) is (typing.get_origin(kind) or kind) for kind in types):
             return value
-        expected = getattr(self.type, "__name__", str(self.type))
-        raise ValueError(f"Option `{self.name}` must be of type {expected}, but is {text!r}.")
+        raise ValueError(f"Option `{self.name}` must be {described(self.type)}, but is {text!r}.")
 
 
 def declared_options(factory: Callable[..., Any]) -> dict[str, Option]:
@@ -142,6 +141,27 @@ def has_dataclass(factory: Callable[..., Any]) -> bool:
     return False
 
 
+def members_of(type_: Any) -> tuple[Any, ...]:
+    """Members of a union other than None; a type that is no union by itself."""
+    if typing.get_origin(type_) in (UnionType, typing.Union):
+        return tuple(member for member in typing.get_args(type_) if member is not NoneType)
+    return (type_,)
+
+
+def words_of(type_: Any) -> tuple[str, ...]:
+    """Words that are values of a type: ``("auto",)`` for ``int | Literal["auto"]``."""
+    literals = [kind for kind in members_of(type_) if typing.get_origin(kind) is typing.Literal]
+    return tuple(word for kind in literals for word in typing.get_args(kind))
+
+
+def described(type_: Any) -> str:
+    """What a value must be: "of type int", or "of type int or 'auto'" where it may be a word."""
+    if words := words_of(type_):
+        kinds = [kind.__name__ for kind in members_of(type_) if isinstance(kind, type)]
+        return f"of type {' or '.join([*kinds, *map(repr, words)])}"
+    return f"of type {getattr(type_, '__name__', str(type_))}"
+
+
 def nearest(name: str, names: Iterable[str], *, count: int = 1) -> str:
     """``did you mean 'X'?``, or "" where no name is similar."""
     similar = difflib.get_close_matches(name, list(names), n=count, cutoff=0.5)
@@ -160,18 +180,11 @@ def _signature(factory: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(factory)
 
 
-def _members(type_: Any) -> tuple[Any, ...]:
-    """Members of a union other than None; a type that is no union by itself."""
-    if typing.get_origin(type_) in (UnionType, typing.Union):
-        return tuple(member for member in typing.get_args(type_) if member is not NoneType)
-    return (type_,)
-
-
 def _plain(annotation: Any) -> Any:
     """The annotation as text can give it; ``Any`` for a missing or unresolved one."""
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
         return Any
-    if {str, Path} & set(_members(annotation)):
+    if {str, Path} & set(members_of(annotation)):
         return str | None if NoneType in typing.get_args(annotation) else str
     return annotation
 

@@ -1,16 +1,12 @@
 r"""Gibbs sweeps of the target distribution over reads that a backend returned."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
+from qattn.chains.sweeps import Chains
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
-
-CHUNK_ELEMENTS = 1 << 18
-"""Spins that are swept at a time, so that they stay in the cache."""
 
 FORWARDED = ("open", "close", "state_dict", "load_state_dict", "metrics", "provenance")
 """Methods of a refined backend that are its inner backend's own."""
@@ -48,39 +44,11 @@ def refine(
         )
     if num_sweeps == 0:
         return samples
-    h, J = batch.scaled()
-    generator = torch.Generator(h.device).manual_seed(drawn_seed(seed))
-    step = max(1, CHUNK_ELEMENTS // (G * n * max(1, samples.num_reads)))
-    active = batch.active.expand(G, Q, n)
-    with sampling_clock.running(h.device):
-        swept = [
-            _swept(*chunk, J, num_sweeps, generator)
-            for chunk in zip(
-                samples.spins.split(step, 1), h.split(step, 1), active.split(step, 1), strict=True
-            )
-        ]
-    return SpinSamples(torch.cat(swept, 1), samples.weights, samples.info)
-
-
-def _swept(
-    spins: Tensor,
-    h: Float[Tensor, "g q n"],
-    active: Tensor,
-    J: Float[Tensor, "g n n"],
-    num_sweeps: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """The reads after the sweeps; with the spin axis first, so that each spin is contiguous."""
-    G, Q, R, n = spins.shape
-    s = spins.permute(0, 3, 1, 2).to(h.dtype).contiguous()
-    columns = s.view(G, n, Q * R)
-    for _ in range(num_sweeps):
-        for j in range(n):
-            field = (J[:, j : j + 1] @ columns).view(G, Q, R) + h[:, :, j : j + 1]
-            up = torch.rand(field.shape, generator=generator, dtype=h.dtype, device=h.device)
-            up = up < (2 * field).sigmoid_()
-            s[:, j] = (2 * up.to(h.dtype) - 1) * active[:, :, j : j + 1]
-    return s.permute(0, 2, 3, 1).to(torch.int8).contiguous()
+    chains = Chains(batch, samples.spins)
+    generator = torch.Generator(batch.h.device).manual_seed(drawn_seed(seed))
+    with sampling_clock.running(batch.h.device):
+        chains.sweep(num_sweeps, generator)
+        return SpinSamples(chains.spins, samples.weights, samples.info)
 
 
 class RefinedBackend(Backend):

@@ -58,7 +58,7 @@ def get_backend(name: str, *, refine_sweeps: int = 0, **options: Any) -> Backend
     """Build a backend.
 
     >>> get_backend("neal", num_sweeps=50).options
-    NealBackend.Options(num_sweeps=50, ramp_sweeps=0)
+    NealBackend.Options(num_sweeps=50, max_sweeps=2560, ramp_sweeps=0)
     >>> get_backend("neal", num_sweep=50)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: Backend 'neal' has no option 'num_sweep': did you mean 'num_sweeps'? ...
@@ -128,7 +128,7 @@ def options_of(backend: str | Callable[..., Backend]) -> dict[str, Option]:
     """Options that :func:`get_backend` takes for a backend, by name.
 
     >>> options_of("neal")["num_sweeps"].default
-    20
+    'auto'
 
     Args:
         backend: The name of a backend, or a class or function that builds one.

@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from qattn.backends import options_of
-from qattn.backends.options import declared_options
+from qattn.backends import Option, options_of
+from qattn.backends.options import declared_options, described, members_of, words_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,10 +36,27 @@ def flags_of(declared: Any, names: Iterable[str], *, prefix: str = "") -> list[i
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=options[name].default,
-            annotation=Annotated[options[name].type, typer.Option(help=prefix + texts[name])],
+            annotation=_annotation(options[name], prefix + texts[name]),
         )
         for name in names
     ]
+
+
+def _annotation(option: Option, help: str) -> Any:
+    """What typer makes a flag of; it knows no union, so one with words gets a parser."""
+    words = words_of(option.type)
+    if not words:
+        return Annotated[option.type, typer.Option(help=help)]
+
+    def parsed(text: str) -> Any:
+        try:
+            return option.from_text(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not {described(option.type)}.") from None
+
+    kinds = [kind.__name__ for kind in members_of(option.type) if isinstance(kind, type)]
+    metavar = f"<{'|'.join([*kinds, *words])}>"
+    return Annotated[str | None, typer.Option(help=help, parser=parsed, metavar=metavar)]
 
 
 def with_flags(flags: Iterable[inspect.Parameter]) -> Callable[[Command], Command]:

@@ -34,8 +34,9 @@ def compare(
     problems: Annotated[
         list[str] | None,
         typer.Option(
-            help="synthetic, ferromagnet, sk, ring or planted, with options as in "
-            "sk:spins=10,beta=0.5; or run:DIR, file:PATH; may be repeated (default: synthetic)."
+            help="synthetic, ferromagnet, sk, ring, planted, ea, regular or native, with options "
+            "as in sk:spins=10,beta=0.5; or run:DIR, file:PATH; may be repeated "
+            "(default: synthetic)."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The report's folder, a new one.")] = Path("comparison"),

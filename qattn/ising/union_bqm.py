@@ -84,6 +84,19 @@ def split_union(
     return np.ascontiguousarray(blocks.transpose(1, 0, 2)), occurrences
 
 
+def join_reads(reads: NDArray[np.int8], lengths: Ints) -> NDArray[np.int8]:
+    """Reads of the blocks as states of the union BQM, shape (rows, Σ lengths).
+
+    The reverse of :func:`split_union`, for a sampler that goes on from reads.
+
+    Args:
+        reads: Spins, shape (problems, rows, spins).
+        lengths: Number of spins of each problem, shape (problems,).
+    """
+    present = np.arange(reads.shape[2]) < lengths[:, None]
+    return np.ascontiguousarray(reads.transpose(1, 0, 2)[:, present])
+
+
 def _in_order(sampleset: dimod.SampleSet, total: int) -> NDArray[np.int8]:
     """The reads with column v holding variable v."""
     labels = list(sampleset.variables)

@@ -2,6 +2,7 @@
 
 from qattn.problems.by_name import SETS, named, with_strength
 from qattn.problems.files import from_bqms, read_bqms
+from qattn.problems.graphs import edwards_anderson, qpu_native, random_regular
 from qattn.problems.standard import (
     ferromagnet,
     frustrated_ring,
@@ -13,12 +14,15 @@ from qattn.problems.standard import (
 
 __all__ = [
     "SETS",
+    "edwards_anderson",
     "ferromagnet",
     "from_bqms",
     "frustrated_ring",
     "named",
     "planted",
     "planted_states",
+    "qpu_native",
+    "random_regular",
     "read_bqms",
     "spin_glass",
     "synthetic",

@@ -11,19 +11,27 @@ set             what it is                                    options
 ``sk``          Sherrington and Kirkpatrick's spin glass      spins, field_sd
 ``ring``        frustrated ring                               spins, coupling, field_sd
 ``planted``     frustrated loops around a known ground state  spins, coupling, loops_per_spin
+``ea``          Edwards and Anderson's spin glass, a lattice  size, dimensions, periodic
+``regular``     spin glass on random regular graphs           spins, degree
+``native``      spin glass on a QPU's whole graph             size, topology
 ``run:DIR``     queries of a trained run                      problems, beta, seed only
 ``file:PATH``   BQMs in dimod's serializations                beta only
 =============== ============================================= ===========================
+
+The three on sparse graphs also take ``couplings`` (binary or gaussian), ``coupling`` and
+``field_sd``; ``periodic`` is true or false, ``topology`` chimera, pegasus or zephyr:
+``ea:size=6,dimensions=3,periodic=false,couplings=gaussian``.
 """
 
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from qattn.ising.batch import IsingBatch
 from qattn.problems.files import from_bqms, read_bqms
+from qattn.problems.graphs import edwards_anderson, qpu_native, random_regular
 from qattn.problems.standard import ferromagnet, frustrated_ring, planted, spin_glass, synthetic
 
 N = TypeVar("N", int, float)
@@ -34,6 +42,9 @@ SETS: dict[str, Callable[..., IsingBatch]] = {
     "sk": spin_glass,
     "ring": frustrated_ring,
     "planted": planted,
+    "ea": edwards_anderson,
+    "regular": random_regular,
+    "native": qpu_native,
 }
 """Generated sets by name."""
 
@@ -81,14 +92,15 @@ def named(name: str, *, seed: int = 0) -> IsingBatch:
             f"Argument `problems` must start with one of {', '.join(SETS)}, run:DIR or file:PATH, "
             f"but is {name!r}."
         )
-    kinds = {
-        p.name.removeprefix("num_"): p.annotation
+    parameters = {
+        p.name.removeprefix("num_"): p
         for p in inspect.signature(SETS[kind]).parameters.values()
         if p.name != "seed"
     }
-    _refuse(name, {k: v for k, v in options.items() if k not in kinds}, [*kinds, "beta", "seed"])
+    unknown = {key: value for key, value in options.items() if key not in parameters}
+    _refuse(name, unknown, [*parameters, "beta", "seed"])
     given = {
-        f"num_{key}" if kinds[key] is int else key: _number(kinds[key], key, value, name)
+        parameters[key].name: _value(parameters[key].annotation, key, value, name)
         for key, value in options.items()
     }
     return with_strength(SETS[kind](seed=seed, **given), beta)
@@ -97,6 +109,18 @@ def named(name: str, *, seed: int = 0) -> IsingBatch:
 def with_strength(batch: IsingBatch, strength: float) -> IsingBatch:
     """The same problems at `strength` times their β: fields and couplings that much stronger."""
     return batch if strength == 1.0 else replace(batch, beta=batch.beta * strength, validate=True)
+
+
+def _value(kind: Any, key: str, value: str, name: str) -> Any:
+    """The value that a text stands for: a number, true or false, or one of some words."""
+    words = {"true": True, "false": False} if kind is bool else {w: w for w in get_args(kind)}
+    if not words:
+        return _number(kind, key, value, name)
+    if value not in words:
+        raise ValueError(
+            f"Option {key!r} of problems {name!r} must be {' or '.join(words)}, but is {value!r}."
+        )
+    return words[value]
 
 
 def _number(kind: type[N], key: str, value: str, name: str) -> N:

@@ -51,7 +51,7 @@ def ferromagnet(
     Raises:
         ValueError: A number is not positive, or `field_sd` is negative.
     """
-    h = _fields(num_problems, num_spins, field_sd, seed)
+    h = random_fields(num_problems, num_spins, field_sd, seed)
     J = torch.full((1, num_spins, num_spins), coupling / num_spins, dtype=torch.float64)
     return IsingBatch(h.unsqueeze(0), J - torch.diag_embed(J.diagonal(dim1=1, dim2=2)))
 
@@ -66,7 +66,7 @@ def spin_glass(
     Raises:
         ValueError: A number is not positive, or `field_sd` is negative.
     """
-    h = _fields(num_problems, num_spins, field_sd, seed)
+    h = random_fields(num_problems, num_spins, field_sd, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     shape = (num_problems, num_spins, num_spins)
     J = torch.randn(shape, generator=generator, dtype=torch.float64).triu(1)
@@ -91,7 +91,7 @@ def frustrated_ring(
     """
     if num_spins < 3:
         raise ValueError(f"Argument `num_spins` must be at least 3 for a ring, but is {num_spins}.")
-    h = _fields(num_problems, num_spins, field_sd, seed)
+    h = random_fields(num_problems, num_spins, field_sd, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     signs = 2 * torch.randint(2, (num_problems, num_spins), generator=generator) - 1
     signs[:, -1] *= -signs.prod(1)
@@ -149,7 +149,10 @@ def planted_states(
     return states.double()
 
 
-def _fields(num_problems: int, num_spins: int, sd: float, seed: int) -> Tensor:
+def random_fields(
+    num_problems: int, num_spins: int, sd: float, seed: int
+) -> Float[Tensor, "problems n"]:
+    """Fields h_j ~ N(0, sd²) of each problem, float64."""
     _check(num_problems, num_spins, field_sd=sd)
     generator = torch.Generator().manual_seed(seed)
     return sd * torch.randn(num_problems, num_spins, generator=generator, dtype=torch.float64)

@@ -7,14 +7,13 @@ import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
 import tomli_w
 import torch
 
 from qattn.backends import Backend, parse_sampler
-from qattn.backends.options import FromFile
+from qattn.backends.options import FromFile, described, members_of, words_of
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
 from qattn.layers import ATTENTION
@@ -229,10 +228,8 @@ def parse_settings(text: str, path: Path) -> dict[str, Any]:
             raise ValueError(f"'{path}' has an unknown setting `{name}`{hint}")
         settings[name] = _of_type(known[name].type, value)
         if settings[name] is None:
-            kind = getattr(known[name].type, "__name__", known[name].type)
-            raise ValueError(
-                f"Setting `{name}` in '{path}' must be of type {kind}, but is {value!r}."
-            )
+            expected = described(known[name].type)
+            raise ValueError(f"Setting `{name}` in '{path}' must be {expected}, but is {value!r}.")
         if name in MARKED:
             settings[name] = FromFile(value, path)
     return settings
@@ -240,7 +237,9 @@ def parse_settings(text: str, path: Path) -> dict[str, Any]:
 
 def _of_type(kind: Any, value: Any) -> Any:
     """A value of TOML as one of this type, which may be a union; None if it is not one."""
-    members = typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if value in words_of(kind):
+        return value
+    members = members_of(kind)
     if type(value) is int and float in members and int not in members:
         return float(value)
     if isinstance(value, list):

@@ -29,7 +29,7 @@ from qattn.backends import (
     register_backend,
     registry,
 )
-from qattn.ising.union_bqm import slices, split_union
+from qattn.ising.union_bqm import join_reads, slices, split_union
 from qattn.simulators.neal import NealBackend
 from qattn.testing import deviation_from_exact
 
@@ -65,7 +65,7 @@ def subprocess_python(code, *paths):
 def test_get_backend_builds_with_options(registered):
     backend = get_backend("neal", num_sweeps=3)
     assert isinstance(backend, NealBackend)
-    assert len(backend.beta_schedule) == 3
+    assert backend.options.num_sweeps == 3
     assert isinstance(get_backend("exact"), ExactBackend)
 
 
@@ -79,7 +79,7 @@ def test_unknown_backend_names_the_nearest(registered):
 def test_unknown_option_names_the_valid_ones(registered):
     expected = (
         r"Backend 'neal' has no option 'sweeps': did you mean 'num_sweeps'\? "
-        r"Its options are 'num_sweeps', 'ramp_sweeps', 'refine_sweeps'\.$"
+        r"Its options are 'num_sweeps', 'max_sweeps', 'ramp_sweeps', 'refine_sweeps'\.$"
     )
     with pytest.raises(ValueError, match=expected):
         get_backend("neal", sweeps=3)
@@ -201,6 +201,9 @@ def test_union_bqm_equals_separate_bqms_and_splits_again(lengths, seed):
     labels = rng.permutation(total).tolist()  # a sampler may return its columns in any order
     sampleset = dimod.SampleSet.from_samples_bqm((rows, labels), union)
     spins, _ = split_union(sampleset, batch.num_active.ravel(), 4)
+    np.testing.assert_array_equal(
+        join_reads(spins, batch.num_active.ravel()), rows[:, np.argsort(labels)]
+    )
     energies = batch.energies(torch.from_numpy(spins).unflatten(0, (2, 3)))
     np.testing.assert_allclose(energies.sum((0, 1)), sampleset.record.energy, atol=1e-12)
     for g, q in np.ndindex(2, 3):

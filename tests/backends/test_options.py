@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -45,6 +45,7 @@ class Declared(Backend):
         scale: float = option(0.5, "Scale of a flip.")
         betas: tuple[float, float] | None = option(None, "Two numbers.")
         fast: bool = option(False, "Whether to hurry.")
+        rounds: int | Literal["auto"] = option("auto", "Number of rounds.")
         hook: Any = option(None, "A function.", python_only=True)
 
         def __post_init__(self):
@@ -92,7 +93,7 @@ def test_options_of_declared_ones():
         "file", str | None, None, "Where they are kept.", may_change=True
     )
     assert list(options_of("declared")) == [
-        *("flips", "file", "scale", "betas", "fast", "hook"),
+        *("flips", "file", "scale", "betas", "fast", "rounds", "hook"),
         "refine_sweeps",
     ]
 
@@ -132,6 +133,7 @@ def test_every_backend_refuses_a_wrong_option_with_the_nearest_name(name):
 @pytest.mark.parametrize("name", OURS)
 def test_every_option_of_ours_has_a_help_text_and_a_plain_type(name):
     plain = {str, int, float, bool, str | None, float | None, tuple[float, float] | None}
+    plain |= {int | Literal["auto"]}
     for known in options_of(name).values():
         assert known.help.endswith("."), known
         assert known.python_only or known.type in plain, known
@@ -144,6 +146,8 @@ def test_values_in_texts_are_of_the_options_types():
     assert options == expected
     assert [type(value) for value in options.values()] == [int, str, float, tuple, bool]
     assert parse_sampler(text).build().options == Declared.Options(**expected)
+    for value in (7, "auto"):
+        assert parse_sampler(f"declared:rounds={value}").options == {"rounds": value}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +157,8 @@ def test_values_in_texts_are_of_the_options_types():
         ("declared:flips=true", "`flips` must be of type int, but is 'true'"),
         ("declared:fast=1", "`fast` must be of type bool, but is '1'"),
         ("declared:betas=1", r"`betas` must be of type tuple\[float, float\] \| None, but is '1'"),
+        ("declared:rounds=many", "`rounds` must be of type int or 'auto', but is 'many'"),
+        ("declared:rounds=1.5", "`rounds` must be of type int or 'auto', but is '1.5'"),
         ("declared:hook=1", "`hook` can be given in Python only"),
         ("declared,own", "`sampler` must name one sampler, but names 2"),
         ("", "`sampler` must name a sampler, but is empty"),

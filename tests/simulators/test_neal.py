@@ -54,7 +54,7 @@ def test_a_ramp_without_sweeps_at_the_target_is_biased():
     kwargs = {"beta_schedule_type": "linear", "beta_range": [0.05, 1.0], "num_sweeps": 20}
     biased = DimodBackend(SimulatedAnnealingSampler(), **kwargs)
     assert max(relative_errors(biased.sample(batch, num_reads=READS, seed=1), batch)) > LIMIT
-    right = NealBackend(ramp_sweeps=10).sample(batch, num_reads=READS, seed=1)
+    right = NealBackend(num_sweeps=20, ramp_sweeps=10).sample(batch, num_reads=READS, seed=1)
     assert max(relative_errors(right, batch)) < 1.25  # 120 correlated moments: sd 0.05
 
 
@@ -84,10 +84,14 @@ def test_large_fields_and_couplings():
     assert torch.equal(spins[0, 0], torch.tensor([1, -1, 1], dtype=torch.int8).expand(20, 3))
 
 
+@pytest.mark.usefixtures("as_users_call")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_sweeps": 0}, "`num_sweeps` must be positive, but is 0"),
+        ({"num_sweeps": 0}, "`num_sweeps` must be positive or 'auto', but is 0"),
+        ({"num_sweeps": "many"}, "`num_sweeps` must be positive or 'auto', but is 'many'"),
+        ({"max_sweeps": 0}, "`max_sweeps` must be positive, but is 0"),
+        ({"ramp_sweeps": 5}, "`ramp_sweeps` must be 0 with num_sweeps='auto', but is 5: a ramp"),
         ({"ramp_sweeps": -1}, "`ramp_sweeps` must not be negative, but is -1"),
     ],
 )

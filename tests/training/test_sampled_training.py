@@ -143,6 +143,19 @@ class TestCommandLine:
         assert run(monkeypatch, capsys, "calibrate", *arguments)[0] == 0
         assert load_settings(again).annealing_time == 2.0
 
+    @pytest.mark.parametrize(("value", "written"), [("50", "50"), ("auto", '"auto"')])
+    def test_sweeps_are_a_number_or_auto(self, monkeypatch, capsys, tmp_path, value, written):
+        flags = [f"--{k.replace('_', '-')}={v}" for k, v in TINY.items()]
+        flags += ["--steps=2", "--sampler=neal", f"--num-sweeps={value}", "--out", tmp_path / "run"]
+        assert run(monkeypatch, capsys, "train", *flags)[0] == 0
+        settings = (tmp_path / "run" / "config.toml").read_text()
+        assert f"num_sweeps = {written}\n" in settings
+
+    def test_sweeps_are_not_another_word(self, monkeypatch, capsys):
+        status, _, errors = run(monkeypatch, capsys, "train", "--num-sweeps=many")
+        assert status == 2
+        assert "'many' is not of type int or 'auto'" in errors
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -152,6 +165,8 @@ class TestCommandLine:
             (["train", "--sampler=diabatic", "--schedule=wavy"], "wavy"),
             (["train", "--sampler=diabatic", "--schedule=pyproject.toml"], "pyproject.toml"),
             (["train", "--sampler=neal", "--num-reads=1"], "`num_reads` must be at least 2"),
+            (["train", "--sampler=neal", "--num-sweeps=0"], "`num_sweeps` must be positive"),
+            (["train", "--sampler=neal", "--ramp-sweeps=5"], "must be 0 with num_sweeps='auto'"),
             (["train", "--sampler=neal", "--buy-again"], "--buy-again goes with --resume"),
             (["train", "--num-reads=50"], "--num-reads has no effect on exact moments"),
             (["train", "--sampler=dwave", "--qpu-budget=banana"], "but is 'banana'"),

@@ -205,7 +205,12 @@ def test_settings_file(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text('task = "brackets"\nlr = 1\nffn = false\n')
     assert read_settings(path) == {"task": "brackets", "lr": 1.0, "ffn": False}
+    for value in (50, "auto"):
+        path.write_text(TrainConfig(num_sweeps=value).to_toml())
+        assert read_settings(path)["num_sweeps"] == value
     for text, message in (
+        ("num_sweeps = 'many'", "`num_sweeps` in .* must be of type int or 'auto', but is 'many'"),
+        ("num_sweeps = 1.5", "must be of type int or 'auto', but is 1.5"),
         ("learning_rate = 1.0", "unknown setting `learning_rate`; `qattn train --help` lists all"),
         ("contxt = 4", "unknown setting `contxt`: did you mean `context`"),
         ("[train]\nsteps = 3", "`train`: settings stand at the top level, not in tables"),

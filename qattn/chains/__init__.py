@@ -1,0 +1,7 @@
+"""Markov chains of an Ising batch: Gibbs sweeps, tempering, and whether they are in equilibrium."""
+
+from qattn.chains.equilibrium import Doubling, Equilibrium, EquilibriumWarning, equilibrium
+from qattn.chains.sweeps import Chains
+from qattn.chains.tempering import Tempering
+
+__all__ = ["Chains", "Doubling", "Equilibrium", "EquilibriumWarning", "Tempering", "equilibrium"]

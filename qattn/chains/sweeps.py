@@ -1,0 +1,194 @@
+r"""Gibbs sweeps over many chains of many models side by side, in plain PyTorch.
+
+A sweep draws every spin anew given the others, p(s_j = 1 | s) = σ(2β b_j) with
+b_j = h_j + Σ_k J_jk s_k. With logistic noise ℓ = logit(u) that is
+
+.. math:: s_j = \operatorname{sign}\big(2 b_j + \ell / \beta\big),
+
+so that noise and fields of all spins are made in a few passes, and each spin costs a row of a
+matrix product and a sign. Spins are taken in blocks: one product brings a block the fields from
+outside it, and within it only the spins drawn before are added. Where couplings are sparse, a
+block is a set of spins that are not coupled among themselves, and is drawn at once.
+
+float32 throughout: reads are signs, and a field's rounding is 1e-7 of it.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
+
+import torch
+from jaxtyping import Bool, Float, Int8
+from torch import Tensor
+
+from qattn.ising.batch import IsingBatch
+
+BLOCK = 8
+"""Spins of a block of coupled spins."""
+
+CHUNK_ELEMENTS = 1 << 19
+"""Spins that are swept at a time: enough to spread the overhead of a call, few for the cache."""
+
+SPARSE = 0.5
+"""Share of the blocks of a dense J below which blocks of uncoupled spins are used."""
+
+LEAST_UNIFORM = 2.0**-25
+"""Bound of u and 1 - u: half the spacing of float32's uniform numbers."""
+
+
+class Sweeper:
+    """Sweeps over the columns of models that share couplings within a group.
+
+    Its spins are in the order in which they are drawn: :meth:`arrange` and :meth:`restored`.
+
+    Args:
+        h: Local fields of each column at β = 1.
+        J: Couplings at β = 1, symmetric, with zero diagonal.
+        active: Where a column has a spin; None means everywhere.
+    """
+
+    def __init__(
+        self,
+        h: Float[Tensor, "g n columns"],
+        J: Float[Tensor, "g n n"],
+        active: Bool[Tensor, "g n columns"] | None = None,
+    ) -> None:
+        order, self.blocks, self.coupled = _plan(J)
+        self.order = torch.tensor(order, device=J.device)
+        self.h = h[:, self.order].float()
+        self.J = J[:, self.order][:, :, self.order].float()
+        self.active = None if active is None else active[:, self.order].float()
+        # Twice the fields and couplings; of the latter, those within a block to spins drawn before
+        # stand by themselves.
+        self.fields, couplings = 2 * self.h, 2 * self.J
+        self.before = {
+            j: [(k, couplings[:, j, k, None, None]) for k in range(start, j) if self.coupled]
+            for start, end in self.blocks
+            for j in range(start, end)
+        }
+        self.outside = couplings.clone()
+        for j, earlier in self.before.items():
+            self.outside[:, j, [k for k, _ in earlier]] = 0
+        self.one = self.J.new_ones(())
+
+    def arrange(self, spins: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
+        """A copy of spins of the models, in the order of the sweeps."""
+        return spins[:, self.order]
+
+    def restored(self, s: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
+        """Arranged spins in the models' order."""
+        return s[:, self.order.argsort()]
+
+    def sweep(
+        self,
+        s: Float[Tensor, "g n columns"],
+        generator: torch.Generator,
+        temperature: Float[Tensor, "g 1 columns"] | None = None,
+    ) -> None:
+        """Draw every spin anew, in place.
+
+        Args:
+            s: Arranged spins in {-1, +1}, 0 where they are absent.
+            generator: Source of the noise, on the device of the spins.
+            temperature: 1/β of each column, relative to the β that h and J hold; None means 1.
+        """
+        noise = torch.empty_like(s).uniform_(generator=generator).logit_(LEAST_UNIFORM)
+        if temperature is not None:
+            noise.mul_(temperature)
+        noise.add_(self.fields)
+        for start, end in self.blocks:
+            noise[:, start:end].baddbmm_(self.outside[:, start:end], s)
+            self._draw_block(s, noise, start, end)
+
+    def _draw_block(self, s: Tensor, fields: Tensor, start: int, end: int) -> None:
+        """Draw the spins of a block from their fields from outside it."""
+        step = 1 if self.coupled else end - start
+        for j in range(start, end, step):
+            rows = slice(j, j + step)
+            for k, coupling in self.before[j]:
+                fields[:, rows].addcmul_(coupling, s[:, k : k + 1])
+            torch.copysign(self.one, fields[:, rows], out=s[:, rows])
+            if self.active is not None:
+                s[:, rows].mul_(self.active[:, rows])
+
+    def local_fields(self, s: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
+        """b_j = h_j + Σ_k J_jk s_k of arranged spins, at β = 1."""
+        return torch.baddbmm(self.h, self.J, s)
+
+    def energies(
+        self, s: Float[Tensor, "g n columns"], b: Float[Tensor, "g n columns"]
+    ) -> Float[Tensor, "g columns"]:
+        """Energies -Σ h s - Σ_{j<k} J s s of arranged spins and their local fields, at β = 1."""
+        return ((b + self.h) * s).sum(1).mul_(-0.5)
+
+
+class Chains:
+    """Chains of every query of a batch, which can be swept on and on.
+
+    Args:
+        batch: The models.
+        spins: Where the chains start: values in {-1, +1}; what stands at absent spins is ignored.
+    """
+
+    def __init__(self, batch: IsingBatch, spins: Int8[Tensor, "g q chains n"]) -> None:
+        h, J = batch.scaled()
+        self.h, self.J = h.detach().mT, J.detach()
+        G, n, Q = self.h.shape
+        self.active = None if batch.lengths is None else batch.active.expand(G, Q, n).mT
+        s = spins if self.active is None else spins * self.active.mT.unsqueeze(2)
+        self._columns = s.permute(0, 3, 1, 2).float().contiguous()
+
+    def sweep(self, num_sweeps: int, generator: torch.Generator) -> None:
+        """Sweep over the spins of all chains."""
+        G, n, Q, R = self._columns.shape
+        for g, q in chunks(G, Q, n * R):
+            h = self.h[g, :, q].repeat_interleave(R, -1)
+            active = None if self.active is None else self.active[g, :, q].repeat_interleave(R, -1)
+            sweeper = Sweeper(h, self.J[g], active)
+            s = sweeper.arrange(self._columns[g, :, q].flatten(2))
+            for _ in range(num_sweeps):
+                sweeper.sweep(s, generator)
+            self._columns[g, :, q] = sweeper.restored(s).unflatten(2, (-1, R))
+
+    @property
+    def spins(self) -> Int8[Tensor, "g q chains n"]:
+        """Where the chains are; 0 at absent spins."""
+        return self._columns.permute(0, 2, 3, 1).to(torch.int8).contiguous()
+
+
+def chunks(num_groups: int, num_queries: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of groups and queries, a query of `size` spins, to be swept at a time."""
+    groups = max(1, CHUNK_ELEMENTS // (num_queries * size))
+    queries = num_queries if groups > 1 else max(1, CHUNK_ELEMENTS // size)
+    for g in range(0, num_groups, groups):
+        for q in range(0, num_queries, queries):
+            yield slice(g, g + groups), slice(q, q + queries)
+
+
+Blocks = tuple[tuple[int, int], ...]
+
+
+def _plan(J: Float[Tensor, "g n n"]) -> tuple[tuple[int, ...], Blocks, bool]:
+    """An order of the spins, blocks of it as (start, end), and whether they are coupled within."""
+    n = J.shape[-1]
+    coupled = (J != 0).any(0)
+    if float(coupled.float().mean()) < SPARSE:
+        order, blocks = _colour_classes(coupled.cpu().numpy().tobytes(), n)
+        if len(blocks) < SPARSE * n:
+            return order, blocks, False
+    return tuple(range(n)), tuple((j, min(j + BLOCK, n)) for j in range(0, n, BLOCK)), True
+
+
+@lru_cache(maxsize=64)
+def _colour_classes(coupled: bytes, n: int) -> tuple[tuple[int, ...], Blocks]:
+    """Classes of spins that are not coupled among themselves: greedy, most neighbours first."""
+    neighbours = [{k for k in range(n) if coupled[j * n + k]} for j in range(n)]
+    classes: list[list[int]] = []
+    for j in sorted(range(n), key=lambda j: -len(neighbours[j])):
+        home = next((c for c in classes if neighbours[j].isdisjoint(c)), None)
+        if home is None:
+            classes.append(home := [])
+        home.append(j)
+    ends = list(accumulate(map(len, classes)))
+    blocks = tuple((end - len(c), end) for end, c in zip(ends, classes, strict=True))
+    return tuple(j for c in classes for j in c), blocks

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qattn.hardware.calibration_file import DeviceCalibration
-from qattn.simulators.calibration_plot import add_legend, label_times
+from qattn.simulators.calibration.calibration_plot import add_legend, label_times
 
 OFFSET = 0.02
 """Relative distance from its annealing time at which the outermost β is drawn."""

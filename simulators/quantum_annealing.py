@@ -17,7 +17,7 @@ from qattn.backends.options import option
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.ising.states import invert_cdf
-from qattn.simulators.calibration_file import load_settings
+from qattn.simulators.calibration.calibration_file import load_settings
 from qattn.simulators.problems_by_size import EqualSizedProblems, problems_by_size
 from qattn.simulators.settings import AnnealSettings
 

@@ -19,7 +19,7 @@ FOR_SIMULATORS, FOR_QPUS = "`qattn calibrate`", "`qattn calibrate --sampler dwav
 def files(tmp_path_factory):
     """A calibration of each kind, by its kind."""
     from qattn.problems import synthetic
-    from qattn.simulators.calibrate import calibrate_simulator
+    from qattn.simulators.calibration.calibrate import calibrate_simulator
 
     folder = tmp_path_factory.mktemp("calibrations")
     calibration = calibrate_simulator(synthetic(4, 3, seed=1), annealing_times=[2.0, 3.0])
@@ -92,7 +92,7 @@ def test_checking_leaves_nothing_behind(tmp_path):
 
 
 def test_writing_is_atomic(files, tmp_path, monkeypatch):
-    from qattn.simulators.calibration_file import SimulatorCalibration
+    from qattn.simulators.calibration.calibration_file import SimulatorCalibration
 
     calibration = SimulatorCalibration.load(files["simulator"])
     file = tmp_path / "c.toml"
@@ -114,7 +114,7 @@ def test_files_from_before_the_format_had_a_kind_are_read(files, tmp_path):
     import tomli_w
 
     from qattn.hardware.calibration_file import DeviceCalibration
-    from qattn.simulators.calibration_file import load_settings
+    from qattn.simulators.calibration.calibration_file import load_settings
 
     file = tmp_path / "old.json"
     recommended = {"schedule": "linear", "annealing_time": 3.0, "betas": [7.0, 9.0]}

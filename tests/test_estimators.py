@@ -89,6 +89,28 @@ def test_callen_holds_for_strong_couplings(dtype):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("strength", [10.0, 300.0])
+def test_callen_holds_for_reads_that_the_model_forbids(strength):
+    """All states equally often: in single precision their odds, e^-100 and less, vanish.
+
+    At strength 10 double precision still holds them, so that the two formulas for a pair meet.
+    """
+    h, J = random_model(2, 3, 5, fields=strength, strength=strength * math.sqrt(5))
+    s = states(5, torch.int8, h.device).expand(2, 3, -1, -1)
+    weights = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    single, double = (
+        gradients(
+            lambda h, J: mean_spins_from(SpinSamples(s), IsingBatch(h, J), estimator="callen"),
+            h.to(dtype),
+            J.to(dtype),
+            weights=weights.to(dtype),
+        )
+        for dtype in (torch.float32, torch.float64)
+    )
+    for a, b in zip(single, double, strict=True):
+        torch.testing.assert_close(a.double(), b, atol=3e-5, rtol=0)
+
+
 # Independent reads: unbiased
 
 

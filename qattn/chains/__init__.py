@@ -2,5 +2,6 @@
 
 from qattn.chains.equilibrium import Doubling, Equilibrium, EquilibriumWarning, equilibrium
 from qattn.chains.sweeps import Chains
+from qattn.chains.tempering import Tempering
 
-__all__ = ["Chains", "Doubling", "Equilibrium", "EquilibriumWarning", "equilibrium"]
+__all__ = ["Chains", "Doubling", "Equilibrium", "EquilibriumWarning", "Tempering", "equilibrium"]

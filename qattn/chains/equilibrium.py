@@ -25,6 +25,7 @@ valleys pass that, and fail the first.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,17 @@ COLDNESS_SIGMAS = 5.0
 
 class EquilibriumWarning(UserWarning):
     """Reads are not known to be in equilibrium."""
+
+
+def warn_of(problems: list[tuple[int, int]], circumstances: str) -> None:
+    """Give an :class:`EquilibriumWarning` that names problems, and says what to do."""
+    shown = ", ".join(map(str, problems[:5]))
+    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    warnings.warn(
+        f"Not known to be in equilibrium: reads of (group, query) {shown}{more}, {circumstances}",
+        EquilibriumWarning,
+        stacklevel=4,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +124,10 @@ class Equilibrium:
         return Equilibrium(z2, dof, noise, self.temperature)
 
     def __str__(self) -> str:
-        """The statistic in a line, with the queries that fail."""
-        line = f"mean z² {self.mean:.3g} (1 in equilibrium)"
+        """The statistic in a line."""
+        line = f"mean z² {self.mean:.3g} ± {self.mean_error:.2g}, 1 in equilibrium"
         if suspects := self.suspects:
-            shown = ", ".join(f"({g}, {q})" for g, q in suspects[:5])
-            more = f" and {len(suspects) - 5} more" if len(suspects) > 5 else ""
-            line += f"; worst z² {float(self.z2[suspects[0]]):.3g}, (group, query) {shown}{more}"
+            line += f"; {len(suspects)} too large by themselves, up to {float(self.z2.max()):.3g}"
         if abs(self.temperature) > COLDNESS_SIGMAS:
             side = "colder" if self.temperature > 0 else "hotter"
             line += f"; reads are {side} than the target by {abs(self.temperature):.1f} sigma"
@@ -226,26 +236,31 @@ class Doubling:
     JUDGED = 160
     """Sweeps from which on the decay of z² is extrapolated."""
 
-    def __init__(self, max_sweeps: int) -> None:
+    def __init__(self, max_sweeps: int, *, first: int = FIRST) -> None:
         self.max_sweeps = max_sweeps
-        self.next_sweeps = min(self.FIRST, max_sweeps)
+        self.next_sweeps = min(first, max_sweeps)
         self.sweeps = 0
         self.passed = False
         self._agreed = False
         self._excess = float("inf")
 
-    def record(self, test: Equilibrium) -> None:
-        """Take note of the test after `next_sweeps` more sweeps."""
+    def record(self, test: Equilibrium, *, complete: bool = True) -> None:
+        """Take note of the test after `next_sweeps` more sweeps.
+
+        Args:
+            test: The test of all chains.
+            complete: Whether everything else that is asked of the chains is there.
+        """
         before, self._excess = self._excess, test.mean - 1
         self.sweeps += self.next_sweeps
-        self.passed = self._agreed and test.groups_agree
+        first_time = not self._agreed
         self._agreed = test.groups_agree
-        self.next_sweeps = self.sweeps
-        if self._agreed:
-            if self.passed:
-                self.next_sweeps = 0
-        elif self.sweeps >= self.max_sweeps or self._is_hopeless(before):
+        self.passed = self._agreed and not first_time and complete
+        late = self.sweeps >= self.max_sweeps and not (self._agreed and first_time)
+        if self.passed or late or self._is_hopeless(before):
             self.next_sweeps = 0
+        elif self._agreed:
+            self.next_sweeps = self.sweeps
         else:
             self.next_sweeps = min(self.sweeps, self.max_sweeps - self.sweeps)
 

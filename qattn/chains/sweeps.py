@@ -39,6 +39,8 @@ LEAST_UNIFORM = 2.0**-25
 class Sweeper:
     """Sweeps over the columns of models that share couplings within a group.
 
+    Its spins are in the order in which they are drawn: :meth:`arrange` and :meth:`restored`.
+
     Args:
         h: Local fields of each column at β = 1.
         J: Couplings at β = 1, symmetric, with zero diagonal.
@@ -69,32 +71,34 @@ class Sweeper:
             self.outside[:, j, [k for k, _ in earlier]] = 0
         self.one = self.J.new_ones(())
 
+    def arrange(self, spins: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
+        """A copy of spins of the models, in the order of the sweeps."""
+        return spins[:, self.order]
+
+    def restored(self, s: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
+        """Arranged spins in the models' order."""
+        return s[:, self.order.argsort()]
+
     def sweep(
         self,
-        spins: Float[Tensor, "g n columns"],
-        num_sweeps: int,
+        s: Float[Tensor, "g n columns"],
         generator: torch.Generator,
         temperature: Float[Tensor, "g 1 columns"] | None = None,
     ) -> None:
-        """Sweep over the spins in place.
+        """Draw every spin anew, in place.
 
         Args:
-            spins: Values in {-1, +1}, 0 at absent spins, in the models' order of spins.
-            num_sweeps: Number of sweeps.
+            s: Arranged spins in {-1, +1}, 0 where they are absent.
             generator: Source of the noise, on the device of the spins.
             temperature: 1/β of each column, relative to the β that h and J hold; None means 1.
         """
-        s = spins[:, self.order]
-        noise = torch.empty_like(s)
-        for _ in range(num_sweeps):
-            noise.uniform_(generator=generator).logit_(LEAST_UNIFORM)
-            if temperature is not None:
-                noise.mul_(temperature)
-            noise.add_(self.fields)
-            for start, end in self.blocks:
-                noise[:, start:end].baddbmm_(self.outside[:, start:end], s)
-                self._draw_block(s, noise, start, end)
-        spins[:, self.order] = s
+        noise = torch.empty_like(s).uniform_(generator=generator).logit_(LEAST_UNIFORM)
+        if temperature is not None:
+            noise.mul_(temperature)
+        noise.add_(self.fields)
+        for start, end in self.blocks:
+            noise[:, start:end].baddbmm_(self.outside[:, start:end], s)
+            self._draw_block(s, noise, start, end)
 
     def _draw_block(self, s: Tensor, fields: Tensor, start: int, end: int) -> None:
         """Draw the spins of a block from their fields from outside it."""
@@ -107,10 +111,15 @@ class Sweeper:
             if self.active is not None:
                 s[:, rows].mul_(self.active[:, rows])
 
-    def energies(self, spins: Float[Tensor, "g n columns"]) -> Float[Tensor, "g columns"]:
-        """Energies in dimod's sign, E = -Σ h s - Σ_{j<k} J s s, at β = 1."""
-        s = spins[:, self.order]
-        return -(torch.baddbmm(self.h, self.J, s, alpha=0.5) * s).sum(1)
+    def local_fields(self, s: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
+        """b_j = h_j + Σ_k J_jk s_k of arranged spins, at β = 1."""
+        return torch.baddbmm(self.h, self.J, s)
+
+    def energies(
+        self, s: Float[Tensor, "g n columns"], b: Float[Tensor, "g n columns"]
+    ) -> Float[Tensor, "g columns"]:
+        """Energies -Σ h s - Σ_{j<k} J s s of arranged spins and their local fields, at β = 1."""
+        return ((b + self.h) * s).sum(1).mul_(-0.5)
 
 
 class Chains:
@@ -132,12 +141,14 @@ class Chains:
     def sweep(self, num_sweeps: int, generator: torch.Generator) -> None:
         """Sweep over the spins of all chains."""
         G, n, Q, R = self._columns.shape
-        columns = self._columns.view(G, n, Q * R)
-        for g, c in chunks(G, Q * R, n):
-            query = torch.arange(c.start, c.stop, device=self.h.device) // R
-            active = None if self.active is None else self.active[g][..., query]
-            sweeper = Sweeper(self.h[g][..., query], self.J[g], active)
-            sweeper.sweep(columns[g, :, c], num_sweeps, generator)
+        for g, q in chunks(G, Q, n * R):
+            h = self.h[g, :, q].repeat_interleave(R, -1)
+            active = None if self.active is None else self.active[g, :, q].repeat_interleave(R, -1)
+            sweeper = Sweeper(h, self.J[g], active)
+            s = sweeper.arrange(self._columns[g, :, q].flatten(2))
+            for _ in range(num_sweeps):
+                sweeper.sweep(s, generator)
+            self._columns[g, :, q] = sweeper.restored(s).unflatten(2, (-1, R))
 
     @property
     def spins(self) -> Int8[Tensor, "g q chains n"]:
@@ -145,13 +156,13 @@ class Chains:
         return self._columns.permute(0, 2, 3, 1).to(torch.int8).contiguous()
 
 
-def chunks(num_groups: int, num_columns: int, num_spins: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of groups and of columns of bounded size; columns are cut where one group is large."""
-    groups = max(1, CHUNK_ELEMENTS // (num_columns * num_spins))
-    columns = num_columns if groups > 1 else max(1, CHUNK_ELEMENTS // num_spins)
+def chunks(num_groups: int, num_queries: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of groups and queries, a query of `size` spins, to be swept at a time."""
+    groups = max(1, CHUNK_ELEMENTS // (num_queries * size))
+    queries = num_queries if groups > 1 else max(1, CHUNK_ELEMENTS // size)
     for g in range(0, num_groups, groups):
-        for c in range(0, num_columns, columns):
-            yield slice(g, g + groups), slice(c, min(c + columns, num_columns))
+        for q in range(0, num_queries, queries):
+            yield slice(g, g + groups), slice(q, q + queries)
 
 
 Blocks = tuple[tuple[int, int], ...]

@@ -111,6 +111,7 @@ def section(set_result: SetResult) -> dict[str, Any]:
         "problems": set_result.reference.num_problems,
         "spins": set_result.reference.batch.num_spins,
         "reads": float(set_result.floor.num_reads.mean()),
+        "reference": set_result.reference.kind,
         "is_exact": set_result.reference.is_exact,
         "ordered": all(quality.order_resolved for quality in set_result.judged.values()),
         "resolved": all(quality.states_resolved for quality in set_result.judged.values()),

@@ -172,6 +172,7 @@ def _set(set_result: SetResult) -> dict[str, Any]:
         "problems": set_result.name,
         "num_problems": set_result.reference.num_problems,
         "num_spins": set_result.reference.batch.num_spins,
+        "reference": set_result.reference.kind,
         "is_exact": set_result.reference.is_exact,
         "samplers": {
             result.label: {"error": result.error}

@@ -65,12 +65,12 @@ SHORT = {0: "", 1: "⟨s⟩", 4: "KL/nats", 5: "energy", 7: "dL/dJ", 8: "β_h", 
 
 def table(set_result: SetResult) -> Table:
     """The main figures, for a terminal of 80 columns; errors and the rest are in the report."""
-    batch = set_result.reference.batch
-    kind = "exact" if set_result.reference.is_exact else "a long run of neal, NOT exact"
+    reference = set_result.reference
+    kind = f"exact by {reference.kind}" if reference.is_exact else f"{reference.kind}, NOT exact"
     reads = _number(float(set_result.floor.num_reads.mean()))
     result = Table(
-        title=f"{set_result.name}\n{set_result.reference.num_problems} problems of up to "
-        f"{batch.num_spins} spins, {reads} reads each; reference: {kind}",
+        title=f"{set_result.name}\n{reference.num_problems} problems of up to "
+        f"{reference.batch.num_spins} spins, {reads} reads each; reference: {kind}",
         caption="⟨s⟩, energy, dL/dJ: error over that of as many exact reads (its noise floor).\n"
         "First row: 95% of exact reads are within this of 1 (KL: of its floor).",
         box=box.SIMPLE,

@@ -31,8 +31,8 @@ class Estimate(GroupwiseFunction):
         """The mean of every query."""
         mean = torch.empty_like(h)
         with without_autocast(h.device):
-            for q, reads in chunks(h, J, spins, weights, active):
-                mean[:, q] = ESTIMATORS[name].mean(reads).mT
+            for part, reads in chunks(h, J, spins, weights, active):
+                mean[part] = ESTIMATORS[name].mean(reads).mT
         return (mean,)
 
     @staticmethod
@@ -66,10 +66,10 @@ class _EstimateBackward(BackwardFunction):
         grad_h, grad_J = torch.empty_like(h), torch.zeros_like(J)
         grad = grad.masked_fill(~active, 0.0)
         with without_autocast(h.device):
-            for q, reads in chunks(h, J, spins, weights, active):
-                first, second = ESTIMATORS[name].gradients(reads, grad[:, q].mT)
-                grad_h[:, q] = first.mT
-                grad_J += second
+            for part, reads in chunks(h, J, spins, weights, active):
+                first, second = ESTIMATORS[name].gradients(reads, grad[part].mT)
+                grad_h[part] = first.mT
+                grad_J[part[0]] += second
         # Estimators give the derivative in the coupling of a pair, in both of its entries: half is
         # the derivative in each.
         grad_J.diagonal(dim1=-2, dim2=-1).zero_()

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
+import torch
 from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 18
-"""Spins times reads that are processed at a time: few calls, and arrays that fit the cache."""
+"""Spins times reads that a CPU processes at a time: few calls, and arrays that its cache holds."""
+
+CHUNK_ELEMENTS_CUDA = 1 << 22
+"""The same for a GPU, which wants large arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,12 @@ class Reads:
         """Weighted mean over the reads."""
         return self.total(values) / self.count
 
+    def fields(self) -> Float[Tensor, "g n q r"]:
+        """The local fields b_i = h_i + Σ_j J_ij s_j of every read."""
+        b = torch.empty_like(self.spins)
+        b.copy_((self.J @ self.spins.flatten(2)).view_as(b))
+        return b.add_(self.h.unsqueeze(-1))
+
 
 def chunks(
     h: Float[Tensor, "g q n"],
@@ -50,12 +61,15 @@ def chunks(
     spins: Int8[Tensor, "g q r n"],
     weights: Float[Tensor, "g q r"] | None,
     active: Bool[Tensor, "g q n"],
-) -> Iterator[tuple[slice, Reads]]:
-    """The queries in slices of bounded size."""
+) -> Iterator[tuple[tuple[slice, slice], Reads]]:
+    """The groups and queries in slices of bounded size."""
     G, Q, R, n = spins.shape
-    step = max(1, CHUNK_ELEMENTS // max(1, G * R * n))
-    for start in range(0, Q, step):
-        q = slice(start, start + step)
-        values = spins[:, q].permute(0, 3, 1, 2).to(h.dtype).contiguous()
-        w = None if weights is None else weights[:, None, q].to(h.dtype)
-        yield q, Reads(h[:, q].mT, J, values, w, active[:, q].mT)
+    queries = (CHUNK_ELEMENTS_CUDA if h.is_cuda else CHUNK_ELEMENTS) // max(1, R * n)
+    q_step = max(1, min(Q, queries))
+    g_step = max(1, queries // q_step)
+    for g_start, q_start in product(range(0, G, g_step), range(0, Q, q_step)):
+        part = g, q = slice(g_start, g_start + g_step), slice(q_start, q_start + q_step)
+        # The spin axis comes first in memory: what is done to many spins runs over long rows.
+        values = spins[part].permute(3, 0, 1, 2).contiguous().to(h.dtype).transpose(0, 1)
+        w = None if weights is None else weights[g, None, q].to(h.dtype)
+        yield part, Reads(h[part].mT, J[g], values, w, active[part].mT)

@@ -14,10 +14,11 @@ False). :data:`METRICS` says what each figure is.
 
 from qattn.chains import Equilibrium, EquilibriumWarning, equilibrium
 from qattn.quality.autocorrelation import autocorrelation, integrated_time
+from qattn.quality.choose_reference import reference_of
 from qattn.quality.energy import EnergyDistribution
 from qattn.quality.judge import judge, noise_floor
 from qattn.quality.metrics import METRICS, Metric, measure
-from qattn.quality.reference import Reference, reference_of
+from qattn.quality.reference import Reference
 from qattn.quality.scores import Floor, Quality, Score, over_problems
 
 __all__ = [

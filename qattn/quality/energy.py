@@ -51,16 +51,16 @@ def exact_distribution(h: Float[Tensor, " n"], J: Float[Tensor, "n n"]) -> Energ
     log_weights = torch.cat([weights[0] for _, weights in enumeration.log_weights(model)])
     ascending = np.sort(-log_weights.numpy())
     probabilities = np.exp(ascending[0] - ascending)
-    return _merged(ascending, probabilities / probabilities.sum())
+    return merged(ascending, probabilities / probabilities.sum())
 
 
 def distribution_of(energies: NDArray[np.float64]) -> EnergyDistribution:
     """Distribution of the energies of equally likely reads."""
-    return _merged(np.sort(energies), np.full(len(energies), 1 / len(energies)))
+    return merged(np.sort(energies), np.full(len(energies), 1 / len(energies)))
 
 
-def _merged(values: NDArray[np.float64], probabilities: NDArray[np.float64]) -> EnergyDistribution:
-    """Neighbouring atoms merged where there are too many; `values` ascend."""
+def merged(values: NDArray[np.float64], probabilities: NDArray[np.float64]) -> EnergyDistribution:
+    """The distribution on ascending values, neighbours merged where there are too many."""
     if len(values) > ATOMS:
         # Atoms of about equal probability, each at the mean of the energies that it stands for.
         cumulative = np.cumsum(probabilities)

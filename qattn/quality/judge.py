@@ -10,8 +10,9 @@ from qattn.estimators import DEFAULT_ESTIMATOR
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import fit_beta, fit_betas, fit_betas_of_each
+from qattn.quality.choose_reference import reference_of
 from qattn.quality.metrics import METRICS, measure, regression
-from qattn.quality.reference import Reference, reference_of
+from qattn.quality.reference import Reference
 from qattn.quality.scores import Floor, Quality, score_of
 from qattn.quality.split import split_by_problem
 

@@ -47,7 +47,11 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     "mean_rms": Metric("⟨s⟩ error, rms", "rms", "Root mean square error of ⟨s_j⟩ over the spins."),
     "mean_worst": Metric("⟨s⟩ error, worst", "max", "Largest error of any ⟨s_j⟩."),
-    "pair_rms": Metric("⟨ss⟩ error, rms", "rms", "Root mean square error of ⟨s_j s_k⟩, j < k."),
+    "pair_rms": Metric(
+        "⟨ss⟩ error, rms",
+        "rms",
+        "Root mean square error of ⟨s_j s_k⟩, j < k; by tree decomposition, of the coupled pairs.",
+    ),
     "pair_worst": Metric("⟨ss⟩ error, worst", "max", "Largest error of any ⟨s_j s_k⟩."),
     "total_variation": Metric(
         "total variation", "mean", "½ Σ_s |frequency - probability|; plug-in, biased upwards.", True
@@ -113,7 +117,7 @@ def measure(
 
 def _moments(samples: SpinSamples, reference: Reference, part: slice) -> Values:
     active = reference.batch.active.expand_as(reference.batch.h)[part, 0]
-    pairs = (active.unsqueeze(1) & active.unsqueeze(2)).tril(-1).flatten(1)
+    pairs = reference.known_pairs[part].tril(-1).flatten(1)
     of_mean = (samples.mean_spins(torch.float64)[:, 0] - reference.mean[part]) * active
     of_pairs = (samples.pair_correlations(torch.float64)[:, 0] - reference.pairs[part]).flatten(1)
     of_pairs = of_pairs * pairs
@@ -157,6 +161,7 @@ def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimato
         return {}
     batch, direction = part_of(reference.batch, part), reference.direction[part]
     of_h, of_J = estimated_gradients(samples, batch, direction, estimator)
+    of_J = of_J * reference.known_pairs[part]
     size_h = reference.gradient_h.square().sum(1).mean().sqrt()
     size_J = reference.gradient_J.square().sum((1, 2)).mean().sqrt()
     return {

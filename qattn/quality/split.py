@@ -68,7 +68,7 @@ def pieces(batch: IsingBatch) -> Iterator[tuple[slice, IsingBatch]]:
         yield part, part_of(batch, part)
 
 
-def part_of(batch: IsingBatch, part: slice) -> IsingBatch:
-    """A slice of the groups of a batch."""
+def part_of(batch: IsingBatch, part: slice | list[int]) -> IsingBatch:
+    """Some of the groups of a batch."""
     lengths = None if batch.lengths is None else batch.lengths[part]
     return IsingBatch(batch.h[part], batch.J[part], lengths, validate=False)

@@ -72,7 +72,7 @@ def test_get_backend_builds_with_options(registered):
 def test_unknown_backend_names_the_nearest(registered):
     with pytest.raises(ValueError, match=r"but is 'nael': did you mean 'neal'\?$"):
         get_backend("nael")
-    with pytest.raises(ValueError, match=r"there are .*'exact', 'neal'"):
+    with pytest.raises(ValueError, match=r"there are .*'exact', 'gibbs', 'neal'"):
         get_backend("xyzzy")
 
 

@@ -239,9 +239,9 @@ def test_pictures_are_also_written_for_papers(tmp_path, monkeypatch):
 def test_a_long_run_is_marked_as_such(tmp_path, monkeypatch):
     import functools
 
-    from qattn.quality import reference
+    from qattn.quality import tempered_reference
 
-    monkeypatch.setattr(reference, "LONG_RUN_READS", 2000)
+    monkeypatch.setattr(tempered_reference, "LONG_RUN_READS", 2000)
     small = functools.partial(quality.reference_of, exact_spins=3)
     monkeypatch.setattr(bench_module, "reference_of", small)
     comparison = compared("exact,neal", num_reads=100)

@@ -11,8 +11,8 @@ from _support.annealing import advantage2, problems
 from qattn import exact
 from qattn.ising.batch import IsingBatch
 from qattn.ising.states import states
-from qattn.simulators.calibrate import calibrate_simulator, uniform_divergence
-from qattn.simulators.calibration_file import load_settings
+from qattn.simulators.calibration.calibrate import calibrate_simulator, uniform_divergence
+from qattn.simulators.calibration.calibration_file import load_settings
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.qutip_backend import QutipBackend
 from qattn.simulators.settings import AnnealSettings
@@ -133,7 +133,7 @@ def test_what_problems_do_not_fix_stays_as_theory_has_it():
 
 
 def test_plot_has_two_curves_for_each_setting():
-    from qattn.simulators.calibration_plot import plot_divergences
+    from qattn.simulators.calibration.calibration_plot import plot_divergences
 
     found = calibrate_simulator(problems(3), annealing_times=[3.0, 2.0])
     axes, betas = plot_divergences(found).axes
@@ -151,7 +151,7 @@ def test_plot_has_two_curves_for_each_setting():
 def test_a_schedule_file_is_a_file_in_the_legend():
     from dataclasses import replace
 
-    from qattn.simulators.calibration_plot import plot_divergences
+    from qattn.simulators.calibration.calibration_plot import plot_divergences
 
     found = calibrate_simulator(problems(3), annealing_times=[3.0], field_encodings=["ghost"])
     names = ("somewhere/09-1323A-D_schedule.xlsx", "other.csv")

@@ -13,7 +13,7 @@ from qattn import BoltzmannAttention, boltzmann_attention, boltzmann_weights, ex
 from qattn.backends import ExactBackend
 from qattn.problems import synthetic
 from qattn.problems.run import from_run
-from qattn.simulators.calibration_file import load_settings
+from qattn.simulators.calibration.calibration_file import load_settings
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.training import Learner, TrainConfig, train
 

@@ -13,7 +13,7 @@ import qattn
 from qattn import problems
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.layers import BoltzmannAttention
-from qattn.simulators.calibrate import calibrate_simulator
+from qattn.simulators.calibration.calibrate import calibrate_simulator
 from qattn.training import Learner, RunFolder, TrainConfig, train
 
 SIZES = {"context": 4, "width": 8, "heads": 2, "layers": 1, "batch_size": 4}

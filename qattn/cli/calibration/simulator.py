@@ -11,9 +11,9 @@ from qattn.cli.calibration.outcome import Outcome
 from qattn.cli.terminal.progress import Stages
 from qattn.field_encoding import SIMULATED
 from qattn.ising.batch import IsingBatch
-from qattn.simulators.calibrate import calibrate_simulator
-from qattn.simulators.calibration_file import SimulatorCalibration
-from qattn.simulators.calibration_plot import plot_divergences
+from qattn.simulators.calibration.calibrate import calibrate_simulator
+from qattn.simulators.calibration.calibration_file import SimulatorCalibration
+from qattn.simulators.calibration.calibration_plot import plot_divergences
 
 ANNEALING_TIMES = (1.0, 2.0, 3.0, 5.0, 10.0)
 """Annealing times in ns that are tried by default."""

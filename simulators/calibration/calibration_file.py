@@ -58,7 +58,7 @@ class SimulatorPoint:
 
 @dataclass(frozen=True)
 class SimulatorCalibration(Calibration[SimulatorPoint]):
-    """The result of :func:`qattn.simulators.calibrate.calibrate_simulator`.
+    """The result of :func:`qattn.simulators.calibration.calibrate.calibrate_simulator`.
 
     Attributes:
         num_problems: Number of problems judged.

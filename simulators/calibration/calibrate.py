@@ -12,7 +12,7 @@ from qattn.field_encoding import SIMULATED, CannotSample, FieldEncoding
 from qattn.ising.batch import IsingBatch
 from qattn.ising.states import states
 from qattn.pseudolikelihood import fit_betas
-from qattn.simulators.calibration_file import SimulatorCalibration, SimulatorPoint
+from qattn.simulators.calibration.calibration_file import SimulatorCalibration, SimulatorPoint
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.problems_by_size import problems_by_size
 from qattn.simulators.quantum_annealing import QuantumAnnealingSimulator

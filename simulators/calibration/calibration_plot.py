@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from qattn.simulators.calibration_file import SimulatorCalibration
+from qattn.simulators.calibration.calibration_file import SimulatorCalibration
 
 
 def plot_divergences(calibration: SimulatorCalibration) -> Figure:

@@ -1,0 +1,163 @@
+r"""Sums over all states of sparse models by eliminating one spin after the other.
+
+With the scopes S_v of an elimination order (:mod:`qattn.exact.elimination`), every spin v sends the
+spin of its scope that is eliminated next, its parent, a table of 2^|S_v| numbers,
+
+.. math::
+    m_v(S_v) = \log \sum_{s_v} \exp\Big(s_v f_v(S_v) + \sum_{c} m_c(s_v, S_v)\Big), \qquad
+    f_v = h_v + \sum_{u \in S_v} J_{vu} s_u,
+
+the sum over its children c; what the roots send adds up to log Z. On the way p(s_v = +1 | S_v), the
+sigmoid of the difference of the two exponents, is kept. On the way back p(v, S_v) gives ⟨s_v⟩ and
+⟨s_v s_u⟩ and, summed over what is not in the scope of a child, p(S_c). Reads draw s_v in the same
+order, given S_v: they are independent (R. Dechter, Artificial Intelligence 113, 41 (1999)).
+
+A table has the first spin of its scope as the most significant bit of an entry's number, set where
+that spin is +1. All steps are PyTorch's and differentiable.
+"""
+
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from qattn.exact.elimination import Elimination
+from qattn.ising.states import states
+
+LEAF_SPINS = 8
+"""Spins whose 2^n states are multiplied at once."""
+
+
+class Conditionals(NamedTuple):
+    """log Z of each problem, and p(s_v = +1 | S_v) in the order of elimination."""
+
+    log_Z: Float[Tensor, " problems"]
+    up: list[Float[Tensor, "problems _"]]
+
+
+def eliminate(
+    h: Float[Tensor, "problems n"], J: Float[Tensor, "problems n n"], elimination: Elimination
+) -> Conditionals:
+    """The way up: messages from the first spin of the order to the last."""
+    log_Z = h.new_zeros(len(h))
+    messages: dict[int, list[tuple[tuple[int, ...], Tensor]]] = {}
+    up = []
+    for v, scope in zip(elimination.order, elimination.scopes, strict=True):
+        # f_v over the spins of the scope that are coupled to v in any problem.
+        coupled = tuple(u for u in scope if bool((J[:, v, u] != 0).any()))
+        field = h[:, v, None]
+        for u in coupled:
+            coupling = J[:, v, u, None]
+            field = torch.stack([field - coupling, field + coupling], -1).flatten(1)
+        exponents = [_spread(-field, coupled, scope), _spread(field, coupled, scope)]
+        for child_scope, message in messages.pop(v, []):
+            halves = message.unflatten(1, (2, -1)).unbind(1)
+            exponents = [
+                _plus(exponent, half, child_scope[1:], scope)
+                for exponent, half in zip(exponents, halves, strict=True)
+            ]
+        down_exponent, up_exponent = exponents
+        up.append(torch.sigmoid(up_exponent - down_exponent))
+        message = torch.logaddexp(up_exponent, down_exponent)
+        if scope:
+            messages.setdefault(scope[0], []).append((scope, message))
+        else:
+            log_Z = log_Z + message[:, 0]
+    return Conditionals(log_Z, up)
+
+
+def moments(
+    up: list[Float[Tensor, "problems _"]], elimination: Elimination
+) -> tuple[Float[Tensor, "problems n"], Float[Tensor, "problems n n"]]:
+    """The way back: ⟨s_v⟩, and ⟨s_v s_u⟩ of every pair that is in a scope together, else 0."""
+    problems, n = len(up[0]), len(elimination.order)
+    children: dict[int, list[int]] = {}
+    for c, scope in zip(elimination.order, elimination.scopes, strict=True):
+        if scope:
+            children.setdefault(scope[0], []).append(c)
+    scope_of = dict(zip(elimination.order, elimination.scopes, strict=True))
+    weights: dict[int, Tensor] = {}
+    mean: list[Tensor] = [up[0]] * n
+    rows: list[Tensor] = []
+    for i in reversed(range(n)):
+        v, scope = elimination.order[i], elimination.scopes[i]
+        p = weights.pop(v, up[i].new_ones(problems, 1)) if scope else up[i].new_ones(problems, 1)
+        plus = p * up[i]
+        minus = p - plus
+        signed = plus - minus
+        mean[v] = signed.sum(1)
+        # A row of the pairs: ⟨s_v s_u⟩ at u, for the whole scope.
+        row = signed.new_zeros(problems, n)
+        row = row.index_copy(
+            1,
+            torch.tensor(scope, dtype=torch.int64, device=row.device),
+            _times_spins(signed, len(scope)),
+        )
+        rows.append(row)
+        for c in children.get(v, []):
+            rest = scope_of[c][1:]
+            weights[c] = torch.stack([_summed(x, scope, rest) for x in (minus, plus)], 1).flatten(1)
+    upper = torch.stack(rows[::-1], 1)
+    place = torch.tensor(elimination.order, device=upper.device).argsort()
+    upper = upper[:, place]
+    return torch.stack(mean, 1), upper + upper.mT
+
+
+def draw(
+    up: list[Float[Tensor, "problems _"]],
+    elimination: Elimination,
+    uniforms: Float[Tensor, "problems reads n"],
+) -> Int[Tensor, "problems reads n"]:
+    """Spins of independent reads as int8, from one number in [0, 1) each."""
+    bits = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
+    for i in reversed(range(len(up))):
+        v, scope = elimination.order[i], elimination.scopes[i]
+        entry = torch.zeros_like(bits[..., 0])
+        for u in scope:
+            entry = 2 * entry + bits[..., u]
+        bits[..., v] = (uniforms[..., i] < up[i].gather(1, entry)).long()
+    return (2 * bits - 1).to(torch.int8)
+
+
+def _runs(scope: tuple[int, ...], part: tuple[int, ...]) -> list[tuple[bool, int]]:
+    """Neighbouring spins of `scope` that are in `part`, or are not, as one axis: (whether, size).
+
+    Fewer axes than spins: PyTorch's operations have a limit, and long axes are quicker.
+    """
+    members = set(part)
+    groups = groupby(scope, members.__contains__)
+    return [(inside, 1 << len(list(spins))) for inside, spins in groups]
+
+
+def _spread(table: Tensor, part: tuple[int, ...], scope: tuple[int, ...]) -> Tensor:
+    """A table over a part of the scope as one over the scope."""
+    return _plus(table.new_zeros(len(table), 1 << len(scope)), table, part, scope)
+
+
+def _plus(total: Tensor, table: Tensor, part: tuple[int, ...], scope: tuple[int, ...]) -> Tensor:
+    """A table over the scope plus one over a part of it."""
+    runs = _runs(scope, part)
+    wide = total.reshape(-1, *[size for _, size in runs])
+    narrow = table.reshape(-1, *[size if inside else 1 for inside, size in runs])
+    return (wide + narrow).reshape(total.shape)
+
+
+def _summed(table: Tensor, scope: tuple[int, ...], part: tuple[int, ...]) -> Tensor:
+    """A table over the scope summed over the spins that are not in the part."""
+    runs = _runs(scope, part)
+    outside = [axis for axis, (inside, _) in enumerate(runs, 1) if not inside]
+    wide = table.reshape(-1, *[size for _, size in runs])
+    return wide.sum(outside).reshape(len(table), -1) if outside else table
+
+
+def _times_spins(table: Tensor, num_spins: int) -> Float[Tensor, "problems spins"]:
+    """Σ over the entries of the table times each spin."""
+    if num_spins <= LEAF_SPINS:
+        return table @ states(num_spins, table.dtype, table.device).flip(1)
+    first = num_spins // 2
+    halves = table.unflatten(1, (1 << first, -1))
+    return torch.cat(
+        [_times_spins(halves.sum(2), first), _times_spins(halves.sum(1), num_spins - first)], 1
+    )

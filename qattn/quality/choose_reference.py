@@ -1,0 +1,45 @@
+"""Which reference a batch gets."""
+
+from collections.abc import Callable
+
+import torch
+
+from qattn.ising.batch import IsingBatch
+from qattn.quality.exact_reference import exact_reference
+from qattn.quality.reference import Reference
+from qattn.quality.split import one_group_per_problem
+from qattn.quality.tempered.reference import TEMPERING_SWEEPS, tempered_reference
+
+EXACT_SPINS = 20
+"""Largest number of spins at which distributions are enumerated by default."""
+
+
+def reference_of(
+    batch: IsingBatch,
+    *,
+    seed: int = 0,
+    exact_spins: int = EXACT_SPINS,
+    tempering_sweeps: int = TEMPERING_SWEEPS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Reference:
+    """The reference of a batch: exact if its problems are small enough, else by long tempering.
+
+    Args:
+        batch: The problems, with their β.
+        seed: Seed of the random gradients, and of a long run.
+        exact_spins: Largest number of spins that is enumerated.
+        tempering_sweeps: Sweeps of a long run.
+        progress: Called with a line before the work.
+
+    Raises:
+        ValueError: No query has spins.
+        MemoryError: One problem exceeds ``qattn.exact.memory.MEMORY_LIMIT``.
+    """
+    problems = one_group_per_problem(batch)
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(problems.h[:, 0].shape, generator=generator, dtype=torch.float64)
+    direction = direction * problems.active.expand_as(problems.h)[:, 0]
+    if problems.num_spins <= exact_spins:
+        progress("exact moments, energies and gradients")
+        return exact_reference(problems, direction)
+    return tempered_reference(problems, direction, seed, tempering_sweeps, progress)

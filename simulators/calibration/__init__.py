@@ -1,0 +1,3 @@
+"""Effective temperatures of simulated anneals, fitted to their output."""
+
+__all__: list[str] = []

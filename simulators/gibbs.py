@@ -1,0 +1,146 @@
+"""Gibbs sampling and parallel tempering at the target β, until the reads are in equilibrium."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Int8
+from torch import Tensor
+
+from qattn._clock import sampling_clock
+from qattn.backends.base import Backend, drawn_seed
+from qattn.backends.options import option
+from qattn.chains import Chains, equilibrium
+from qattn.chains.settle import LEAST_CHAINS, Settled, opposite_starts, settle
+from qattn.chains.store import ChainStore
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
+
+
+class GibbsBackend(Backend):
+    r"""Reads from independent Gibbs chains, with parallel tempering where these are too slow.
+
+    Half of the chains of each query start with all spins up, half with all spins down. They are
+    swept at the target β until the halves agree (:func:`qattn.quality.equilibrium`), and then as
+    many times again. Where 160 sweeps are not enough, the groups of queries that do not agree go
+    on by parallel tempering between β = 0 and the target, with a ladder of temperatures that
+    adapts to the rejected swaps, until the halves agree twice and every query's configurations
+    have made round trips through the ladder. Chains go on from where they are: no sweep is thrown
+    away. Reads that are still not known to be in equilibrium at `max_sweeps` give an
+    :class:`~qattn.quality.EquilibriumWarning` that names their problems.
+
+    Each chain gives one read, so reads are independent; they alternate between the two starts.
+    Plain PyTorch in float32, on the device of the batch.
+
+    >>> import torch
+    >>> from qattn import IsingBatch
+    >>> batch = IsingBatch(h=torch.full((1, 1, 3), 9.0), J=torch.zeros(1, 3, 3))
+    >>> samples = GibbsBackend().sample(batch, num_reads=2, seed=0)
+    >>> samples.spins.tolist(), samples.info["num_sweeps"]
+    ([[[[1, 1, 1], [1, 1, 1]]]], 10)
+
+    Raises:
+        ValueError: A number is not positive, or `persistent` goes without a number of sweeps.
+    """
+
+    name: ClassVar[str] = "gibbs"
+    description: ClassVar[str] = "Gibbs sampling and parallel tempering (PyTorch), any size"
+
+    @dataclass(frozen=True)
+    class Options(Backend.Options):
+        """How the chains are swept."""
+
+        num_sweeps: int | Literal["auto"] = option(
+            "auto", "Sweeps of a chain at the target β; auto: until the reads are in equilibrium."
+        )
+        max_sweeps: int = option(
+            2560, "With auto: sweeps, tempered ones too, after which it ends with a warning."
+        )
+        persistent: bool = option(
+            False,
+            "Start chains where those of the last call of the same shape ended (needs a number of "
+            "sweeps).",
+        )
+
+        def __post_init__(self) -> None:
+            for name in ("num_sweeps", "max_sweeps"):
+                value = getattr(self, name)
+                if value != "auto" and value < 1:
+                    raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
+            if self.persistent and self.num_sweeps == "auto":
+                raise ValueError(
+                    "Argument `num_sweeps` must be a number with `persistent`, but is 'auto': "
+                    "chains that all go on from where they were do not tell when they have "
+                    "forgotten it."
+                )
+
+    options: Options
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._store = ChainStore()
+
+    def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
+        """Draw reads; see :meth:`Backend.sample`.
+
+        ``info`` holds ``num_sweeps``, ``seconds``; the statistic ``z2`` of the reads (mean over
+        the batch) where they started up and down; and with "auto" whether they are
+        ``in_equilibrium``, how many problems were ``tempered``, the sweeps and ``temperatures`` of
+        that, and the least ``round_trips`` of a query's sets.
+        """
+        start = time.perf_counter()
+        generator = torch.Generator(batch.h.device).manual_seed(drawn_seed(seed))
+        h, J = batch.scaled()
+        models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
+        with sampling_clock.running(batch.h.device):
+            if self.options.num_sweeps == "auto":
+                chains = max(num_reads + num_reads % 2, LEAST_CHAINS)
+                settled = settle(
+                    models, chains, max_sweeps=self.options.max_sweeps, generator=generator
+                )
+                spins, info = settled.spins, _info(settled, models)
+            else:
+                spins, info = self._swept(models, num_reads, generator)
+        info["seconds"] = time.perf_counter() - start
+        return SpinSamples(spins[:, :, :num_reads].contiguous(), info=info)
+
+    def _swept(
+        self, models: IsingBatch, num_reads: int, generator: torch.Generator
+    ) -> tuple[Int8[Tensor, "g q reads n"], dict[str, Any]]:
+        """Reads after a given number of sweeps."""
+        assert self.options.num_sweeps != "auto"
+        info: dict[str, Any] = {"num_sweeps": self.options.num_sweeps}
+        kept = self._store.find(models, num_reads) if self.options.persistent else None
+        chains = Chains(models, opposite_starts(models, num_reads) if kept is None else kept)
+        chains.sweep(self.options.num_sweeps, generator)
+        if self.options.persistent:
+            self._store.keep(models, chains.spins)
+        if kept is None and num_reads >= LEAST_CHAINS:
+            info["z2"] = equilibrium(SpinSamples(chains.spins), models).mean
+        return chains.spins, info
+
+    def state_dict(self) -> dict[str, Any]:
+        """The persistent chains."""
+        return self._store.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._store.load_state_dict(state)
+
+
+def _info(settled: Settled, models: IsingBatch) -> dict[str, Any]:
+    """What is reported of chains that were swept until they settled."""
+    info: dict[str, Any] = {
+        "num_sweeps": settled.num_sweeps,
+        "z2": equilibrium(SpinSamples(settled.spins), models).mean,
+        "in_equilibrium": not settled.doubtful,
+    }
+    if settled.tempered:
+        info |= {
+            "tempered": settled.tempered,
+            "tempering_sweeps": settled.tempering_sweeps,
+            "temperatures": settled.temperatures,
+            "round_trips": settled.round_trips,
+        }
+    return info

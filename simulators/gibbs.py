@@ -12,7 +12,7 @@ from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.options import option
 from qattn.chains import Chains, equilibrium
-from qattn.chains.settle import LEAST_CHAINS, Settled, opposite_starts, settle
+from qattn.chains.settle import LEAST_CHAINS, Settled, enough_chains, opposite_starts, settle
 from qattn.chains.store import ChainStore
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
@@ -84,10 +84,10 @@ class GibbsBackend(Backend):
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads; see :meth:`Backend.sample`.
 
-        ``info`` holds ``num_sweeps``, ``seconds``; the statistic ``z2`` of the reads (mean over
-        the batch) where they started up and down; and with "auto" whether they are
-        ``in_equilibrium``, how many problems were ``tempered``, the sweeps and ``temperatures`` of
-        that, and the least ``round_trips`` of a query's sets.
+        ``info`` holds ``num_sweeps`` and ``seconds``; of chains that started up and down ``z2`` (1
+        in equilibrium; mean over the batch), ``worst_z2`` and ``worst_query`` as (group, query);
+        with "auto" whether the reads are ``in_equilibrium``, how many problems were ``tempered``,
+        the sweeps and ``temperatures`` of that, and the least ``round_trips`` of a query's sets.
         """
         start = time.perf_counter()
         generator = torch.Generator(batch.h.device).manual_seed(drawn_seed(seed))
@@ -95,9 +95,11 @@ class GibbsBackend(Backend):
         models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
         with sampling_clock.running(batch.h.device):
             if self.options.num_sweeps == "auto":
-                chains = max(num_reads + num_reads % 2, LEAST_CHAINS)
                 settled = settle(
-                    models, chains, max_sweeps=self.options.max_sweeps, generator=generator
+                    models,
+                    enough_chains(num_reads),
+                    max_sweeps=self.options.max_sweeps,
+                    generator=generator,
                 )
                 spins, info = settled.spins, _info(settled, models)
             else:
@@ -117,7 +119,7 @@ class GibbsBackend(Backend):
         if self.options.persistent:
             self._store.keep(models, chains.spins)
         if kept is None and num_reads >= LEAST_CHAINS:
-            info["z2"] = equilibrium(SpinSamples(chains.spins), models).mean
+            info |= equilibrium(SpinSamples(chains.spins), models).summary()
         return chains.spins, info
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,9 +133,8 @@ class GibbsBackend(Backend):
 
 def _info(settled: Settled, models: IsingBatch) -> dict[str, Any]:
     """What is reported of chains that were swept until they settled."""
-    info: dict[str, Any] = {
+    info = equilibrium(SpinSamples(settled.spins), models).summary() | {
         "num_sweeps": settled.num_sweeps,
-        "z2": equilibrium(SpinSamples(settled.spins), models).mean,
         "in_equilibrium": not settled.doubtful,
     }
     if settled.tempered:

@@ -1,7 +1,6 @@
 """D-Wave's simulated annealing as a Boltzmann sampler: reads in equilibrium at the target β."""
 
 import time
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,16 +15,14 @@ from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.from_dimod import sample_unions
 from qattn.backends.options import option
-from qattn.chains import Doubling, EquilibriumWarning, equilibrium
+from qattn.chains import Doubling, equilibrium
+from qattn.chains.equilibrium import warn_of
+from qattn.chains.settle import enough_chains, opposite_starts
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 MAX_UNION_SPINS = 1 << 11
 """Variables of one union BQM: enough to spread a call's overhead, few enough for the cache."""
-
-
-LEAST_CHAINS = 32
-"""Chains that are run for the test of equilibrium where fewer reads are asked for."""
 
 
 class NealBackend(Backend):
@@ -46,8 +43,8 @@ class NealBackend(Backend):
     tempering for them. At least 32 chains are run, and the first `num_reads` of them returned. A
     number of sweeps is done as it is, from random spins, whether it is enough or not.
 
-    ``info`` of the reads has the number of sweeps, ``z2`` (1 in equilibrium) as the mean and of the
-    worst query, that query's (group, query), whether the test was passed, and the seconds.
+    ``info`` has ``num_sweeps``, ``z2`` (1 in equilibrium; mean over the batch), ``worst_z2`` and
+    ``worst_query`` as (group, query), whether the reads are ``in_equilibrium``, and ``seconds``.
 
     Large batches run on as many threads as PyTorch has (``torch.set_num_threads``); the reads do
     not depend on it.
@@ -118,11 +115,8 @@ class NealBackend(Backend):
     def _in_equilibrium(self, batch: IsingBatch, num_reads: int, seed: int) -> SpinSamples:
         """Reads of chains that were swept until those from opposite starts agreed, or a warning."""
         start = time.perf_counter()
-        num_chains = max(num_reads + num_reads % 2, LEAST_CHAINS)
-        # Even chains start with all spins up, odd ones with all spins down.
-        spins = batch.active.to(torch.int8).unsqueeze(2).repeat(1, 1, num_chains, 1)
-        spins[:, :, 1::2] *= -1
-        spins = spins.expand(batch.num_groups, -1, -1, -1)
+        num_chains = enough_chains(num_reads)
+        spins = opposite_starts(batch, num_chains)
         rule = Doubling(self.options.max_sweeps)
         while rule.next_sweeps:
             (part_seed,) = np.random.SeedSequence((seed, rule.sweeps)).generate_state(1).tolist()
@@ -131,22 +125,17 @@ class NealBackend(Backend):
             test = equilibrium(samples, batch)
             rule.record(test)
         if not rule.passed:
-            why = ""
-            if rule.sweeps < rule.max_sweeps:
-                why = f" It falls so slowly that max_sweeps = {rule.max_sweeps} would not do."
-            warnings.warn(
-                f"Chains of neal are not in equilibrium after {rule.sweeps} sweeps: {test}.{why} "
-                f"The backend gibbs goes on with tempering.",
-                EquilibriumWarning,
-                stacklevel=4,
+            why = (
+                ", and it falls too slowly for max_sweeps" if rule.sweeps < rule.max_sweeps else ""
             )
-        worst = int(test.z2.argmax())
-        info = {
+            warn_of(
+                test.suspects or list(np.ndindex(batch.num_groups, batch.num_queries)),
+                f"after {rule.sweeps} sweeps of neal ({test}{why}): the backend gibbs goes on with "
+                f"parallel tempering.",
+            )
+        info = test.summary() | {
             "num_sweeps": rule.sweeps,
-            "equilibrated": rule.passed,
-            "z2": test.mean,
-            "worst_z2": float(test.z2.flatten()[worst]),
-            "worst_query": divmod(worst, batch.num_queries),
+            "in_equilibrium": rule.passed,
             "seconds": time.perf_counter() - start,
         }
         return SpinSamples(samples.spins[:, :, :num_reads], info=info)

@@ -27,6 +27,7 @@ valleys pass that, and fail the first.
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -117,6 +118,15 @@ class Equilibrium:
     def passed(self) -> bool:
         """Whether the groups agree and the temperature is right."""
         return self.groups_agree and abs(self.temperature) <= COLDNESS_SIGMAS
+
+    def summary(self) -> dict[str, Any]:
+        """The mean z², the largest one, and whose it is, for the `info` of reads."""
+        worst = int(self.z2.argmax())
+        return {
+            "z2": self.mean,
+            "worst_z2": float(self.z2.flatten()[worst]),
+            "worst_query": divmod(worst, self.z2.shape[1]),
+        }
 
     def __getitem__(self, groups: slice | list[int]) -> "Equilibrium":
         """Some of the groups of queries; the temperature is that of all."""

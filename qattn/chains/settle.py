@@ -60,6 +60,11 @@ class Settled:
     statistic: str = ""
 
 
+def enough_chains(num_reads: int) -> int:
+    """Chains to run for so many reads: an even number, and enough for the test."""
+    return max(num_reads + num_reads % 2, LEAST_CHAINS)
+
+
 def opposite_starts(batch: IsingBatch, num_chains: int) -> Int8[Tensor, "g q chains n"]:
     """All spins up and all spins down in turns; 0 at absent spins."""
     G, Q, n = batch.h.shape

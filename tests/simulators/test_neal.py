@@ -52,12 +52,12 @@ def test_sweeps_are_as_many_as_a_ferromagnet_needs():
     batch = ferromagnet(30, 12, coupling=2.2, field_sd=1.0)
     reads = NealBackend().sample(batch, num_reads=400, seed=1)
     assert reads.info["num_sweeps"] >= 80
-    assert reads.info["equilibrated"]
+    assert reads.info["in_equilibrium"]
     assert equilibrium(reads, batch).groups_agree
-    with pytest.warns(EquilibriumWarning, match=r"after 20 sweeps: mean z² .* \(group, query\)"):
+    with pytest.warns(EquilibriumWarning, match=r"\(group, query\) .* after 20 sweeps of neal"):
         early = NealBackend(max_sweeps=20).sample(batch, num_reads=400, seed=1)
     assert early.info["num_sweeps"] == 20
-    assert not early.info["equilibrated"]
+    assert not early.info["in_equilibrium"]
     assert not equilibrium(early, batch).groups_agree
     # The spins of a query move together: their mean has a variance of its own. Of 30 ratios of a
     # squared error to it, each χ² with one degree of freedom, the mean is 1 ± √(2/30).
@@ -82,11 +82,11 @@ def test_chains_go_on_from_where_they_are():
         present = (torch.arange(4) < length).long()
         assert torch.equal(reads.spins[0, query].long(), signs * present)
     text = str(caught[0].message)
-    assert "(group, query) (0, 0), (0, 2)." in text
+    assert "(group, query) (0, 0), (0, 2), after" in text
     # It gives up long before max_sweeps, says why, and what to do.
     assert reads.info["num_sweeps"] < 2560
-    assert "It falls so slowly that max_sweeps = 2560 would not do" in text
-    assert text.endswith("The backend gibbs goes on with tempering.")
+    assert "it falls too slowly for max_sweeps" in text
+    assert text.endswith("the backend gibbs goes on with parallel tempering.")
 
 
 @pytest.mark.parametrize("num_reads", [1, 2, 5, 33])
@@ -94,7 +94,7 @@ def test_few_reads_are_the_first_of_enough_chains(num_reads):
     batch = attention_like(problems=3, spins=5)
     reads = NealBackend().sample(batch, num_reads=num_reads, seed=3)
     assert reads.num_reads == num_reads
-    assert reads.info["equilibrated"]
+    assert reads.info["in_equilibrium"]
     if num_reads < 32:
         all_chains = NealBackend().sample(batch, num_reads=32, seed=3)
         assert torch.equal(reads.spins, all_chains.spins[:, :, :num_reads])
@@ -107,7 +107,7 @@ def test_a_batch_without_spins_is_in_equilibrium():
     batch = IsingBatch(torch.zeros(2, 3, 4), torch.zeros(2, 4, 4), torch.zeros(3, dtype=torch.int))
     reads = NealBackend().sample(batch, num_reads=5, seed=0)
     assert not reads.spins.any()
-    assert reads.info["equilibrated"]
+    assert reads.info["in_equilibrium"]
 
 
 def test_a_number_of_sweeps_is_one_run_of_the_library():

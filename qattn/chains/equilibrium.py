@@ -64,7 +64,7 @@ def warn_of(problems: list[tuple[int, int]], circumstances: str) -> None:
     warnings.warn(
         f"Not known to be in equilibrium: reads of (group, query) {shown}{more}, {circumstances}",
         EquilibriumWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

@@ -128,9 +128,9 @@ class Equilibrium:
             "worst_query": divmod(worst, self.z2.shape[1]),
         }
 
-    def __getitem__(self, groups: slice | list[int]) -> "Equilibrium":
-        """Some of the groups of queries; the temperature is that of all."""
-        z2, dof, noise = (x[groups] for x in (self.z2, self.dof, self.noise))
+    def __getitem__(self, chosen: Bool[Tensor, "groups queries"]) -> "Equilibrium":
+        """Some of the queries, as one group; the temperature is that of all."""
+        z2, dof, noise = (x[chosen].unsqueeze(0) for x in (self.z2, self.dof, self.noise))
         return Equilibrium(z2, dof, noise, self.temperature)
 
     def __str__(self) -> str:

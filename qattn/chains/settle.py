@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from jaxtyping import Int8
+from jaxtyping import Bool, Int, Int8
 from torch import Tensor
 
-from qattn.chains.equilibrium import Doubling, equilibrium, warn_of
+from qattn.chains.equilibrium import LEVEL, Doubling, equilibrium, warn_of
 from qattn.chains.sweeps import Chains
 from qattn.chains.tempering import Tempering
 from qattn.ising.batch import IsingBatch
@@ -18,6 +17,15 @@ LEAST_CHAINS = 32
 
 PLAIN_SWEEPS = 160
 """Sweeps by which chains must agree; beyond, tempering (of about 6 temperatures) is shorter."""
+
+CHOSEN_LEVEL = 0.05
+"""Problems whose test is as improbable may be tempered, if the others agree without them."""
+
+LARGEST_SHARE = 0.1
+"""Share of slow problems of a group beyond which all of them are tempered."""
+
+JUDGED_TOGETHER = 16
+"""Number of problems below which a group's share says little."""
 
 ADAPTATIONS = (10, 20, 40)
 """Sweeps before each adaptation of the ladder."""
@@ -79,9 +87,9 @@ def settle(
 ) -> Settled:
     """Sweep chains from opposite starts until two groups of them agree: see :class:`Doubling`.
 
-    Groups of queries that do not agree after :data:`PLAIN_SWEEPS` are tempered, from where their
-    chains are, until the chains agree, still do after as many sweeps again, and configurations
-    have made :data:`ROUND_TRIPS`.
+    Problems that do not agree after :data:`PLAIN_SWEEPS` are tempered, from where their chains are,
+    until the chains agree, still do after as many sweeps again, and configurations have made
+    :data:`ROUND_TRIPS`.
 
     Args:
         batch: The models.
@@ -96,10 +104,10 @@ def settle(
     models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
     result = Settled(opposite_starts(models, num_chains))
     slow = _sweep(models, result, min(PLAIN_SWEEPS, max_sweeps), generator)
-    if slow:
-        step = SLICE_ELEMENTS // (EXPECTED_TEMPERATURES * num_chains * models.num_spins)
-        for groups, queries in _slices(slow, models.num_queries, max(1, step)):
-            _temper(models, result, groups, queries, max_sweeps, generator)
+    size = SLICE_ELEMENTS // (EXPECTED_TEMPERATURES * num_chains * models.num_spins)
+    for problems in _together(slow):
+        for part in problems.to(h.device).split(max(1, size)):
+            _temper(models, result, part, max_sweeps, generator)
     if result.doubtful:
         warn_of(
             result.doubtful,
@@ -111,8 +119,8 @@ def settle(
 
 def _sweep(
     models: IsingBatch, result: Settled, max_sweeps: int, generator: torch.Generator
-) -> list[int]:
-    """Sweep until the chains agree; returns the groups of queries that did not settle."""
+) -> Bool[Tensor, "g q"]:
+    """Sweep until the chains agree; returns which problems did not settle."""
     chains, rule = Chains(models, result.spins), Doubling(max_sweeps)
     while rule.next_sweeps:
         chains.sweep(rule.next_sweeps, generator)
@@ -121,68 +129,73 @@ def _sweep(
         rule.record(test)
     result.num_sweeps = rule.sweeps
     if rule.passed:
-        return []
-    everywhere = list(range(models.num_groups))
-    slow = [g for g in everywhere if not test[[g]].groups_agree]
-    rest = [g for g in everywhere if g not in set(slow)]
-    if not rest or not test[rest].groups_agree:
-        return everywhere
-    # The others agree without the slow ones: they are swept as often again, and tested anew.
-    others = _part(models, rest)
-    chains = Chains(others, result.spins[rest])
-    chains.sweep(rule.sweeps, generator)
-    result.spins[rest] = chains.spins
-    result.num_sweeps *= 2
-    test = equilibrium(SpinSamples(chains.spins), others)
-    again = [g for i, g in enumerate(rest) if not test[[i]].groups_agree]
-    return sorted(slow + again) if test.groups_agree or again else everywhere
+        return torch.zeros_like(test.z2, dtype=torch.bool)
+    # The fewest of the worst without which the others agree; these are swept as often again.
+    p = test.p_values
+    for level in (LEVEL / p.numel(), CHOSEN_LEVEL):
+        slow = _with_their_like(p < level)
+        if not bool(slow.all()) and test[~slow].groups_agree:
+            chains.sweep(rule.sweeps, generator)
+            result.spins = chains.spins
+            result.num_sweeps *= 2
+            if equilibrium(SpinSamples(result.spins), models)[~slow].groups_agree:
+                return slow
+            break
+    return torch.ones_like(slow)
+
+
+def _with_their_like(slow: Bool[Tensor, "g q"]) -> Bool[Tensor, "g q"]:
+    """All problems of a group in which many are slow: its couplings set traps.
+
+    Both halves of the chains of the others may be in the same trap, and then they agree. Groups of
+    few problems are judged together.
+    """
+    shares = slow.double().mean(1, keepdim=True)
+    if slow.shape[1] < JUDGED_TOGETHER:
+        shares = shares.mean()
+    return slow | (shares > LARGEST_SHARE)
+
+
+def _together(slow: Bool[Tensor, "g q"]) -> list[Int[Tensor, "problems two"]]:
+    """Problems, (group, query) each, that share a ladder's length: a group's, if it is large."""
+    problems = slow.nonzero()
+    if slow.shape[1] < JUDGED_TOGETHER:
+        return [problems] if len(problems) else []
+    return [problems[problems[:, 0] == g] for g in problems[:, 0].unique()]
 
 
 def _temper(
     models: IsingBatch,
     result: Settled,
-    groups: list[int],
-    queries: slice,
+    problems: Int[Tensor, "problems two"],
     max_sweeps: int,
     generator: torch.Generator,
 ) -> None:
-    """Temper a slice of the problems until they are in equilibrium."""
-    part = _part(models, groups, queries)
-    tempering = Tempering(part, result.spins[groups, queries], generator)
+    """Temper some problems, (group, query) each, until they are in equilibrium."""
+    g, q = problems.T
+    # Problems of one group share its couplings; of several, each is a group.
+    shared = bool((g == g[0]).all())
+    dim = 0 if shared else 1
+    lengths = None
+    if models.lengths is not None:
+        lengths = torch.from_numpy(models.num_active.copy())[g.cpu(), q.cpu()].unsqueeze(dim)
+    J = models.J[g[:1] if shared else g]
+    part = IsingBatch(models.h[g, q].unsqueeze(dim), J, lengths, validate=False)
+    tempering = Tempering(part, result.spins[g, q].unsqueeze(dim), generator)
     for sweeps in ADAPTATIONS:
         tempering.adapt(sweeps)
     rule = Doubling(max_sweeps, first=FIRST_TEMPERED)
     while rule.next_sweeps:
         tempering.run(rule.next_sweeps)
-        spins = tempering.spins
-        test = equilibrium(SpinSamples(spins), part)
+        test = equilibrium(SpinSamples(tempering.spins), part)
         trips = float(tempering.round_trips.mean(-1).min())
         rule.record(test, complete=trips >= ROUND_TRIPS)
-    result.spins[groups, queries] = spins
-    result.tempered += part.num_groups * part.num_queries
+    result.spins[g, q] = tempering.spins.squeeze(dim)
+    result.tempered += len(problems)
     result.tempering_sweeps = max(result.tempering_sweeps, sum(ADAPTATIONS) + rule.sweeps)
     result.temperatures = max(result.temperatures, tempering.num_temperatures)
     result.round_trips = min(result.round_trips, trips)
     if not rule.passed:
-        first = queries.start or 0
-        suspects = test.suspects or list(np.ndindex(part.num_groups, part.num_queries))
-        result.doubtful += [(groups[g], first + q) for g, q in suspects]
+        worst = [a + b for a, b in test.suspects] or range(len(problems))  # one of them is 0
+        result.doubtful += [(int(g[i]), int(q[i])) for i in worst]
         result.statistic = f"{test}; {trips:.1f} round trips"
-
-
-def _slices(groups: list[int], num_queries: int, size: int) -> list[tuple[list[int], slice]]:
-    """Groups and slices of queries with at most `size` problems together, of one at least."""
-    per_slice, queries = max(1, size // num_queries), min(size, num_queries)
-    return [
-        (groups[i : i + per_slice], slice(start, min(start + queries, num_queries)))
-        for i in range(0, len(groups), per_slice)
-        for start in range(0, num_queries, queries)
-    ]
-
-
-def _part(models: IsingBatch, groups: list[int], queries: slice = slice(None)) -> IsingBatch:
-    """Some of the problems of a batch at β = 1."""
-    lengths = models.lengths
-    if lengths is not None:
-        lengths = lengths[queries] if lengths.ndim == 1 else lengths[groups, queries]
-    return IsingBatch(models.h[groups, queries], models.J[groups], lengths, validate=False)

@@ -1,9 +1,10 @@
-"""Samplers side by side in one run: `python benchmarks/samplers.py [a] [b] [--threads 1]`.
+"""Samplers side by side in one run: `python benchmarks/samplers.py [a] [b] [c] [--threads 1]`.
 
-a  neal as a batch against D-Wave's PyTorch plugin (`pip install dwave-pytorch-plugin`), whose
-   Ising layer samples problem by problem: the same sampler, reads, sweeps and problems, forward
-   and backward.
+a  gibbs and neal, batches at a time, against D-Wave's PyTorch plugin (`pip install --no-deps
+   dwave-pytorch-plugin`), whose Ising layer samples problem by problem with the sampler of neal:
+   the same reads, sweeps and problems, forward and backward.
 b  Independent exact reads against neal at the same error of ⟨s⟩.
+c  gibbs against neal, sampling only, at the same reads and sweeps.
 
 Contenders take turns; a figure is the best of the turns, which other processes disturb least.
 """
@@ -12,23 +13,24 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import torch
 
 from qattn import IsingBatch, exact
-from qattn.backends import Backend, ExactBackend
+from qattn.backends import Backend, get_backend
 from qattn.estimators import mean_spins
-from qattn.simulators.neal import NealBackend
 
 TURNS = 5
 SPINS = 12
+SWEEPS = 20
 
 
-def problems(groups: int, queries: int, seed: int = 0) -> IsingBatch:
-    """Fields of standard deviation 1, couplings of 0.3."""
+def problems(groups: int, queries: int, spins: int = SPINS, seed: int = 0) -> IsingBatch:
+    """Fields of standard deviation 1, couplings of 0.3 at 12 spins, and falling as 1/√spins."""
     generator = torch.Generator().manual_seed(seed)
-    h = torch.randn(groups, queries, SPINS, generator=generator)
-    J = 0.3 * torch.randn(groups, SPINS, SPINS, generator=generator).triu(1)
+    h = torch.randn(groups, queries, spins, generator=generator)
+    J = torch.randn(groups, spins, spins, generator=generator).triu(1) * 0.3 * (12 / spins) ** 0.5
     return IsingBatch(h, J + J.mT)
 
 
@@ -44,7 +46,7 @@ def best_of_turns(contenders: dict[str, Callable[[], object]]) -> dict[str, floa
     return {name: min(values) for name, values in seconds.items()}
 
 
-def plugin_step(batch: IsingBatch, num_reads: int, num_sweeps: int) -> Callable[[], object]:
+def plugin_step(batch: IsingBatch, num_reads: int) -> Callable[[], object]:
     """Forward and backward through the plugin's Ising layer, in dimod's signs."""
     from dwave.plugins.torch.nn.modules.ising import Ising
     from dwave.samplers import SimulatedAnnealingSampler
@@ -57,7 +59,7 @@ def plugin_step(batch: IsingBatch, num_reads: int, num_sweeps: int) -> Callable[
         {
             "num_reads": num_reads,
             "beta_schedule_type": "custom",
-            "beta_schedule": [1.0] * num_sweeps,
+            "beta_schedule": [1.0] * SWEEPS,
             "proposal_acceptance_criteria": "Gibbs",
             "seed": 1,
         },
@@ -81,17 +83,18 @@ def qattn_step(batch: IsingBatch, backend: Backend, num_reads: int, estimator: s
 
 
 def part_a() -> None:
-    batch, num_reads, num_sweeps = problems(groups=1024, queries=1), 100, 20
-    backend = NealBackend(num_sweeps=num_sweeps)
+    batch, num_reads = problems(groups=1024, queries=1), 100
     contenders: dict[str, Callable[[], object]] = {
-        f"qattn neal, {name}": partial(qattn_step, batch, backend, num_reads, name)
-        for name in ("moment", "callen")
+        f"{name}, {estimator}": partial(
+            qattn_step, batch, get_backend(name, num_sweeps=SWEEPS), num_reads, estimator
+        )
+        for name, estimator in product(("gibbs", "neal"), ("callen", "moment"))
     }
-    print(f"(a) 1,024 problems of {SPINS} spins, {num_reads} reads, {num_sweeps} sweeps, both ways")
+    print(f"(a) 1,024 problems of {SPINS} spins, {num_reads} reads, {SWEEPS} sweeps, both ways")
     try:
-        contenders["plugin's Ising layer"] = plugin_step(batch, num_reads, num_sweeps)
+        contenders["plugin's Ising layer"] = plugin_step(batch, num_reads)
     except ImportError as error:
-        print(f"    {error}: pip install dwave-pytorch-plugin")
+        print(f"    {error}: pip install --no-deps dwave-pytorch-plugin")
     seconds = best_of_turns(contenders)
     slowest = seconds.get("plugin's Ising layer")
     for name, value in seconds.items():
@@ -104,7 +107,7 @@ def part_b() -> None:
         batch = problems(groups=8, queries=32)
         count = batch.num_groups * batch.num_queries
         expected = exact.mean_spins(batch)
-        backends = {"exact": ExactBackend(), "neal": NealBackend()}
+        backends = {"exact": get_backend("exact"), "neal": get_backend("neal", num_sweeps=SWEEPS)}
         seconds = best_of_turns(
             {
                 name: partial(backend.sample, batch, num_reads=num_reads, seed=1)
@@ -123,7 +126,27 @@ def part_b() -> None:
         print(f"    neal takes {cost['neal'] / cost['exact']:.1f} times as long at the same error")
 
 
-PARTS = {"a": part_a, "b": part_b}
+def part_c() -> None:
+    num_reads = 96
+    backends = {name: get_backend(name, num_sweeps=SWEEPS) for name in ("gibbs", "neal")}
+    print(f"(c) {num_reads} reads, {SWEEPS} sweeps, each problem with couplings of its own")
+    for spins, count in ((12, 1024), (64, 128), (256, 16)):
+        batch = problems(groups=count, queries=1, spins=spins)
+        seconds = best_of_turns(
+            {
+                name: partial(backend.sample, batch, num_reads=num_reads, seed=1)
+                for name, backend in backends.items()
+            }
+        )
+        updates = count * spins * num_reads * SWEEPS
+        times = ", ".join(f"{name} {s / updates * 1e9:.1f}" for name, s in seconds.items())
+        print(
+            f"    {count} problems of {spins} spins: {times} ns a spin update; "
+            f"gibbs {seconds['neal'] / seconds['gibbs']:.2f} times as fast"
+        )
+
+
+PARTS = {"a": part_a, "b": part_b, "c": part_c}
 
 
 def main() -> None:

@@ -49,6 +49,10 @@ COLDNESS_SIGMAS = 5.0
 """Standard errors that :attr:`Equilibrium.temperature` may be off."""
 
 
+CHUNK_ELEMENTS = 1 << 18
+"""Spins times reads that are taken at a time, so that they stay in the cache."""
+
+
 class EquilibriumWarning(UserWarning):
     """Reads are not known to be in equilibrium."""
 
@@ -60,7 +64,7 @@ def warn_of(problems: list[tuple[int, int]], circumstances: str) -> None:
     warnings.warn(
         f"Not known to be in equilibrium: reads of (group, query) {shown}{more}, {circumstances}",
         EquilibriumWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -191,29 +195,32 @@ def equilibrium(
             f"Argument `first` must divide {R} reads into two groups of at least 2, but makes "
             f"groups of {counts[0]} and {counts[1]}."
         )
-    first = first.to(samples.spins.device)
     h, J = (x.detach().float() for x in batch.scaled())
     inverse = 1 / counts[0] + 1 / counts[1]
+    # The difference of the groups' means as a sum over the reads.
+    contrast = torch.where(first, 1 / counts[0], -1 / counts[1]).to(h)
     values = []
     coldness, variance = 0.0, 0.0
-    for g in range(G):
-        s = samples.spins[g].float()
-        m = s.mean(1)
+    step = max(1, CHUNK_ELEMENTS // (Q * R * n))
+    for start in range(0, G, step):
+        part = slice(start, start + step)
+        s = samples.spins[part].float()
+        m = s.mean(2)
         # Σ_j of the squared differences, and of what they are in equilibrium.
-        squares = (s[:, first].mean(1) - s[:, ~first].mean(1)).square().sum(-1)
-        present = (s[:, 0] != 0).float()
+        squares = (contrast @ s).square().sum(-1)
+        present = (s[:, :, 0] != 0).float()
         trace = ((present - m.square()) * (R / (R - 1))).sum(-1)
         # tr C², without what the noise of R reads adds to it.
-        centred = s - m.unsqueeze(1)
+        centred = s - m.unsqueeze(2)
         C = centred.mT @ centred / (R - 1)
-        of_squares = C.square().sum((1, 2)) - trace.square() / R
+        of_squares = C.square().sum((2, 3)) - trace.square() / R
         dof = (trace.square() / of_squares.clamp_min(1e-30)).clamp(1.0, float(n))
         values.append(torch.stack([squares, trace * inverse, dof]))
-        b = s @ J[g] + h[g].unsqueeze(1)
+        b = s @ J[part].unsqueeze(1) + h[part].unsqueeze(2)
         pull = (b * (s - b.tanh() * s.abs())).sum(-1)
-        coldness += float(pull.mean(1).sum())
-        variance += float((pull.var(1) / R).sum())
-    squares, noise, dof = torch.stack(values, 1).double().cpu()
+        coldness += float(pull.mean(2).sum())
+        variance += float((pull.var(2) / R).sum())
+    squares, noise, dof = torch.cat(values, 1).double().cpu()
     z2 = torch.where(noise > 0, squares / noise.clamp_min(1e-30), 0.0)
     return Equilibrium(z2, dof, noise, coldness / variance**0.5 if variance > 0 else 0.0)
 
@@ -254,23 +261,25 @@ class Doubling:
         self._agreed = False
         self._excess = float("inf")
 
-    def record(self, test: Equilibrium, *, complete: bool = True) -> None:
+    def record(self, test: Equilibrium, *, progress: float = 1.0) -> None:
         """Take note of the test after `next_sweeps` more sweeps.
 
         Args:
             test: The test of all chains.
-            complete: Whether everything else that is asked of the chains is there.
+            progress: How much of what else is asked of the chains is done; 1 is all.
         """
         before, self._excess = self._excess, test.mean - 1
         self.sweeps += self.next_sweeps
         first_time = not self._agreed
         self._agreed = test.groups_agree
-        self.passed = self._agreed and not first_time and complete
+        self.passed = self._agreed and not first_time and progress >= 1
         late = self.sweeps >= self.max_sweeps and not (self._agreed and first_time)
         if self.passed or late or self._is_hopeless(before):
             self.next_sweeps = 0
         elif self._agreed:
-            self.next_sweeps = self.sweeps
+            # As many again; then what is missing, at the pace so far.
+            missing = 1.0 if first_time else 1 / max(progress, 0.5) - 1
+            self.next_sweeps = math.ceil(self.sweeps * missing)
         else:
             self.next_sweeps = min(self.sweeps, self.max_sweeps - self.sweeps)
 

@@ -67,6 +67,8 @@ def table(set_result: SetResult) -> Table:
     """The main figures, for a terminal of 80 columns; errors and the rest are in the report."""
     reference = set_result.reference
     kind = f"exact by {reference.kind}" if reference.is_exact else f"{reference.kind}, NOT exact"
+    if adrift := len(reference.not_in_equilibrium):
+        kind += f", {adrift} NOT in equilibrium"
     reads = _number(float(set_result.floor.num_reads.mean()))
     result = Table(
         title=f"{set_result.name}\n{reference.num_problems} problems of up to "

@@ -38,7 +38,7 @@ class Metric:
         label: Its name in tables and plots, with its unit.
         over_problems: How the problems' values become one.
         meaning: What it is, in a sentence.
-        needs_exact: Whether a long run cannot stand in for exact values.
+        needs_exact: Whether a long run, whose reads are drawn again and again, cannot stand in.
     """
 
     label: str
@@ -134,7 +134,7 @@ def _moments(samples: SpinSamples, reference: Reference, part: slice) -> Values:
 
 
 def _states(samples: SpinSamples, reference: Reference, part: slice) -> Values:
-    if reference.log_Z is None:
+    if reference.log_Z is None or not reference.is_exact:
         return {}
     log_p = -part_of(reference.batch, part).energies(samples.spins)[:, 0]
     variation, divergence = distances(samples, log_p - reference.log_Z[part].unsqueeze(1))

@@ -1,8 +1,9 @@
-r"""Reads from P ∝ exp(Σ a s + Σ K s s): exact component by component, Gibbs sweeps where too large.
+r"""Reads from P ∝ exp(Σ a s + Σ K s s): exact component by component, Gibbs sweeps where too dense.
 
 Spins that follow others (:mod:`~qattn.hardware.emulator.physics.spin_graph`) are contracted first;
 the connected components that remain are independent. Those of up to :data:`EXACT_SPINS` spins
-are drawn exactly. Larger ones come from Gibbs sweeps at the target temperature after a ramp
+are drawn exactly, and larger ones where their treewidth is no more than :data:`EXACT_WIDTH`. Others
+come from Gibbs sweeps at the target temperature after a ramp
 (dwave-samplers): those reads are Boltzmann-distributed only as far as the sweeps mix, which is not
 to be expected at low temperature. a and K are in the exponent's signs: positive K aligns.
 """
@@ -12,12 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from qattn import exact
+from qattn.exact import tree
 from qattn.hardware.emulator.physics.physical_problem import FloatArray, IntArray
 from qattn.hardware.emulator.physics.spin_graph import SpinGraph
 from qattn.ising.batch import IsingBatch, to_dimod_signs
 
 EXACT_SPINS = 20
 """Largest component that is drawn exactly."""
+
+EXACT_WIDTH = 20
+"""Largest treewidth of a larger component that is drawn exactly: that of a Zephyr Z1."""
 
 CHUNK_STATES = 1 << 24
 """States of the components that are enumerated at once."""
@@ -46,7 +51,7 @@ def boltzmann_reads(
             spins[:, vertices] = _exact_reads(fields, couplings, num_reads, rng)
         else:
             for component, field, coupling in zip(vertices, fields, couplings, strict=True):
-                spins[:, component] = _gibbs_reads(field, coupling, num_reads, rng)
+                spins[:, component] = _large_reads(field, coupling, num_reads, rng)
     return graph.expanded(spins)
 
 
@@ -67,6 +72,21 @@ def _exact_reads(
         reads.append(exact.sample(batch, num_reads, seed).spins.squeeze(1))
     # From (components, reads, m) to reads first.
     return np.asarray(torch.cat(reads).numpy().transpose(1, 0, 2))
+
+
+def _large_reads(
+    field: FloatArray, coupling: FloatArray, num_reads: int, rng: np.random.Generator
+) -> NDArray[np.int8]:
+    """Reads of one component, shape (num_reads, m): exact where it is sparse."""
+    batch = IsingBatch(torch.from_numpy(field)[None, None], torch.from_numpy(coupling)[None])
+    try:
+        is_sparse = tree.treewidth(batch) <= EXACT_WIDTH
+    except ValueError:  # beyond any tree decomposition
+        is_sparse = False
+    if not is_sparse:
+        return _gibbs_reads(field, coupling, num_reads, rng)
+    samples = tree.sample(batch, num_reads, int(rng.integers(1 << 62)))
+    return np.asarray(samples.spins[0, 0].numpy())
 
 
 def _gibbs_reads(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn import IsingBatch
+from qattn.exact import tree
 from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.emulator import EmulatedQPU, EmulatorSettings
 from qattn.hardware.emulator.physics import boltzmann as boltzmann_module
@@ -19,6 +20,7 @@ from qattn.hardware.emulator.physics.device import H_PER_PHI0, EmulatedDevice
 from qattn.hardware.emulator.physics.physical_problem import PhysicalProblem
 from qattn.hardware.emulator.physics.spin_graph import MARGIN, SpinGraph
 from qattn.hardware.emulator.protocol import histogram
+from qattn.problems import edwards_anderson
 from qattn.simulators.diabatic import DiabaticBackend
 
 SIGMAS = 6.5
@@ -111,12 +113,27 @@ def test_weak_chains_break_as_often_as_they_should():
     assert abs(broken - expected) < 5 * np.sqrt(expected * (1 - expected) / 40000)
 
 
-def test_large_components_come_from_gibbs_sweeps(monkeypatch):
+@pytest.mark.parametrize("exact_width", [2, 5])
+def test_large_components_are_exact_where_sparse_and_come_from_sweeps_elsewhere(
+    exact_width, monkeypatch
+):
     a, ends, K = random_problem(6, 4)
     monkeypatch.setattr(boltzmann_module, "EXACT_SPINS", 5)
+    monkeypatch.setattr(boltzmann_module, "EXACT_WIDTH", exact_width)
     spins = boltzmann_reads(a, ends, 0.5 * K, 20000, np.random.default_rng(0))
     assert sigmas_off(spins, exact_distribution(a, ends, 0.5 * K)[1]) < SIGMAS
     assert sigmas_off(spins, exact_distribution(a, ends, 0.7 * K)[1]) > SIGMAS
+
+
+def test_a_frozen_lattice_is_drawn_exactly():
+    batch = edwards_anderson(1, size=6, couplings="gaussian", coupling=3.0, seed=2)
+    ends = batch.J[0].triu().nonzero().numpy()
+    K = batch.J[0][tuple(ends.T)].numpy()
+    spins = boltzmann_reads(np.zeros(36), ends, K, 2000, np.random.default_rng(0))
+    energy = -(K * spins[:, ends[:, 0]] * spins[:, ends[:, 1]]).sum(1)
+    pairs = tree.moments(batch).pairs[0, 0].numpy()
+    expected = -(K * pairs[tuple(ends.T)]).sum()
+    assert abs(energy.mean() - expected) < SIGMAS * energy.std() / np.sqrt(2000)
 
 
 def test_many_components_at_once_keep_their_own_moments():

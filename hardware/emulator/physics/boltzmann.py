@@ -2,11 +2,13 @@ r"""Reads from P ∝ exp(Σ a s + Σ K s s): exact component by component, Gibbs
 
 Spins that follow others (:mod:`~qattn.hardware.emulator.physics.spin_graph`) are contracted first;
 the connected components that remain are independent. Those of up to :data:`EXACT_SPINS` spins
-are drawn exactly, and larger ones where their treewidth is no more than :data:`EXACT_WIDTH`. Others
-come from Gibbs sweeps at the target temperature after a ramp
+are drawn exactly, and larger ones too while their tree decompositions need no more than
+:data:`EXACT_ENTRIES`. Others come from Gibbs sweeps at the target temperature after a ramp
 (dwave-samplers): those reads are Boltzmann-distributed only as far as the sweeps mix, which is not
 to be expected at low temperature. a and K are in the exponent's signs: positive K aligns.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from qattn import exact
 from qattn.exact import tree
+from qattn.exact.elimination import elimination_of
 from qattn.hardware.emulator.physics.physical_problem import FloatArray, IntArray
 from qattn.hardware.emulator.physics.spin_graph import SpinGraph
 from qattn.ising.batch import IsingBatch, to_dimod_signs
@@ -21,8 +24,9 @@ from qattn.ising.batch import IsingBatch, to_dimod_signs
 EXACT_SPINS = 20
 """Largest component that is drawn exactly."""
 
-EXACT_WIDTH = 20
-"""Largest treewidth of a larger component that is drawn exactly: that of a Zephyr Z1."""
+EXACT_ENTRIES = 1 << 28
+"""Numbers in the tables that a job's larger components may need to be drawn exactly: some seconds
+of work, for six Zephyr Z1 with ghost spins, say."""
 
 CHUNK_STATES = 1 << 24
 """States of the components that are enumerated at once."""
@@ -46,12 +50,16 @@ def boltzmann_reads(
     graph = SpinGraph.build(a, ends, K).without_followers()
     # One column for each vertex of the contracted graph; the last, the ground, stays +1.
     spins = np.ones((num_reads, graph.num_spins + 1), np.int8)
+    entries_left = float(EXACT_ENTRIES)
     for vertices, fields, couplings in graph.components():
         if vertices.shape[1] <= EXACT_SPINS:
             spins[:, vertices] = _exact_reads(fields, couplings, num_reads, rng)
         else:
             for component, field, coupling in zip(vertices, fields, couplings, strict=True):
-                spins[:, component] = _large_reads(field, coupling, num_reads, rng)
+                entries = _tree_entries(coupling)
+                draw = _tree_reads if entries <= entries_left else _gibbs_reads
+                spins[:, component] = draw(field, coupling, num_reads, rng)
+                entries_left -= entries if draw is _tree_reads else 0
     return graph.expanded(spins)
 
 
@@ -74,17 +82,19 @@ def _exact_reads(
     return np.asarray(torch.cat(reads).numpy().transpose(1, 0, 2))
 
 
-def _large_reads(
+def _tree_entries(coupling: FloatArray) -> float:
+    """Numbers in the tables of a component's tree decomposition; infinite if it is too dense."""
+    try:
+        return float(elimination_of(torch.from_numpy(coupling != 0)).num_entries)
+    except ValueError:
+        return math.inf
+
+
+def _tree_reads(
     field: FloatArray, coupling: FloatArray, num_reads: int, rng: np.random.Generator
 ) -> NDArray[np.int8]:
-    """Reads of one component, shape (num_reads, m): exact where it is sparse."""
+    """Exact reads of one sparse component, shape (num_reads, m)."""
     batch = IsingBatch(torch.from_numpy(field)[None, None], torch.from_numpy(coupling)[None])
-    try:
-        is_sparse = tree.treewidth(batch) <= EXACT_WIDTH
-    except ValueError:  # beyond any tree decomposition
-        is_sparse = False
-    if not is_sparse:
-        return _gibbs_reads(field, coupling, num_reads, rng)
     samples = tree.sample(batch, num_reads, int(rng.integers(1 << 62)))
     return np.asarray(samples.spins[0, 0].numpy())
 

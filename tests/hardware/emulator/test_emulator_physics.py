@@ -113,13 +113,13 @@ def test_weak_chains_break_as_often_as_they_should():
     assert abs(broken - expected) < 5 * np.sqrt(expected * (1 - expected) / 40000)
 
 
-@pytest.mark.parametrize("exact_width", [2, 5])
+@pytest.mark.parametrize("exact_entries", [2, 1000])
 def test_large_components_are_exact_where_sparse_and_come_from_sweeps_elsewhere(
-    exact_width, monkeypatch
+    exact_entries, monkeypatch
 ):
     a, ends, K = random_problem(6, 4)
     monkeypatch.setattr(boltzmann_module, "EXACT_SPINS", 5)
-    monkeypatch.setattr(boltzmann_module, "EXACT_WIDTH", exact_width)
+    monkeypatch.setattr(boltzmann_module, "EXACT_ENTRIES", exact_entries)
     spins = boltzmann_reads(a, ends, 0.5 * K, 20000, np.random.default_rng(0))
     assert sigmas_off(spins, exact_distribution(a, ends, 0.5 * K)[1]) < SIGMAS
     assert sigmas_off(spins, exact_distribution(a, ends, 0.7 * K)[1]) > SIGMAS

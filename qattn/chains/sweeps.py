@@ -24,7 +24,7 @@ from torch import Tensor
 from qattn.ising.batch import IsingBatch
 
 BLOCK = 8
-"""Spins of a block of coupled spins."""
+"""Spins of a block of coupled spins; twice as many spins are still one block."""
 
 CHUNK_ELEMENTS = 1 << 19
 """Spins that are swept at a time: enough to spread the overhead of a call, few for the cache."""
@@ -53,22 +53,31 @@ class Sweeper:
         J: Float[Tensor, "g n n"],
         active: Bool[Tensor, "g n columns"] | None = None,
     ) -> None:
-        order, self.blocks, self.coupled = _plan(J)
+        order, blocks, coupled = _plan(J)
         self.order = torch.tensor(order, device=J.device)
         self.h = h[:, self.order].float()
         self.J = J[:, self.order][:, :, self.order].float()
-        self.active = None if active is None else active[:, self.order].float()
+        # The spins of each block, and the numbers of its draws: one spin after the other if they
+        # are coupled, else all at once.
+        self.blocks: list[tuple[slice, range]] = []
+        self.sizes: list[int] = []
+        for start, end in blocks:
+            sizes = [1] * (end - start) if coupled else [end - start]
+            draws = range(len(self.sizes), len(self.sizes) + len(sizes))
+            self.blocks.append((slice(start, end), draws))
+            self.sizes += sizes
+        self.active = None
+        if active is not None:
+            self.active = active[:, self.order].float().split(self.sizes, 1)
         # Twice the fields and couplings; of the latter, those within a block to spins drawn before
         # stand by themselves.
-        self.fields, couplings = 2 * self.h, 2 * self.J
-        self.before = {
-            j: [(k, couplings[:, j, k, None, None]) for k in range(start, j) if self.coupled]
-            for start, end in self.blocks
-            for j in range(start, end)
-        }
-        self.outside = couplings.clone()
-        for j, earlier in self.before.items():
-            self.outside[:, j, [k for k, _ in earlier]] = 0
+        self.fields, self.outside = 2 * self.h, 2 * self.J
+        self.before: list[list[tuple[int, Tensor]]] = [[] for _ in self.sizes]
+        for start, end in blocks if coupled else ():
+            for j in range(start + 1, end):
+                earlier = self.outside[:, j, start:j, None].clone()
+                self.before[j] = list(enumerate(earlier.split(1, 1), start))
+                self.outside[:, j, start:j] = 0
         self.one = self.J.new_ones(())
 
     def arrange(self, spins: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
@@ -96,20 +105,16 @@ class Sweeper:
         if temperature is not None:
             noise.mul_(temperature)
         noise.add_(self.fields)
-        for start, end in self.blocks:
-            noise[:, start:end].baddbmm_(self.outside[:, start:end], s)
-            self._draw_block(s, noise, start, end)
-
-    def _draw_block(self, s: Tensor, fields: Tensor, start: int, end: int) -> None:
-        """Draw the spins of a block from their fields from outside it."""
-        step = 1 if self.coupled else end - start
-        for j in range(start, end, step):
-            rows = slice(j, j + step)
-            for k, coupling in self.before[j]:
-                fields[:, rows].addcmul_(coupling, s[:, k : k + 1])
-            torch.copysign(self.one, fields[:, rows], out=s[:, rows])
-            if self.active is not None:
-                s[:, rows].mul_(self.active[:, rows])
+        # Views of what is drawn at once, made together: one by one takes longer than drawing.
+        drawn, fields = s.split(self.sizes, 1), noise.split(self.sizes, 1)
+        for rows, draws in self.blocks:
+            noise[:, rows].baddbmm_(self.outside[:, rows], s)
+            for i in draws:
+                for k, coupling in self.before[i]:
+                    fields[i].addcmul_(coupling, drawn[k])
+                torch.copysign(self.one, fields[i], out=drawn[i])
+                if self.active is not None:
+                    drawn[i].mul_(self.active[i])
 
     def local_fields(self, s: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
         """b_j = h_j + Σ_k J_jk s_k of arranged spins, at β = 1."""
@@ -176,7 +181,8 @@ def _plan(J: Float[Tensor, "g n n"]) -> tuple[tuple[int, ...], Blocks, bool]:
         order, blocks = _colour_classes(coupled.cpu().numpy().tobytes(), n)
         if len(blocks) < SPARSE * n:
             return order, blocks, False
-    return tuple(range(n)), tuple((j, min(j + BLOCK, n)) for j in range(0, n, BLOCK)), True
+    size = n if n <= 2 * BLOCK else BLOCK
+    return tuple(range(n)), tuple((j, min(j + size, n)) for j in range(0, n, size)), True
 
 
 @lru_cache(maxsize=64)

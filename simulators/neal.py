@@ -69,7 +69,7 @@ class NealBackend(Backend):
         """How the chains are swept."""
 
         num_sweeps: int | Literal["auto"] = option(
-            "auto", "Sweeps of a chain at the target β; auto: until they are in equilibrium."
+            "auto", "Sweeps of a chain at the target β; auto: until the reads are in equilibrium."
         )
         max_sweeps: int = option(
             2560, "With num_sweeps=auto, sweeps by which chains from opposite starts must agree."

@@ -14,6 +14,7 @@ from qattn.backends.registry import (
 )
 from qattn.backends.spec import SamplerSpec, parse_sampler, parse_samplers
 from qattn.backends.to_dimod import as_dimod_sampler
+from qattn.backends.tree import TreeBackend
 
 __all__ = [
     "Backend",
@@ -24,6 +25,7 @@ __all__ = [
     "Option",
     "RefinedBackend",
     "SamplerSpec",
+    "TreeBackend",
     "as_dimod_sampler",
     "available_backends",
     "check_num_reads",

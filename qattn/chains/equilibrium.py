@@ -64,7 +64,7 @@ def warn_of(problems: list[tuple[int, int]], circumstances: str) -> None:
     warnings.warn(
         f"Not known to be in equilibrium: reads of (group, query) {shown}{more}, {circumstances}",
         EquilibriumWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
@@ -261,23 +261,25 @@ class Doubling:
         self._agreed = False
         self._excess = float("inf")
 
-    def record(self, test: Equilibrium, *, complete: bool = True) -> None:
+    def record(self, test: Equilibrium, *, progress: float = 1.0) -> None:
         """Take note of the test after `next_sweeps` more sweeps.
 
         Args:
             test: The test of all chains.
-            complete: Whether everything else that is asked of the chains is there.
+            progress: How much of what else is asked of the chains is done; 1 is all.
         """
         before, self._excess = self._excess, test.mean - 1
         self.sweeps += self.next_sweeps
         first_time = not self._agreed
         self._agreed = test.groups_agree
-        self.passed = self._agreed and not first_time and complete
+        self.passed = self._agreed and not first_time and progress >= 1
         late = self.sweeps >= self.max_sweeps and not (self._agreed and first_time)
         if self.passed or late or self._is_hopeless(before):
             self.next_sweeps = 0
         elif self._agreed:
-            self.next_sweeps = self.sweeps
+            # As many again; then what is missing, at the pace so far.
+            missing = 1.0 if first_time else 1 / max(progress, 0.5) - 1
+            self.next_sweeps = math.ceil(self.sweeps * missing)
         else:
             self.next_sweeps = min(self.sweeps, self.max_sweeps - self.sweeps)
 

@@ -31,6 +31,9 @@ BIN_WIDTH = 0.02
 """Width of a bin in units of 1/β of the target. An energy is shared by the two nearest bins so that
 its mean is kept; ln Z is then too large by at most width²/8."""
 
+REPLICATES = 33
+"""Replicates of the jackknife that are solved at a time."""
+
 MAX_NEWTON_STEPS = 100
 """Steps after which the equations count as unsolvable; six are usual."""
 
@@ -168,7 +171,13 @@ class EnergyRecord:
         sums = torch.cat([sums.sum(0, keepdim=True), sums.sum(0) - sums])
         samples = self.num_sweeps * torch.tensor([R] + [R - 1] * R, dtype=torch.float64)
         mean_E, mean_D = (sums / samples[:, None, None]).unbind(1)
-        log_Z = solve_mbar(counts, energies, self.betas[p], samples, -mean_E @ weights.mT)
+        start = -mean_E @ weights.mT
+        log_Z = torch.cat(
+            [
+                solve_mbar(counts[r], energies, self.betas[p], samples[r], start[r])
+                for r in torch.arange(R + 1).split(REPLICATES)
+            ]
+        )
         # An energy too high by slope·D makes ln Z too low by w·slope·D.
         corrected = log_Z + (slope * mean_D) @ weights.mT
         deleted = corrected[1:]

@@ -30,6 +30,9 @@ JUDGED_TOGETHER = 16
 ADAPTATIONS = (10, 20, 40)
 """Sweeps before each adaptation of the ladder."""
 
+ADAPTING_SETS = 32
+"""Sets on which the ladder is adapted."""
+
 FIRST_TEMPERED = 20
 """Sweeps over the adapted ladder before the first test."""
 
@@ -50,7 +53,7 @@ class Settled:
         spins: Configurations at the target β, one a chain.
         num_sweeps: Sweeps at the target β before any tempering.
         tempered: Problems that went on by tempering.
-        tempering_sweeps: The most sweeps of a replica, those of the adaptations included.
+        tempering_sweeps: The most sweeps of a replica.
         temperatures: The most temperatures of a ladder.
         round_trips: Mean round trips of the sets of the query with the fewest.
         doubtful: (group, query) of the problems that did not settle, those that fail the test by
@@ -181,18 +184,21 @@ def _temper(
         lengths = torch.from_numpy(models.num_active.copy())[g.cpu(), q.cpu()].unsqueeze(dim)
     J = models.J[g[:1] if shared else g]
     part = IsingBatch(models.h[g, q].unsqueeze(dim), J, lengths, validate=False)
-    tempering = Tempering(part, result.spins[g, q].unsqueeze(dim), generator)
+    starts = result.spins[g, q].unsqueeze(dim)
+    # The ladder is adapted on a few sets, and all of them then use it.
+    tempering = Tempering(part, starts[:, :, :ADAPTING_SETS], generator)
     for sweeps in ADAPTATIONS:
         tempering.adapt(sweeps)
+    tempering = Tempering(part, starts, generator, tempering.betas)
     rule = Doubling(max_sweeps, first=FIRST_TEMPERED)
     while rule.next_sweeps:
         tempering.run(rule.next_sweeps)
         test = equilibrium(SpinSamples(tempering.spins), part)
         trips = float(tempering.round_trips.mean(-1).min())
-        rule.record(test, complete=trips >= ROUND_TRIPS)
+        rule.record(test, progress=trips / ROUND_TRIPS)
     result.spins[g, q] = tempering.spins.squeeze(dim)
     result.tempered += len(problems)
-    result.tempering_sweeps = max(result.tempering_sweeps, sum(ADAPTATIONS) + rule.sweeps)
+    result.tempering_sweeps = max(result.tempering_sweeps, rule.sweeps)
     result.temperatures = max(result.temperatures, tempering.num_temperatures)
     result.round_trips = min(result.round_trips, trips)
     if not rule.passed:

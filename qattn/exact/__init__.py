@@ -5,6 +5,8 @@ group, instead of 2^n states per query; see :mod:`qattn.exact.factorised` for th
 answers hold to about 1e-5 or are computed in float64; couplings too strong for products of
 float64 are summed in log space. On CUDA the products follow PyTorch's TF32 setting: leave
 ``torch.backends.cuda.matmul.allow_tf32`` off (its default) where digits matter.
+
+Models of more spins whose couplings are sparse: :mod:`qattn.exact.tree`.
 """
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
-from qattn.exact import enumeration, operator, reads
+from qattn.exact import enumeration, operator, reads, tree
 from qattn.exact.autograd import Moments, separate_models, solve
 from qattn.exact.factorised import Factors
 from qattn.exact.layout import arranged, restored
@@ -30,6 +32,7 @@ __all__ = [
     "pair_correlations",
     "required_bytes",
     "sample",
+    "tree",
 ]
 
 

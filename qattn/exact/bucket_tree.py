@@ -108,17 +108,20 @@ def moments(
 def draw(
     up: list[Float[Tensor, "problems _"]],
     elimination: Elimination,
-    uniforms: Float[Tensor, "problems reads n"],
+    num_reads: int,
+    generator: torch.Generator | None,
 ) -> Int[Tensor, "problems reads n"]:
-    """Spins of independent reads as int8, from one number in [0, 1) each."""
-    bits = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
-    for i in reversed(range(len(up))):
-        v, scope = elimination.order[i], elimination.scopes[i]
-        entry = torch.zeros_like(bits[..., 0])
-        for u in scope:
-            entry = 2 * entry + bits[..., u]
-        bits[..., v] = (uniforms[..., i] < up[i].gather(1, entry)).long()
-    return (2 * bits - 1).to(torch.int8)
+    """Spins of independent reads as int8, from one random number each."""
+    n, size, device = len(up), (len(up[0]), num_reads), up[0].device
+    bits = torch.zeros(n, *size, dtype=torch.int64, device=device)
+    for i in reversed(range(n)):
+        # Number of the entry of the spins that are drawn already.
+        entry = torch.zeros(size, dtype=torch.int64, device=device)
+        for u in elimination.scopes[i]:
+            entry = torch.add(bits[u], entry, alpha=2)
+        uniforms = torch.rand(size, generator=generator, dtype=up[i].dtype, device=device)
+        bits[elimination.order[i]] = uniforms < up[i].gather(1, entry)
+    return (2 * bits - 1).to(torch.int8).permute(1, 2, 0)
 
 
 def _runs(scope: tuple[int, ...], part: tuple[int, ...]) -> list[tuple[bool, int]]:

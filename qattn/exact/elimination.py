@@ -58,6 +58,7 @@ def elimination_of(adjacency: Bool[Tensor, "n n"]) -> Elimination:
 
     A ring of five has treewidth 2:
 
+    >>> import torch
     >>> ring = torch.eye(5).roll(1, 0) + torch.eye(5).roll(-1, 0) > 0
     >>> elimination_of(ring).width
     2

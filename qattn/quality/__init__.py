@@ -7,9 +7,10 @@ r"""How good reads are: figures of merit against exact Boltzmann, each beside it
     quality.scores["mean_rms"].ratio  # 1 for a sampler as good as exact
     quality.betas.interval()  # of β_h and of β_J
 
-Problems of up to 20 spins are compared with exact enumeration; larger ones with a long run of
-simulated annealing in equilibrium, without the distances over states (``quality.is_exact`` is then
-False). :data:`METRICS` says what each figure is.
+Problems of up to 20 spins are compared with exact enumeration, larger sparse ones with exact values
+by tree decomposition; others with a long run of parallel tempering, without the
+distances over states (``quality.is_exact`` is then False). :data:`METRICS` says what each figure
+is.
 """
 
 from qattn.chains import Equilibrium, EquilibriumWarning, equilibrium

@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import torch
 
+from qattn.exact.elimination import MAX_WIDTH
 from qattn.ising.batch import IsingBatch
 from qattn.quality.exact_reference import exact_reference
 from qattn.quality.reference import Reference
 from qattn.quality.split import one_group_per_problem
 from qattn.quality.tempered.reference import TEMPERING_SWEEPS, tempered_reference
+from qattn.quality.tree_reference import is_sparse, tree_reference
 
 EXACT_SPINS = 20
 """Largest number of spins at which distributions are enumerated by default."""
@@ -19,15 +21,20 @@ def reference_of(
     *,
     seed: int = 0,
     exact_spins: int = EXACT_SPINS,
+    max_width: int = MAX_WIDTH,
     tempering_sweeps: int = TEMPERING_SWEEPS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Reference:
-    """The reference of a batch: exact if its problems are small enough, else by long tempering.
+    """The reference of a batch: exact if its problems are small or sparse, else by long tempering.
+
+    Small ones are enumerated; of sparse ones (treewidth up to 25) the moments, gradients and log Z
+    are exact by tree decomposition, those of pairs for coupled ones.
 
     Args:
         batch: The problems, with their β.
         seed: Seed of the random gradients, and of a long run.
         exact_spins: Largest number of spins that is enumerated.
+        max_width: Largest treewidth that is summed.
         tempering_sweeps: Sweeps of a long run.
         progress: Called with a line before the work.
 
@@ -42,4 +49,6 @@ def reference_of(
     if problems.num_spins <= exact_spins:
         progress("exact moments, energies and gradients")
         return exact_reference(problems, direction)
+    if is_sparse(problems, max_width):
+        return tree_reference(problems, direction, seed, progress)
     return tempered_reference(problems, direction, seed, tempering_sweeps, progress)

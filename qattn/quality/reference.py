@@ -76,8 +76,13 @@ class Reference:
         """Effective number of states, e to the entropy, of each problem; nan without log Z."""
         if self.log_Z is None:
             return torch.full((self.num_problems,), torch.nan, dtype=torch.float64)
-        mean = torch.tensor([energy.mean for energy in self.energies], dtype=torch.float64)
-        return (self.log_Z + mean).exp()
+        return (self.log_Z + self.mean_energy).exp()
+
+    @property
+    def mean_energy(self) -> Float[Tensor, " problems"]:
+        """Mean of the energy of each problem, from its moments."""
+        linear = (self.batch.h[:, 0] * self.mean).sum(-1)
+        return -linear - (self.batch.J * self.pairs).sum((-1, -2)) / 2
 
 
 def present_pairs(problems: IsingBatch) -> Bool[Tensor, "problems n n"]:

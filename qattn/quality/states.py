@@ -36,22 +36,20 @@ def distances(
     """TV (plug-in) and KL (corrected, so that it may be slightly negative; nats) of each problem.
 
     Args:
-        samples: Reads of one query a group, of at most 62 spins; weights are counts.
+        samples: Reads of one query a group; weights are counts.
         log_p: Exact log-probability of each read.
-
-    Raises:
-        ValueError: There are more spins than a state's number has bits.
     """
-    problems, _, _, n = samples.spins.shape
-    if n > 62:
-        raise ValueError(f"Argument `samples` must have at most 62 spins, but has {n}.")
-    number = ((samples.spins[:, 0] > 0) * (1 << torch.arange(n))).sum(-1)
+    problems = len(samples.spins)
+    # States by number, bit j for spin j up, so that sorting brings equal reads together; where
+    # that is more than the bits of an integer, by several numbers.
+    up = samples.spins[:, 0] > 0
+    words = [(bits * (1 << torch.arange(bits.shape[-1]))).sum(-1) for bits in up.split(62, -1)]
+    number = torch.stack(words, -1)
     shares = samples.normalized_weights(torch.float64)[:, 0]
     total = samples.counts()[:, 0]
-    # States by number, bit j for spin j up, so that sorting brings equal reads together.
     variation, divergence = torch.zeros(2, problems, dtype=torch.float64).unbind()
     for p in range(problems):
-        state, place = number[p].unique(return_inverse=True)
+        state, place = number[p].unique(dim=0, return_inverse=True)
         frequency = torch.zeros(len(state), dtype=torch.float64).index_add(0, place, shares[p])
         log_of_state = torch.zeros_like(frequency)
         log_of_state[place] = log_p[p]

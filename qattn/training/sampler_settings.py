@@ -5,7 +5,7 @@ from typing import Any
 
 from qattn.backends import Option, options_of
 
-BACKENDS = ("neal", "diabatic", "qutip", "dwave", "replay")
+BACKENDS = ("gibbs", "neal", "diabatic", "qutip", "dwave", "replay")
 """Backends whose options are settings; those of others are part of ``sampler``, behind a colon."""
 
 

@@ -242,7 +242,7 @@ def test_a_long_run_is_marked_as_such(tmp_path, monkeypatch):
     from qattn.quality import tempered_reference
 
     monkeypatch.setattr(tempered_reference, "LONG_RUN_READS", 2000)
-    small = functools.partial(quality.reference_of, exact_spins=3)
+    small = functools.partial(quality.reference_of, exact_spins=3, max_width=0)
     monkeypatch.setattr(bench_module, "reference_of", small)
     comparison = compared("exact,neal", num_reads=100)
     html = write_report(comparison, tmp_path)[-1].read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ import math
 import dimod
 import pytest
 import torch
+from _support.peak_memory import PeakMemory
 from dwave.samplers import TreeDecompositionSampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,7 +166,8 @@ def test_gradients_agree_with_enumeration():
     for mean_spins in (exact.mean_spins, lambda batch: tree.moments(batch).mean):
         inputs = [x.clone().requires_grad_() for x in (batch.h, batch.J, beta)]
         h, J, b = inputs
-        value = (mean_spins(IsingBatch(h, J, batch.lengths, b)) * g).sum()
+        model = IsingBatch(h, J, batch.lengths, b, validate=False)
+        value = (mean_spins(model) * g).sum()
         gradients.append(torch.autograd.grad(value, inputs))
     (h, J, b), found = gradients
     # Derivatives in couplings of 0 are not known.
@@ -300,3 +302,23 @@ def test_arguments_are_checked():
     broken = IsingBatch(batch.h * math.nan, batch.J, validate=False)
     with pytest.raises(ValueError, match="`h` must be finite"):
         tree.moments(broken)
+
+
+@pytest.mark.parametrize("is_differentiated", [False, True])
+@pytest.mark.parametrize("graph", ["torus", "open 16 x 16", "open 14 x 14, row by row"])
+def test_the_memory_that_is_announced_suffices(graph, is_differentiated, monkeypatch):
+    rows = {"torus": 8, "open 16 x 16": 16}.get(graph, 14)
+    edges = lattice(rows, rows, periodic=graph == "torus")
+    if graph.endswith("row by row"):
+        monkeypatch.setattr(elimination, "TRIES", 0)
+    elimination._best.cache_clear()
+    batch = coupled(rows**2, edges)
+    needs = []
+    monkeypatch.setattr(tree, "_check_memory", needs.append)
+    h = batch.h.requires_grad_(is_differentiated)
+    with PeakMemory() as measured:
+        mean = tree.moments(IsingBatch(h, batch.J)).mean
+        if is_differentiated:
+            mean.sum().backward()
+    elimination._best.cache_clear()
+    assert measured.peak < needs[0] < 3 * measured.peak

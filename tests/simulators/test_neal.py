@@ -1,11 +1,16 @@
 """Simulated annealing reaches the noise floor at its default; the library's schedule does not."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from dwave.samplers import SimulatedAnnealingSampler
 
 from qattn import IsingBatch, exact
 from qattn.backends import DimodBackend
+from qattn.chains import EquilibriumWarning, equilibrium
+from qattn.problems import ferromagnet
 from qattn.simulators import neal
 from qattn.simulators.neal import NealBackend
 
@@ -40,6 +45,86 @@ def test_default_is_at_the_noise_floor():
     for seed in (1, 2):
         samples = NealBackend().sample(batch, num_reads=READS, seed=seed)
         assert max(relative_errors(samples, batch)) < LIMIT
+
+
+def test_sweeps_are_as_many_as_a_ferromagnet_needs():
+    """At 20 sweeps, the negative control, the groups differ and the mean spins are off."""
+    batch = ferromagnet(30, 12, coupling=2.2, field_sd=1.0)
+    reads = NealBackend().sample(batch, num_reads=400, seed=1)
+    assert reads.info["num_sweeps"] >= 80
+    assert reads.info["in_equilibrium"]
+    assert equilibrium(reads, batch).groups_agree
+    with pytest.warns(EquilibriumWarning, match=r"\(group, query\) .* after 20 sweeps of neal"):
+        early = NealBackend(max_sweeps=20).sample(batch, num_reads=400, seed=1)
+    assert early.info["num_sweeps"] == 20
+    assert not early.info["in_equilibrium"]
+    assert not equilibrium(early, batch).groups_agree
+    # The spins of a query move together: their mean has a variance of its own. Of 30 ratios of a
+    # squared error to it, each χ² with one degree of freedom, the mean is 1 ± √(2/30).
+    pairs, m = exact.pair_correlations(batch)[0], exact.mean_spins(batch)[0]
+    variance = (pairs - m[:, :, None] * m[:, None, :]).mean((1, 2)) / 400
+    right, wrong = (
+        float(((r.mean_spins(torch.float64)[0] - m).mean(1).square() / variance).mean())
+        for r in (reads, NealBackend(num_sweeps=20).sample(batch, num_reads=400, seed=1))
+    )
+    assert right == pytest.approx(1, abs=5 * math.sqrt(2 / 30))
+    assert wrong > 1 + 5 * math.sqrt(2 / 30)
+
+
+def test_chains_go_on_from_where_they_are():
+    """Couplings that no sweep breaks: every chain ends as it began, up and down in turn."""
+    h, J = torch.zeros(1, 3, 4), 30 * (1 - torch.eye(4)).unsqueeze(0)
+    batch = IsingBatch(h, J, torch.tensor([4, 0, 3]))
+    with pytest.warns(EquilibriumWarning) as caught:
+        reads = NealBackend().sample(batch, num_reads=5, seed=0)
+    signs = torch.tensor([1, -1, 1, -1, 1])[:, None]
+    for query, length in enumerate([4, 0, 3]):
+        present = (torch.arange(4) < length).long()
+        assert torch.equal(reads.spins[0, query].long(), signs * present)
+    text = str(caught[0].message)
+    assert "(group, query) (0, 0), (0, 2), after" in text
+    # It gives up long before max_sweeps, says why, and what to do.
+    assert reads.info["num_sweeps"] < 2560
+    assert "it falls too slowly for max_sweeps" in text
+    assert text.endswith("the backend gibbs goes on with parallel tempering.")
+
+
+@pytest.mark.parametrize("num_reads", [1, 2, 5, 33])
+def test_few_reads_are_the_first_of_enough_chains(num_reads):
+    batch = attention_like(problems=3, spins=5)
+    reads = NealBackend().sample(batch, num_reads=num_reads, seed=3)
+    assert reads.num_reads == num_reads
+    assert reads.info["in_equilibrium"]
+    if num_reads < 32:
+        all_chains = NealBackend().sample(batch, num_reads=32, seed=3)
+        assert torch.equal(reads.spins, all_chains.spins[:, :, :num_reads])
+    again, other = (NealBackend().sample(batch, num_reads=num_reads, seed=s) for s in (3, 4))
+    assert torch.equal(again.spins, reads.spins)
+    assert not torch.equal(other.spins, reads.spins)
+
+
+def test_a_batch_without_spins_is_in_equilibrium():
+    batch = IsingBatch(torch.zeros(2, 3, 4), torch.zeros(2, 4, 4), torch.zeros(3, dtype=torch.int))
+    reads = NealBackend().sample(batch, num_reads=5, seed=0)
+    assert not reads.spins.any()
+    assert reads.info["in_equilibrium"]
+
+
+def test_a_number_of_sweeps_is_one_run_of_the_library():
+    batch = attention_like(problems=4, spins=5)
+    reads = NealBackend(num_sweeps=7).sample(batch, num_reads=50, seed=9)
+    (seed,) = np.random.SeedSequence(9).generate_state(1) >> 1
+    theirs = SimulatedAnnealingSampler().sample(
+        batch.to_union_bqm(),
+        num_reads=50,
+        beta_schedule_type="custom",
+        beta_schedule=[1.0] * 7,
+        proposal_acceptance_criteria="Gibbs",
+        seed=int(seed),
+    )
+    rows = torch.from_numpy(theirs.record.sample).view(50, 4, 5).transpose(0, 1)
+    assert torch.equal(reads.spins[:, 0], rows)
+    assert not reads.info
 
 
 def test_library_default_schedule_is_far_off():

@@ -44,7 +44,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Model": "attention layers heads width ffn qk_norm relative normalize",
         "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup",
         "Sampler": "sampler num_reads estimator refine_sweeps eval_sampler",
-        "Simulated annealing (neal)": "num_sweeps max_sweeps ramp_sweeps",
+        "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent ramp_sweeps",
         "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "
         "field_encoding warn_divergence tolerance dephasing_rate relaxation_rate",
         "D-Wave": "qpu_budget journal chain_strength spin_reversal_transforms out_of_range track "

@@ -72,10 +72,11 @@ def _reference(problems: IsingBatch, direction: Tensor, runs: list[stored.LongRu
         worst = min(adrift, key=lambda p: runs[p].round_trips)
         warnings.warn(
             f"Parallel tempering is not known to be in equilibrium for problem"
-            f"{'s' * (len(adrift) > 1)} {', '.join(map(str, adrift))} of {len(runs)} (counted from "
-            f"0; problem {worst} made {runs[worst].round_trips:.3g} round trips, of {run.ROUND_TRIPS}"
-            f", and has z² {runs[worst].z2:.3g}): what reads are compared with may be off. More "
-            f"sweeps may help: argument `tempering_sweeps`, now {runs[worst].num_sweeps}.",
+            f"{'s' * (len(adrift) > 1)} {', '.join(map(str, adrift))} of {len(runs)} (from 0; "
+            f"problem {worst} made {runs[worst].round_trips:.3g} round trips, of "
+            f"{run.ROUND_TRIPS}, and has z² {runs[worst].z2:.3g}): what reads are compared with "
+            f"may be off. More sweeps may help: argument `tempering_sweeps`, now "
+            f"{runs[worst].num_sweeps}.",
             EquilibriumWarning,
             stacklevel=4,
         )

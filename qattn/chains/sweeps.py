@@ -7,8 +7,9 @@ b_j = h_j + Σ_k J_jk s_k. With logistic noise ℓ = logit(u) that is
 
 so that noise and fields of all spins are made in a few passes, and each spin costs a row of a
 matrix product and a sign. Spins are taken in blocks: one product brings a block the fields from
-outside it, and within it only the spins drawn before are added. Where couplings are sparse, a
-block is a set of spins that are not coupled among themselves, and is drawn at once.
+outside it (two, where several blocks share the first), and within it only the spins drawn before
+are added. Where couplings are sparse, a block is a set of spins that are not coupled among
+themselves, and is drawn at once.
 
 float32 throughout: reads are signs, and a field's rounding is 1e-7 of it.
 """
@@ -25,6 +26,9 @@ from qattn.ising.batch import IsingBatch
 
 BLOCK = 8
 """Spins of a block of coupled spins; twice as many spins are still one block."""
+
+SPAN = 32
+"""Spins whose fields from outside them are one product; a multiple of a block."""
 
 CHUNK_ELEMENTS = 1 << 19
 """Spins that are swept at a time: enough to spread the overhead of a call, few for the cache."""
@@ -57,27 +61,35 @@ class Sweeper:
         self.order = torch.tensor(order, device=J.device)
         self.h = h[:, self.order].float()
         self.J = J[:, self.order][:, :, self.order].float()
-        # The spins of each block, and the numbers of its draws: one spin after the other if they
-        # are coupled, else all at once.
-        self.blocks: list[tuple[slice, range]] = []
+        # Twice the fields and couplings; of these, `outside` has none to the spins of the span that
+        # are drawn before.
+        self.fields, couplings = 2 * self.h, 2 * self.J
+        outside = couplings.clone()
+        # For each block the product that it starts with, and the numbers of its draws: one spin
+        # after the other if they are coupled, else all at once.
+        self.blocks: list[tuple[slice, Tensor, slice, range]] = []
         self.sizes: list[int] = []
+        self.before: list[list[tuple[int, Tensor]]] = []
         for start, end in blocks:
+            span = start - start % SPAN if coupled else start
+            if start == span:
+                rows, columns = slice(start, start + SPAN if coupled else end), slice(None)
+                matrix = outside[:, rows]
+            else:
+                rows, columns = slice(start, end), slice(span, start)
+                matrix = couplings[:, rows, columns]
             sizes = [1] * (end - start) if coupled else [end - start]
             draws = range(len(self.sizes), len(self.sizes) + len(sizes))
-            self.blocks.append((slice(start, end), draws))
+            self.blocks.append((rows, matrix, columns, draws))
             self.sizes += sizes
+            # What a spin of a block gets from those drawn before it in the block.
+            for j, _ in zip(range(start, end), sizes, strict=False):
+                outside[:, j, span:j] = 0
+                earlier = couplings[:, j, start:j, None].split(1, 1) if j > start else ()
+                self.before.append(list(enumerate(earlier, start)))
         self.active = None
         if active is not None:
             self.active = active[:, self.order].float().split(self.sizes, 1)
-        # Twice the fields and couplings; of the latter, those within a block to spins drawn before
-        # stand by themselves.
-        self.fields, self.outside = 2 * self.h, 2 * self.J
-        self.before: list[list[tuple[int, Tensor]]] = [[] for _ in self.sizes]
-        for start, end in blocks if coupled else ():
-            for j in range(start + 1, end):
-                earlier = self.outside[:, j, start:j, None].clone()
-                self.before[j] = list(enumerate(earlier.split(1, 1), start))
-                self.outside[:, j, start:j] = 0
         self.one = self.J.new_ones(())
 
     def arrange(self, spins: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
@@ -107,8 +119,8 @@ class Sweeper:
         noise.add_(self.fields)
         # Views of what is drawn at once, made together: one by one takes longer than drawing.
         drawn, fields = s.split(self.sizes, 1), noise.split(self.sizes, 1)
-        for rows, draws in self.blocks:
-            noise[:, rows].baddbmm_(self.outside[:, rows], s)
+        for rows, couplings, columns, draws in self.blocks:
+            noise[:, rows].baddbmm_(couplings, s[:, columns])
             for i in draws:
                 for k, coupling in self.before[i]:
                     fields[i].addcmul_(coupling, drawn[k])

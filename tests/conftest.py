@@ -9,6 +9,7 @@ import torch
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+os.environ["QATTN_REFERENCES"] = "off"  # every run of the tests computes for itself
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from qattn.estimators import available_estimators
 
 console = Console()
 
-SETTINGS = ("num_reads", "refine_sweeps", "estimator", "floor_repeats")
+SETTINGS = ("num_reads", "refine_sweeps", "estimator", "floor_repeats", "tempering_sweeps")
 
 
 @with_flags(flags_of(CompareSettings, SETTINGS))

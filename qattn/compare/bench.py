@@ -34,7 +34,12 @@ class Bench:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.reference = reference_of(self.batch, seed=self.settings.seed, progress=self.progress)
+        self.reference = reference_of(
+            self.batch,
+            seed=self.settings.seed,
+            tempering_sweeps=self.settings.tempering_sweeps,
+            progress=self.progress,
+        )
         self._floors: dict[bytes, Floor] = {}
 
     def floor(self, counts: torch.Tensor) -> Floor:

@@ -113,6 +113,8 @@ def section(set_result: SetResult) -> dict[str, Any]:
         "reads": float(set_result.floor.num_reads.mean()),
         "reference": set_result.reference.kind,
         "is_exact": set_result.reference.is_exact,
+        "noise": reference_noise(set_result),
+        "adrift": len(set_result.reference.not_in_equilibrium),
         "ordered": all(quality.order_resolved for quality in set_result.judged.values()),
         "resolved": all(quality.states_resolved for quality in set_result.judged.values()),
         "rows": table_rows(set_result),
@@ -120,6 +122,23 @@ def section(set_result: SetResult) -> dict[str, Any]:
         "emulated": any(device["emulated"] for device in devices),
         "figures": figure_rows(set_result),
     }
+
+
+def reference_noise(set_result: SetResult) -> dict[str, float] | None:
+    """Errors of a reference that has some: over the noise floors, and of ln Z; else None."""
+    reference, floor = set_result.reference, set_result.floor.values
+    if reference.mean_error is None or reference.log_Z_error is None:
+        return None
+    assert reference.pairs_error is not None
+    errors = {
+        "mean_rms": reference.mean_error[reference.batch.active.expand_as(reference.batch.h)[:, 0]],
+        "pair_rms": reference.pairs_error[reference.known_pairs],
+    }
+    noise = {
+        name: float(error.square().mean().sqrt() / floor[name].square().nanmean().sqrt())
+        for name, error in errors.items()
+    }
+    return noise | {"log_Z": float(reference.log_Z_error.max())}
 
 
 def _calibrated(result: SamplerResult) -> str:

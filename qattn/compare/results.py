@@ -7,6 +7,7 @@ from typing import Any
 
 from qattn.ising.samples import SpinSamples
 from qattn.quality import Floor, Quality, Reference
+from qattn.quality.tempered import TEMPERING_SWEEPS
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class CompareSettings:
         strengths: Factors of β at which all are compared.
         estimator: How reads become gradients: callen, moment or score.
         floor_repeats: How often independent exact reads are drawn for a floor.
+        tempering_sweeps: Sweeps of the long run where there are no exact values.
     """
 
     num_reads: int = 1000
@@ -32,6 +34,7 @@ class CompareSettings:
     strengths: tuple[float, ...] = ()
     estimator: str = "callen"
     floor_repeats: int = 10
+    tempering_sweeps: int = TEMPERING_SWEEPS
 
 
 def shown_label(label: str, facts: Mapping[str, Any]) -> str:
@@ -174,6 +177,7 @@ def _set(set_result: SetResult) -> dict[str, Any]:
         "num_spins": set_result.reference.batch.num_spins,
         "reference": set_result.reference.kind,
         "is_exact": set_result.reference.is_exact,
+        "not_in_equilibrium": list(set_result.reference.not_in_equilibrium),
         "samplers": {
             result.label: {"error": result.error}
             if result.quality is None

@@ -67,6 +67,8 @@ def table(set_result: SetResult) -> Table:
     """The main figures, for a terminal of 80 columns; errors and the rest are in the report."""
     reference = set_result.reference
     kind = f"exact by {reference.kind}" if reference.is_exact else f"{reference.kind}, NOT exact"
+    if adrift := len(reference.not_in_equilibrium):
+        kind += f", {adrift} NOT in equilibrium"
     reads = _number(float(set_result.floor.num_reads.mean()))
     result = Table(
         title=f"{set_result.name}\n{reference.num_problems} problems of up to "
@@ -78,6 +80,8 @@ def table(set_result: SetResult) -> Table:
     )
     texts = table_rows(set_result)
     keep = [i for i in SHORT if any(row[i] for row in texts)]
+    if COLUMNS.index("KL (nats)") in keep and not _any_resolved(set_result):
+        keep.remove(COLUMNS.index("KL (nats)"))
     for i in keep:
         justify: JustifyMethod = "left" if i == 0 else "right"
         width = 22 if i == 0 else None
@@ -85,6 +89,10 @@ def table(set_result: SetResult) -> Table:
     for row in texts:
         result.add_row(*[_short(row, i) for i in keep])
     return result
+
+
+def _any_resolved(set_result: SetResult) -> bool:
+    return any(quality.states_resolved for quality in set_result.judged.values())
 
 
 def _short(row: list[str], column: int) -> str:

@@ -35,12 +35,15 @@ def reference_of(
         seed: Seed of the random gradients, and of a long run.
         exact_spins: Largest number of spins that is enumerated.
         max_width: Largest treewidth that is summed.
-        tempering_sweeps: Sweeps of a long run.
+        tempering_sweeps: Sweeps of a long run, kept on disk for the next time.
         progress: Called with a line before the work.
 
     Raises:
         ValueError: No query has spins.
         MemoryError: One problem exceeds ``qattn.exact.memory.MEMORY_LIMIT``.
+
+    Warns:
+        EquilibriumWarning: The long run of a problem is not known to be in equilibrium.
     """
     problems = one_group_per_problem(batch)
     generator = torch.Generator().manual_seed(seed)

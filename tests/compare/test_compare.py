@@ -15,7 +15,7 @@ from qattn.backends import Backend, registry
 from qattn.cli.compare import compare as command
 from qattn.compare import CompareSettings, compare, page, parse_samplers
 from qattn.compare import bench as bench_module
-from qattn.compare.report import write_report
+from qattn.compare.report import reference_noise, write_report
 from qattn.compare.table import COLUMNS, table, table_rows
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
@@ -239,14 +239,16 @@ def test_pictures_are_also_written_for_papers(tmp_path, monkeypatch):
 def test_a_long_run_is_marked_as_such(tmp_path, monkeypatch):
     import functools
 
-    from qattn.quality import tempered_reference
-
-    monkeypatch.setattr(tempered_reference, "LONG_RUN_READS", 2000)
     small = functools.partial(quality.reference_of, exact_spins=3, max_width=0)
     monkeypatch.setattr(bench_module, "reference_of", small)
-    comparison = compared("exact,neal", num_reads=100)
+    comparison = compared("exact,neal", num_reads=100, tempering_sweeps=200)
     html = write_report(comparison, tmp_path)[-1].read_text(encoding="utf-8")
-    assert "not exact values" in html
+    assert "Reference: parallel tempering, not exact values." in html
+    noise = reference_noise(comparison.sets[0])
+    assert f"standard errors are {noise['mean_rms']:.2g} noise floors for ⟨s⟩" in html
+    assert 0 < noise["mean_rms"] < 1
+    assert 0 < noise["pair_rms"] < 1
+    assert "in equilibrium" not in html
     assert "NOT exact" in str(table(comparison.sets[0]).title)
     assert not comparison.to_dict()["sets"][0]["is_exact"]
 

@@ -18,7 +18,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Samplers": "samplers num_reads estimator refine_sweeps emulate_qpu "
         "emulated_device journal",
         "Problems": "problems seed",
-        "Sweeps": "annealing_times reads_sweep strengths floor_repeats",
+        "Sweeps": "annealing_times reads_sweep strengths floor_repeats tempering_sweeps",
         "Trainings": "training config seeds",
         "Output": "out json",
     },

@@ -44,7 +44,7 @@ def test_a_run_comes_back_as_it_was(folder):
     assert [f.name for f in folder.iterdir()] == [file.name]
 
 
-def test_names_depend_on_everything():
+def test_names_depend_on_everything(folder):
     names = {
         stored.file_of(np.arange(3.0), 7),
         stored.file_of(np.arange(3.0), 8),

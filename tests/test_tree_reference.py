@@ -2,11 +2,16 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from qattn import IsingBatch, exact, quality
+from qattn.backends import parse_samplers
+from qattn.compare import CompareSettings, compare
+from qattn.compare.table import table
+from qattn.compare.verdict import is_at_floor
 from qattn.exact import memory, tree
 from qattn.quality import states, tree_reference
 from qattn.quality.choose_reference import reference_of
@@ -75,6 +80,24 @@ def test_reads_are_judged_beyond_enumeration():
         assert judged.scores[name].ratio > 1 + 6 * judged.scores[name].ratio_error, name
     low, high = judged.betas.interval()[0]
     assert low < 0.7 < high
+
+
+@pytest.mark.usefixtures("few_reads")
+def test_unresolved_distances_and_vanishing_gradients_decide_nothing():
+    batch = ladder(25, problems=2, field=0.0)
+    settings = CompareSettings(num_reads=100, floor_repeats=3)
+    comparison = compare(parse_samplers("tree"), {"ladders": batch}, settings)
+    (set_result,) = comparison.sets
+    quality = set_result.judged["tree"]
+    # Without fields ⟨s⟩ does not depend on J: the error is not divided by the rounding of 0.
+    assert quality.scores["gradient_J"].floor < 100
+    shown = table(set_result)
+    assert "KL/nats" not in [str(column.header) for column in shown.columns]
+    assert "tree decomposition" in str(shown.title)
+    far = replace(quality.scores["kl"], ratio=100.0)
+    wrong = replace(quality, scores=quality.scores | {"kl": far})
+    assert is_at_floor(quality) == is_at_floor(wrong)
+    assert not is_at_floor(replace(wrong, states_resolved=True))
 
 
 @pytest.mark.usefixtures("few_reads")

@@ -174,7 +174,7 @@ class Session:
     def _run(self, call: Call, submission: Submission, sizes: NDArray[np.int64]) -> None:
         """Bring every job of a call to its answer, on another graph or device if need be."""
         while True:
-            packing = self.device.packing(int(sizes.max()))
+            packing = submission.packing(self.tracker.betas)
             self._embeddings.add(packing)
             self._tell_if_not_shimmed(packing)
             jobs = call.plan_jobs(

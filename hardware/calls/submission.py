@@ -13,6 +13,8 @@ from qattn.hardware.calls.plan import JobPlan, Request
 from qattn.hardware.calls.runner import EmbeddedJob
 from qattn.hardware.embedding.embed import EmbeddedProblem, Embedding
 from qattn.hardware.embedding.limits import DeviceRanges
+from qattn.hardware.embedding.own_graph import own_pairs
+from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.program import carrier_qubits, clip
 from qattn.hardware.flux_shim import FluxShim
 from qattn.hardware.service.device import Device
@@ -58,6 +60,15 @@ class Submission:
             if betas not in self._programmed:
                 self._programmed[betas] = self._within_limits(betas)
             return self._programmed[betas]
+
+    def packing(self, betas: tuple[float, float]) -> Packing:
+        """The slots for the problems: cliques, or their own graph where they are large and sparse.
+
+        Raises:
+            ValueError: Not one fits.
+            OutOfRange: As :meth:`programmed`.
+        """
+        return self._packing_of(self.programmed(betas)[0])
 
     def embedded(self, plan: JobPlan, num_reads: int, embedding: Embedding) -> EmbeddedJob:
         """What is sent for a job.
@@ -106,11 +117,14 @@ class Submission:
             flux[qubits] += FLUX_BIAS * signs  # opposite in sign to a field that does it
         return flux
 
+    def _packing_of(self, programmed: ProgrammedBatch) -> Packing:
+        return self.device.packing(int(programmed.sizes.max()), pairs=own_pairs(programmed))
+
     def _within_limits(self, betas: tuple[float, float]) -> tuple[ProgrammedBatch, int]:
         programmed = self.settings.encoding.encode_batch(self.request.batch, betas)
         if not programmed.sizes.any():
             return programmed, 0
-        packing = self.device.packing(int(programmed.sizes.max()))
+        packing = self._packing_of(programmed)
         limits = self.ranges.max_logical(packing, self.settings.chain_strength)
         if self.settings.out_of_range == "clip":
             return clip(programmed, limits.h, limits.J)

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding.clique_candidates import find_candidates
-from qattn.hardware.embedding.clique_shapes import Tile, find_clique, find_shapes, number_of_runs
-from qattn.hardware.embedding.disjoint_sets import SetPacking
+from qattn.hardware.embedding.cliques.candidates import find_candidates
+from qattn.hardware.embedding.cliques.disjoint_sets import SetPacking
+from qattn.hardware.embedding.cliques.shapes import Tile, find_clique, find_shapes, number_of_runs
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.packing_files import (
     load_packing,

@@ -1,4 +1,4 @@
-"""Slots: disjoint embeddings of a complete graph in a processor's working graph."""
+"""Slots: disjoint embeddings of a complete graph, or another, in a processor's working graph."""
 
 import hashlib
 from collections.abc import Mapping
@@ -32,12 +32,14 @@ class Packing:
 
     A slot is an embedding of the complete graph K_n: every spin is a chain, a connected set of
     qubits, and at least one coupler joins every two chains of a slot. No two chains share a
-    qubit. The constructor checks all of it, in milliseconds.
+    qubit. The constructor checks all of it, in milliseconds. With `pairs` a slot holds the models
+    that couple no others, and only those need couplers.
 
     Args:
         graph: The working graph.
         chains: Labels of the qubits of each chain, shape (slots, n, longest chain), -1 after the
             last.
+        pairs: Pairs of spins that may be coupled, shape (pairs, 2); None means all.
 
     Raises:
         ValueError: `chains` are not disjoint clique embeddings in `graph`.
@@ -45,6 +47,7 @@ class Packing:
 
     graph: WorkingGraph
     chains: NDArray[np.int32]
+    pairs: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         chains = np.array(self.chains, dtype=np.int32, order="C")
@@ -57,7 +60,7 @@ class Packing:
         object.__setattr__(self, "chains", chains)
         self._check_qubits()
         self._check_connected()
-        self._check_complete()
+        self._check_joined()
 
     @property
     def num_slots(self) -> int:
@@ -132,7 +135,8 @@ class Packing:
     @cached_property
     def digest(self) -> str:
         """Name of the packing: 20 hexadecimal digits of its graph and its chains."""
-        content = self.graph.digest.encode() + self.chains.tobytes()
+        pairs = b"" if self.pairs is None else self.pairs.astype("<i8").tobytes()
+        content = self.graph.digest.encode() + self.chains.tobytes() + pairs
         return hashlib.sha256(content).hexdigest()[:20]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -145,6 +149,7 @@ class Packing:
             "topology": np.array(graph.topology),
             "shape": np.array(graph.shape),
             "graph_id": np.array(graph.graph_id),
+            **({} if self.pairs is None else {"pairs": self.pairs}),
         }
 
     @classmethod
@@ -162,7 +167,7 @@ class Packing:
             arrays["couplers"],
             str(arrays["graph_id"]),
         )
-        return cls(graph, arrays["chains"])
+        return cls(graph, arrays["chains"], arrays.get("pairs"))
 
     def _check_qubits(self) -> None:
         """Every chain must have qubits, all of them active and in no other chain."""
@@ -204,13 +209,16 @@ class Packing:
                 f"for example chain {spin} of slot {slot}."
             )
 
-    def _check_complete(self) -> None:
-        """Every two chains of a slot must be joined by a coupler."""
+    def _check_joined(self) -> None:
+        """A coupler must join every two chains of a slot, or those of each of the pairs."""
         n = self.num_spins
         joined = np.zeros(self.num_slots * n * n, dtype=bool)
         joined[self.logical_couplers.pair] = True
-        upper = np.triu(np.ones((n, n), dtype=bool), 1)
-        missing = np.argwhere(upper & ~joined.reshape(self.num_slots, n, n))
+        needed = np.triu(np.ones((n, n), dtype=bool), 1)
+        if self.pairs is not None:
+            needed[:] = False
+            needed[tuple(np.sort(self.pairs, axis=1).T)] = True
+        missing = np.argwhere(needed & ~joined.reshape(self.num_slots, n, n))
         if len(missing):
             slot, j, k = missing[0].tolist()
             raise ValueError(

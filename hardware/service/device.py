@@ -6,8 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qattn.backends.base import BackendStopped
 from qattn.hardware.embedding.find_packing import cached_packing
+from qattn.hardware.embedding.own_graph import pack_graph
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.service.credentials import Credentials
@@ -51,7 +55,7 @@ class Device:
         self.emulated = bool(self.properties.get("emulated", False))
         self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
         self.service = ProblemService(client.config)
-        self._packings: dict[tuple[int, Path | None], Packing] = {}
+        self._packings: dict[tuple[int, Path | None, bytes], Packing] = {}
 
     def max_reads(self, num_qubits: int, params: dict[str, Any]) -> int:
         r"""Largest number of reads of one job that programs so many qubits.
@@ -81,15 +85,29 @@ class Device:
         left = limit[1] - self.properties["default_programming_thermalization"]
         return max(1, min(most, int(left / each * (1 - 1e-9))))
 
-    def packing(self, num_spins: int, folder: Path | None = None) -> Packing:
+    def packing(
+        self,
+        num_spins: int,
+        folder: Path | None = None,
+        pairs: NDArray[np.int64] | None = None,
+    ) -> Packing:
         """Disjoint cliques of this many spins, as many as could be packed, kept in memory.
+
+        Args:
+            num_spins: Spins of each.
+            folder: Where cliques are kept, as in :func:`cached_packing`.
+            pairs: Embeddings of the graph with these edges instead of cliques.
 
         Raises:
             ValueError: Not one fits.
         """
-        key = num_spins, folder
+        key = num_spins, folder, b"" if pairs is None else pairs.tobytes()
         if key not in self._packings:
-            self._packings[key] = cached_packing(self.graph, num_spins, folder=folder)
+            self._packings[key] = (
+                cached_packing(self.graph, num_spins, folder=folder)
+                if pairs is None
+                else pack_graph(self.graph, num_spins, pairs)
+            )
         return self._packings[key]
 
     def access_time(self, num_qubits: int, params: dict[str, Any]) -> float:

@@ -7,8 +7,9 @@ b_j = h_j + Σ_k J_jk s_k. With logistic noise ℓ = logit(u) that is
 
 so that noise and fields of all spins are made in a few passes, and each spin costs a row of a
 matrix product and a sign. Spins are taken in blocks: one product brings a block the fields from
-outside it, and within it only the spins drawn before are added. Where couplings are sparse, a
-block is a set of spins that are not coupled among themselves, and is drawn at once.
+outside it (two, where several blocks share the first), and within it only the spins drawn before
+are added. Where couplings are sparse, a block is a set of spins that are not coupled among
+themselves, and is drawn at once.
 
 float32 throughout: reads are signs, and a field's rounding is 1e-7 of it.
 """
@@ -24,7 +25,10 @@ from torch import Tensor
 from qattn.ising.batch import IsingBatch
 
 BLOCK = 8
-"""Spins of a block of coupled spins."""
+"""Spins of a block of coupled spins; twice as many spins are still one block."""
+
+SPAN = 32
+"""Spins whose fields from outside them are one product; a multiple of a block."""
 
 CHUNK_ELEMENTS = 1 << 19
 """Spins that are swept at a time: enough to spread the overhead of a call, few for the cache."""
@@ -53,22 +57,39 @@ class Sweeper:
         J: Float[Tensor, "g n n"],
         active: Bool[Tensor, "g n columns"] | None = None,
     ) -> None:
-        order, self.blocks, self.coupled = _plan(J)
+        order, blocks, coupled = _plan(J)
         self.order = torch.tensor(order, device=J.device)
         self.h = h[:, self.order].float()
         self.J = J[:, self.order][:, :, self.order].float()
-        self.active = None if active is None else active[:, self.order].float()
-        # Twice the fields and couplings; of the latter, those within a block to spins drawn before
-        # stand by themselves.
+        # Twice the fields and couplings; of these, `outside` has none to the spins of the span that
+        # are drawn before.
         self.fields, couplings = 2 * self.h, 2 * self.J
-        self.before = {
-            j: [(k, couplings[:, j, k, None, None]) for k in range(start, j) if self.coupled]
-            for start, end in self.blocks
-            for j in range(start, end)
-        }
-        self.outside = couplings.clone()
-        for j, earlier in self.before.items():
-            self.outside[:, j, [k for k, _ in earlier]] = 0
+        outside = couplings.clone()
+        # For each block the product that it starts with, and the numbers of its draws: one spin
+        # after the other if they are coupled, else all at once.
+        self.blocks: list[tuple[slice, Tensor, slice, range]] = []
+        self.sizes: list[int] = []
+        self.before: list[list[tuple[int, Tensor]]] = []
+        for start, end in blocks:
+            span = start - start % SPAN if coupled else start
+            if start == span:
+                rows, columns = slice(start, start + SPAN if coupled else end), slice(None)
+                matrix = outside[:, rows]
+            else:
+                rows, columns = slice(start, end), slice(span, start)
+                matrix = couplings[:, rows, columns]
+            sizes = [1] * (end - start) if coupled else [end - start]
+            draws = range(len(self.sizes), len(self.sizes) + len(sizes))
+            self.blocks.append((rows, matrix, columns, draws))
+            self.sizes += sizes
+            # What a spin of a block gets from those drawn before it in the block.
+            for j, _ in zip(range(start, end), sizes, strict=False):
+                outside[:, j, span:j] = 0
+                earlier = couplings[:, j, start:j, None].split(1, 1) if j > start else ()
+                self.before.append(list(enumerate(earlier, start)))
+        self.active = None
+        if active is not None:
+            self.active = active[:, self.order].float().split(self.sizes, 1)
         self.one = self.J.new_ones(())
 
     def arrange(self, spins: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
@@ -96,20 +117,16 @@ class Sweeper:
         if temperature is not None:
             noise.mul_(temperature)
         noise.add_(self.fields)
-        for start, end in self.blocks:
-            noise[:, start:end].baddbmm_(self.outside[:, start:end], s)
-            self._draw_block(s, noise, start, end)
-
-    def _draw_block(self, s: Tensor, fields: Tensor, start: int, end: int) -> None:
-        """Draw the spins of a block from their fields from outside it."""
-        step = 1 if self.coupled else end - start
-        for j in range(start, end, step):
-            rows = slice(j, j + step)
-            for k, coupling in self.before[j]:
-                fields[:, rows].addcmul_(coupling, s[:, k : k + 1])
-            torch.copysign(self.one, fields[:, rows], out=s[:, rows])
-            if self.active is not None:
-                s[:, rows].mul_(self.active[:, rows])
+        # Views of what is drawn at once, made together: one by one takes longer than drawing.
+        drawn, fields = s.split(self.sizes, 1), noise.split(self.sizes, 1)
+        for rows, couplings, columns, draws in self.blocks:
+            noise[:, rows].baddbmm_(couplings, s[:, columns])
+            for i in draws:
+                for k, coupling in self.before[i]:
+                    fields[i].addcmul_(coupling, drawn[k])
+                torch.copysign(self.one, fields[i], out=drawn[i])
+                if self.active is not None:
+                    drawn[i].mul_(self.active[i])
 
     def local_fields(self, s: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
         """b_j = h_j + Σ_k J_jk s_k of arranged spins, at β = 1."""
@@ -176,7 +193,8 @@ def _plan(J: Float[Tensor, "g n n"]) -> tuple[tuple[int, ...], Blocks, bool]:
         order, blocks = _colour_classes(coupled.cpu().numpy().tobytes(), n)
         if len(blocks) < SPARSE * n:
             return order, blocks, False
-    return tuple(range(n)), tuple((j, min(j + BLOCK, n)) for j in range(0, n, BLOCK)), True
+    size = n if n <= 2 * BLOCK else BLOCK
+    return tuple(range(n)), tuple((j, min(j + size, n)) for j in range(0, n, size)), True
 
 
 @lru_cache(maxsize=64)

@@ -80,6 +80,8 @@ def table(set_result: SetResult) -> Table:
     )
     texts = table_rows(set_result)
     keep = [i for i in SHORT if any(row[i] for row in texts)]
+    if COLUMNS.index("KL (nats)") in keep and not _any_resolved(set_result):
+        keep.remove(COLUMNS.index("KL (nats)"))
     for i in keep:
         justify: JustifyMethod = "left" if i == 0 else "right"
         width = 22 if i == 0 else None
@@ -87,6 +89,10 @@ def table(set_result: SetResult) -> Table:
     for row in texts:
         result.add_row(*[_short(row, i) for i in keep])
     return result
+
+
+def _any_resolved(set_result: SetResult) -> bool:
+    return any(quality.states_resolved for quality in set_result.judged.values())
 
 
 def _short(row: list[str], column: int) -> str:

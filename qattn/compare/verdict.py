@@ -4,7 +4,7 @@ from scipy import stats
 
 from qattn.compare.results import SamplerResult, SetResult
 from qattn.compare.table import COLUMNS, FIGURES
-from qattn.quality import Quality
+from qattn.quality import METRICS, Quality
 
 LEVEL = 0.05
 """How often a sampler as good as exact may be called off the floor, all figures together."""
@@ -17,7 +17,8 @@ def verdict(set_result: SetResult) -> str:
     """Which samplers are at the noise floor, and what is wrong with the others.
 
     A sampler is at the floor if none of its figures lies above 1 by more than exact reads do
-    (Student's t, with Bonferroni's correction for the number of figures). The temperatures of the
+    (Student's t, with Bonferroni's correction for the number of figures; distances over states do
+    not count where the reads do not resolve them). The temperatures of the
     others are named where their 95% intervals exclude 1 (a β above 1 is too cold), else the
     figures that lie above the floor. "N reads worth M" compares their error of ⟨s⟩ with that of
     exact reads.
@@ -35,7 +36,11 @@ def is_at_floor(quality: Quality) -> bool:
 
 def _above_floor(quality: Quality) -> dict[str, float]:
     """Ratios, by name, of the figures that are worse than exact reads would be by chance."""
-    scores = {name: quality.scores[name] for name in FIGURES if name in quality.scores}
+    scores = {
+        name: quality.scores[name]
+        for name in FIGURES
+        if name in quality.scores and (quality.states_resolved or not METRICS[name].needs_exact)
+    }
     one_sided = 1 - LEVEL / max(1, len(scores))
     spread = {name: score.spread(2 * one_sided - 1) for name, score in scores.items()}
     return {n: score.ratio for n, score in scores.items() if not score.ratio - 1 <= spread[n]}

@@ -24,6 +24,9 @@ from qattn.quality.states import distances
 CHUNK_ELEMENTS = 1 << 22
 """Spins of reads that are converted to float64 at a time."""
 
+VANISHING = 1e-9
+"""Norm of a gradient that is nothing but rounding."""
+
 Values = dict[str, Float[Tensor, " problems"]]
 
 
@@ -162,12 +165,18 @@ def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimato
     batch, direction = part_of(reference.batch, part), reference.direction[part]
     of_h, of_J = estimated_gradients(samples, batch, direction, estimator)
     of_J = of_J * reference.known_pairs[part]
-    size_h = reference.gradient_h.square().sum(1).mean().sqrt()
-    size_J = reference.gradient_J.square().sum((1, 2)).mean().sqrt()
+    size_h = _typical_size(reference.gradient_h)
+    size_J = _typical_size(reference.gradient_J.flatten(1))
     return {
         "gradient_h": (of_h - reference.gradient_h[part]).square().sum(1).sqrt() / size_h,
         "gradient_J": (of_J - reference.gradient_J[part]).square().sum((1, 2)).sqrt() / size_J,
     }
+
+
+def _typical_size(gradient: Float[Tensor, "problems values"]) -> float:
+    """Root mean square norm; 1 where the gradient vanishes, as that in J does without fields."""
+    size = float(gradient.square().sum(1).mean().sqrt())
+    return size if size > VANISHING else 1.0
 
 
 def _order(samples: SpinSamples, reference: Reference, part: slice) -> Values:

@@ -126,6 +126,7 @@ def temperatures_figure(judged: list[SamplerResult]) -> "Figure":
                 )
             if row == 0:
                 axes.set_title(wrapped(result.label), fontsize=9)
+            axes.set_xlim(-0.05 * len(beta) - 0.5, 1.05 * len(beta) - 0.5)
             axes.set_xlabel("problem")
             axes.grid(alpha=0.3)
             axes.locator_params(axis="x", integer=True, nbins=4)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding.clique_shapes import Shape, Tile
+from qattn.hardware.embedding.cliques.shapes import Shape, Tile
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
 ENOUGH_PER_QUBIT = 20

@@ -1,0 +1,1 @@
+"""Many disjoint cliques: shapes, where they fit, and which of those places are taken."""

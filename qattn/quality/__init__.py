@@ -8,7 +8,7 @@ r"""How good reads are: figures of merit against exact Boltzmann, each beside it
     quality.betas.interval()  # of β_h and of β_J
 
 Problems of up to 20 spins are compared with exact enumeration, larger sparse ones with exact values
-by tree decomposition; others with a long run of parallel tempering, without the
+by tree decomposition; others with a long run of parallel tempering and its error bars, without the
 distances over states (``quality.is_exact`` is then False). :data:`METRICS` says what each figure
 is.
 """

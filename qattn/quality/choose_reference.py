@@ -39,7 +39,7 @@ def reference_of(
         progress: Called with a line before the work.
 
     Raises:
-        ValueError: No query has spins.
+        ValueError: No query has spins, or there are no sweeps.
         MemoryError: One problem exceeds ``qattn.exact.memory.MEMORY_LIMIT``.
 
     Warns:

@@ -66,6 +66,15 @@ def test_log_Z_of_every_temperature_is_that_of_enumeration(n, strength, temperat
     assert ((mean + (up - down) / (2 * step)).abs() <= 5 * sd / math.sqrt(200 * SETS) + 1e-3).all()
 
 
+def test_energies_of_wrong_temperatures_are_seen():
+    batch = glasses(5, 8, 1)
+    betas = torch.linspace(0, 1, 4, dtype=torch.float64)
+    too_hot = exact_energies(batch, 0.9 * betas, 400)
+    found = recorded(batch, betas, *too_hot)
+    error = found.log_Z[:, -1] - exact.log_partition(batch)[:, 0]
+    assert (error.abs() > 10 * found.standard_error[:, -1]).all()
+
+
 def test_error_bars_cover():
     """Errors over their standard errors are Student's t, of both sides."""
     problems = 600

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_a_run_comes_back_as_it_was(folder):
     assert [f.name for f in folder.iterdir()] == [file.name]
 
 
-def test_names_depend_on_everything():
+def test_names_depend_on_everything(folder):
     names = {
         stored.file_of(np.arange(3.0), 7),
         stored.file_of(np.arange(3.0), 8),
@@ -100,10 +101,15 @@ def test_a_folder_that_cannot_be_written_to_costs_a_warning(tmp_path, monkeypatc
         stored.save(a_run(), stored.file_of("run"))
 
 
-def test_the_last_writer_wins_and_none_is_torn(folder):
+def test_who_reads_while_others_write_sees_a_whole_run(folder):
     file = stored.file_of("shared")
-    with warnings.catch_warnings():
+    stored.save(a_run(), file)
+    with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
         warnings.simplefilter("error")
-        for _ in range(3):
-            stored.save(a_run(), file)
-            assert_same(a_run(), stored.load(file))
+        writers = [pool.submit(stored.save, a_run(), file) for _ in range(40)]
+        readers = [pool.submit(stored.load, file) for _ in range(40)]
+        for reader in readers:
+            assert_same(a_run(), reader.result())
+        for writer in writers:
+            writer.result()
+    assert [f.name for f in folder.iterdir()] == [file.name]

@@ -75,6 +75,11 @@ def test_what_does_not_settle_is_named():
         assert by_tempering(batch, 2000).not_in_equilibrium == ()
 
 
+def test_a_run_has_sweeps():
+    with pytest.raises(ValueError, match="`tempering_sweeps` must be positive, but is 0"):
+        by_tempering(spin_glass(1, 4), 0)
+
+
 def test_runs_are_fixed_by_their_seed():
     batch = synthetic(num_problems=2, num_spins=6)
     one, same, other = (by_tempering(batch, 256, seed) for seed in (1, 1, 2))

@@ -84,7 +84,7 @@ def energies_figure(set_result: SetResult, judged: list[SamplerResult]) -> "Figu
         exact += np.histogram(scaled, edges, weights=d.probabilities)[0] / unit
     figure = Figure(figsize=(8.5, 6.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    of_reference = "exact" if set_result.reference.is_exact else set_result.reference.kind
+    of_reference = "exact" if set_result.reference.is_exact else "tempering"
     above.fill_between(middle, exact, step="mid", color="0.82", zorder=0, label=of_reference)
     furthest: list[float] = []
     for index, result in enumerate(judged):

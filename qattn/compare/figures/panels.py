@@ -32,7 +32,7 @@ def moments_figure(set_result: SetResult, judged: list[SamplerResult]) -> "Figur
     figure, grid = _panels(judged, (2.4, 2.4, 2.0), 2.5)
     active = set_result.reference.batch.active.expand_as(set_result.reference.batch.h)[:, 0]
     pairs = set_result.reference.known_pairs.tril(-1)
-    of_reference = "exact" if set_result.reference.is_exact else set_result.reference.kind
+    of_reference = "exact" if set_result.reference.is_exact else "tempering"
     for row, (chosen, expected, label) in enumerate(
         ((active, set_result.reference.mean, "⟨s⟩"), (pairs, set_result.reference.pairs, "⟨ss⟩"))
     ):

@@ -36,9 +36,14 @@ def tempered_reference(
         num_sweeps: Sweeps of the measurement, and at most as many before it.
         progress: Called with a line now and then.
 
+    Raises:
+        ValueError: There are no sweeps.
+
     Warns:
         EquilibriumWarning: Problems did not reach equilibrium.
     """
+    if num_sweeps < 1:
+        raise ValueError(f"Argument `tempering_sweeps` must be positive, but is {num_sweeps}.")
     files = [
         stored.file_of(h[0, :n].numpy(), J[:n, :n].numpy(), g[:n].numpy(), num_sweeps, seed)
         for h, J, g, n in zip(

@@ -30,6 +30,9 @@ ROUND_TRIPS = 20
 BLOCK, READ_EVERY = 64, 8
 """Sweeps of a block, and between two reads of a set."""
 
+READS_AT_A_TIME = 64
+"""Reads of a set that are added to the moments at a time."""
+
 LEVEL = 1e-3
 """How often a problem in equilibrium may be called out of it."""
 
@@ -121,6 +124,7 @@ class Run:
         shape = (*betas.shape, self.num_sets)
         energies, variates = torch.empty(2, BLOCK, *shape)
         sweep = [0] * len(betas)
+        reads: list[Tensor] = []
 
         def observe(g: slice, q: slice, E: Tensor, s: Tensor, b: Tensor, at: Tensor) -> None:
             """Note E and D = Σ_j b_j (s_j - tanh β b_j) of each temperature."""
@@ -135,12 +139,14 @@ class Run:
             if done % (8 * BLOCK) == 0:
                 progress(f"{shape[1]} temperatures, {done:,} of {num_sweeps:,} sweeps")
             sweep[:] = [0] * len(betas)
-            reads = []
             for _ in range(BLOCK // READ_EVERY):
                 self.tempering.run(READ_EVERY, observe)
                 reads.append(self.tempering.spins[:, 0].mT)
             self.record.add(energies, variates)
-            self.moments.add(torch.stack(reads))
+            # Sums of products of many reads at a time.
+            if len(reads) >= READS_AT_A_TIME or done + BLOCK >= num_sweeps:
+                self.moments.add(torch.stack(reads))
+                reads.clear()
 
     def free_energy(self) -> FreeEnergy:
         """ln Z along the ladder."""

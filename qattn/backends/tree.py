@@ -13,7 +13,7 @@ class TreeBackend(Backend):
     r"""Independent reads from p(s) by tree decomposition: exact for sparse couplings of any size.
 
     The cost is tables of 2^w numbers instead of 2^n states, w the width of the graph of couplings:
-    lattices of up to 25 rows, trees, bands, the graphs of small QPUs (:mod:`qattn.exact.tree`).
+    lattices of up to 18 × 18, trees, bands, the graphs of small QPUs (:mod:`qattn.exact.tree`).
     There is no Markov chain, hence no burn-in and no autocorrelation. The reads' ``info`` has the
     "treewidth" (of the elimination order that was found), "log_Z" (a tensor of shape (groups,
     queries)) and the "seconds" that they took.

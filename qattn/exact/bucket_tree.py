@@ -72,37 +72,31 @@ def moments(
     up: list[Float[Tensor, "problems _"]], elimination: Elimination
 ) -> tuple[Float[Tensor, "problems n"], Float[Tensor, "problems n n"]]:
     """The way back: ⟨s_v⟩, and ⟨s_v s_u⟩ of every pair that is in a scope together, else 0."""
-    problems, n = len(up[0]), len(elimination.order)
-    children: dict[int, list[int]] = {}
-    for c, scope in zip(elimination.order, elimination.scopes, strict=True):
-        if scope:
-            children.setdefault(scope[0], []).append(c)
+    problems, n = len(up[0]), len(up)
     scope_of = dict(zip(elimination.order, elimination.scopes, strict=True))
+    children: dict[int, list[int]] = {v: [] for v in scope_of}
+    for c, scope in scope_of.items():
+        if scope:
+            children[scope[0]].append(c)
+    # p(S_v) of spins that wait for their turn; that of a root, whose scope is empty, is 1.
     weights: dict[int, Tensor] = {}
-    mean: list[Tensor] = [up[0]] * n
-    rows: list[Tensor] = []
-    for i in reversed(range(n)):
-        v, scope = elimination.order[i], elimination.scopes[i]
-        p = weights.pop(v, up[i].new_ones(problems, 1)) if scope else up[i].new_ones(problems, 1)
-        plus = p * up[i]
+    mean: dict[int, Tensor] = {}
+    row: dict[int, Tensor] = {}
+    for v, up_given in zip(reversed(elimination.order), reversed(up), strict=True):
+        # p(s_v, S_v) for either sign of s_v, and their difference: the expectation of s_v.
+        scope, p = scope_of[v], weights.pop(v, up_given.new_ones(problems, 1))
+        plus = p * up_given
         minus = p - plus
         signed = plus - minus
         mean[v] = signed.sum(1)
-        # A row of the pairs: ⟨s_v s_u⟩ at u, for the whole scope.
-        row = signed.new_zeros(problems, n)
-        row = row.index_copy(
-            1,
-            torch.tensor(scope, dtype=torch.int64, device=row.device),
-            _times_spins(signed, len(scope)),
-        )
-        rows.append(row)
-        for c in children.get(v, []):
-            rest = scope_of[c][1:]
-            weights[c] = torch.stack([_summed(x, scope, rest) for x in (minus, plus)], 1).flatten(1)
-    upper = torch.stack(rows[::-1], 1)
-    place = torch.tensor(elimination.order, device=upper.device).argsort()
-    upper = upper[:, place]
-    return torch.stack(mean, 1), upper + upper.mT
+        # ⟨s_v s_u⟩ for the scope's spins u.
+        place = torch.tensor(scope, dtype=torch.int64, device=p.device)
+        row[v] = p.new_zeros(problems, n).index_copy(1, place, _times_spins(signed, len(scope)))
+        for c in children[v]:
+            halves = [_summed(half, scope, scope_of[c][1:]) for half in (minus, plus)]
+            weights[c] = torch.stack(halves, 1).flatten(1)
+    pairs = torch.stack([row[v] for v in range(n)], 1)
+    return torch.stack([mean[v] for v in range(n)], 1), pairs + pairs.mT
 
 
 def draw(

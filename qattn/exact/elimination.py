@@ -21,7 +21,10 @@ TRIES = 8
 """Runs of min-fill with different tie-breaks."""
 
 NARROW = 8
-"""Width below which no better order is looked for."""
+"""Width up to which no better order is looked for."""
+
+HOPELESS = 2 * MAX_WIDTH
+"""Width above which none is looked for either."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,20 @@ def elimination_of(adjacency: Bool[Tensor, "n n"]) -> Elimination:
     n = len(adjacency)
     found = _best(n, adjacency.cpu().numpy().tobytes())
     if isinstance(found, int) or found.width > MAX_WIDTH:
-        width = f"at least {found}" if isinstance(found, int) else f"{found.width}"
+        width = (
+            f"treewidth at least {found}"
+            if isinstance(found, int)
+            else f"width {found.width} in the best elimination order found"
+        )
         raise ValueError(
             f"Argument `batch` must have couplings of treewidth up to {MAX_WIDTH}, but the graph "
-            f"of its {n} spins has width {width} in the best elimination order found: draw reads "
-            f'with the backend "gibbs" or "neal", or remove couplings.'
+            f'of its {n} spins has {width}: draw reads with the backend "gibbs" or "neal", or '
+            f"remove couplings."
         )
     return found
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _best(n: int, adjacency: bytes) -> Elimination | int:
     """The best order, or a lower bound of the treewidth that is above the limit."""
     rows = [adjacency[v * n : (v + 1) * n] for v in range(n)]
@@ -86,7 +93,7 @@ def _best(n: int, adjacency: bytes) -> Elimination | int:
     best = _eliminated(graph, None)
     for seed in range(TRIES):
         best = min(best, _eliminated(graph, random.Random(seed)), key=_cost)
-        if best.width <= NARROW:
+        if best.width <= NARROW or best.width > HOPELESS:
             break
     return best
 

@@ -68,10 +68,11 @@ def required_bytes(batch: IsingBatch, *, is_differentiated: bool = False) -> int
     Raises:
         ValueError: The graph of couplings is too wide.
     """
-    return max(
+    needs = [
         _bytes_of(elimination, len(members) * batch.num_queries * is_differentiated)
         for elimination, members in _graphs(batch)
-    )
+    ]
+    return sum(needs) if is_differentiated else max(needs)
 
 
 def moments(batch: IsingBatch) -> Moments:

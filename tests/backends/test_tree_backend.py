@@ -36,5 +36,5 @@ def test_refined_reads_and_large_problems():
 
 def test_dense_couplings_are_refused_with_the_width():
     dense = IsingBatch(torch.zeros(1, 1, 40), 1 - torch.eye(40).unsqueeze(0))
-    with pytest.raises(ValueError, match=r"treewidth up to 25, .* width at least 39"):
+    with pytest.raises(ValueError, match=r"treewidth up to 25, .* treewidth at least 39"):
         TreeBackend().sample(dense, num_reads=5, seed=0)

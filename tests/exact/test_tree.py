@@ -276,7 +276,9 @@ def test_zero_couplings_are_no_edges():
 
 def test_what_is_too_wide_is_refused_with_its_width():
     complete = coupled(30, [(j, k) for j in range(30) for k in range(j)])
-    with pytest.raises(ValueError, match=r"treewidth up to 25, .* 30 spins has width at least 29"):
+    with pytest.raises(
+        ValueError, match=r"treewidth up to 25, .* 30 spins has treewidth at least 29"
+    ):
         tree.moments(complete)
     torus = coupled(196, lattice(14, 14, periodic=True))
     with pytest.raises(ValueError, match=r"of its 196 spins has width (2[6-9]|3\d) .* backend"):

@@ -12,7 +12,8 @@ from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.options import option
 from qattn.chains import Chains, equilibrium
-from qattn.chains.settle import LEAST_CHAINS, Settled, enough_chains, opposite_starts, settle
+from qattn.chains.equilibrium import warn_of
+from qattn.chains.settle import LEAST_CHAINS, enough_chains, opposite_starts, settle
 from qattn.chains.store import ChainStore
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
@@ -95,17 +96,40 @@ class GibbsBackend(Backend):
         models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
         with sampling_clock.running(batch.h.device):
             if self.options.num_sweeps == "auto":
-                settled = settle(
-                    models,
-                    enough_chains(num_reads),
-                    max_sweeps=self.options.max_sweeps,
-                    generator=generator,
-                )
-                spins, info = settled.spins, _info(settled, models)
+                spins, info = self._in_equilibrium(models, num_reads, generator)
             else:
                 spins, info = self._swept(models, num_reads, generator)
         info["seconds"] = time.perf_counter() - start
         return SpinSamples(spins[:, :, :num_reads].contiguous(), info=info)
+
+    def _in_equilibrium(
+        self, models: IsingBatch, num_reads: int, generator: torch.Generator
+    ) -> tuple[Int8[Tensor, "g q reads n"], dict[str, Any]]:
+        """Reads of chains that were swept, and tempered, until they settled, or a warning."""
+        settled = settle(
+            models,
+            enough_chains(num_reads),
+            max_sweeps=self.options.max_sweeps,
+            generator=generator,
+        )
+        info = equilibrium(SpinSamples(settled.spins), models).summary() | {
+            "num_sweeps": settled.num_sweeps,
+            "in_equilibrium": not settled.doubtful,
+        }
+        if settled.tempered:
+            info |= {
+                "tempered": settled.tempered,
+                "tempering_sweeps": settled.tempering_sweeps,
+                "temperatures": settled.temperatures,
+                "round_trips": settled.round_trips,
+            }
+        if settled.doubtful:
+            warn_of(
+                settled.doubtful,
+                f"after {settled.num_sweeps} sweeps and {settled.tempering_sweeps} of parallel "
+                f"tempering ({settled.statistic}): raise max_sweeps, or weaken the couplings.",
+            )
+        return settled.spins, info
 
     def _swept(
         self, models: IsingBatch, num_reads: int, generator: torch.Generator
@@ -129,19 +153,3 @@ class GibbsBackend(Backend):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._store.load_state_dict(state)
-
-
-def _info(settled: Settled, models: IsingBatch) -> dict[str, Any]:
-    """What is reported of chains that were swept until they settled."""
-    info = equilibrium(SpinSamples(settled.spins), models).summary() | {
-        "num_sweeps": settled.num_sweeps,
-        "in_equilibrium": not settled.doubtful,
-    }
-    if settled.tempered:
-        info |= {
-            "tempered": settled.tempered,
-            "tempering_sweeps": settled.tempering_sweeps,
-            "temperatures": settled.temperatures,
-            "round_trips": settled.round_trips,
-        }
-    return info

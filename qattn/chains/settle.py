@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int, Int8
 from torch import Tensor
 
-from qattn.chains.equilibrium import LEVEL, Doubling, equilibrium, warn_of
+from qattn.chains.equilibrium import LEVEL, Doubling, equilibrium
 from qattn.chains.sweeps import Chains
 from qattn.chains.tempering import Tempering
 from qattn.ising.batch import IsingBatch
@@ -99,9 +99,6 @@ def settle(
         num_chains: Chains of each query, at least :data:`LEAST_CHAINS`.
         max_sweeps: Sweeps, and sweeps of a replica, by which chains must agree.
         generator: Source of all randomness, on the device of the batch.
-
-    Warns:
-        EquilibriumWarning: Some problems did not pass the test.
     """
     h, J = batch.scaled()
     models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
@@ -111,12 +108,6 @@ def settle(
     for problems in _together(slow):
         for part in problems.to(h.device).split(max(1, size)):
             _temper(models, result, part, max_sweeps, generator)
-    if result.doubtful:
-        warn_of(
-            result.doubtful,
-            f"after {result.num_sweeps} sweeps and {result.tempering_sweeps} of parallel tempering "
-            f"({result.statistic}): raise max_sweeps, or weaken the couplings.",
-        )
     return result
 
 

@@ -58,7 +58,7 @@ def treewidth(batch: IsingBatch) -> int:
 
 
 def required_bytes(batch: IsingBatch, *, is_differentiated: bool = False) -> int:
-    """Bytes that moments or reads take at the peak, up to three times too many.
+    """Bytes that moments or reads take at the peak, up to four times too many.
 
     Args:
         batch: The models.
@@ -196,7 +196,7 @@ def _bytes_of(elimination: Elimination, kept: int) -> int:
         kept: Number of problems whose tables a backward pass needs.
     """
     entries, widest = elimination.num_entries, 1 << elimination.width
-    return 8 * (kept * 8 * entries + 12 * widest if kept else 2 * entries + 10 * widest)
+    return 8 * (kept * 14 * entries + 12 * widest if kept else 2 * entries + 10 * widest)
 
 
 def _check_memory(need: int) -> None:

@@ -323,4 +323,4 @@ def test_the_memory_that_is_announced_suffices(graph, is_differentiated, monkeyp
         if is_differentiated:
             mean.sum().backward()
     elimination._best.cache_clear()
-    assert measured.peak < needs[0] < 3 * measured.peak
+    assert measured.peak < needs[0] < 4 * measured.peak

@@ -1,4 +1,4 @@
-"""What persistent chains save, and their bias: `python benchmarks/persistent_chains.py [--steps 300]`.
+"""What persistent chains save, and their bias: `python benchmarks/persistent_chains.py`.
 
 A transformer is trained on bracket matching with reads of `gibbs`. Each call's reads are compared
 with exact ⟨s⟩: rms error over the rms noise of as many independent reads, over the last third of
@@ -27,6 +27,7 @@ class Watched(Backend):
         self.coupling = 0.0
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
+        """Draw reads, and compare them."""
         samples = self.inner.sample(batch, num_reads=num_reads, seed=seed)
         m = exact.mean_spins(batch)
         squares = (samples.mean_spins() - m).square().sum()
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--reads", type=int, default=100)
     parser.add_argument("--lr", type=float, default=1e-2)
+    parser.add_argument("--coupling-lr-factor", type=float, default=10.0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     print("sweeps  chains      error of ⟨s⟩ / floor   rms coupling")
@@ -54,6 +56,7 @@ def main() -> None:
                 steps=given.steps,
                 batch_size=8,
                 lr=given.lr,
+                coupling_lr_factor=given.coupling_lr_factor,
                 sampler="watched",
                 estimator="callen",
                 num_reads=given.reads,

@@ -5,6 +5,7 @@ import torch
 from _support.brute_force import SCALES, TOLERANCE, expectations, random_batch, random_couplings
 
 from qattn import IsingBatch, exact
+from qattn.simulators import GibbsBackend
 from qattn.training import Learner, TrainConfig, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -52,6 +53,20 @@ def test_reads_follow_the_distribution():
     expected = exact.pair_correlations(batch)
     sigma = ((1 - expected**2).clamp_min(0) / 20_000).sqrt() + 1e-9
     assert ((samples.pair_correlations(torch.float64) - expected).abs() < 5 * sigma).all()
+
+
+@pytest.mark.parametrize("coupling", [0.1, 0.6])
+def test_chains_settle(coupling):
+    """Swept ones, and tempered ones: ⟨s⟩ within 5 sigma."""
+    h = 0.2 * torch.randn(2, 20, 10, generator=torch.Generator().manual_seed(0))
+    J = coupling * (1 - torch.eye(10)).expand(2, 10, 10)
+    batch = to_cuda(IsingBatch(h, J, torch.arange(20) % 10 + 1))
+    samples = GibbsBackend().sample(batch, num_reads=2000, seed=0)
+    assert samples.spins.device.type == "cuda"
+    assert ("tempered" in samples.info) == (coupling == 0.6)
+    expected = exact.mean_spins(batch)
+    sigma = ((1 - expected**2).clamp_min(1e-4) / 2000).sqrt()
+    assert ((samples.mean_spins() - expected).abs() < 5 * sigma).all()
 
 
 @pytest.mark.parametrize("attention", ["boltzmann", "softmax", "sigmoid", "couplings"])

@@ -17,6 +17,7 @@ float32 throughout: reads are signs, and a field's rounding is 1e-7 of it.
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int8
@@ -40,6 +41,24 @@ LEAST_UNIFORM = 2.0**-25
 """Bound of u and 1 - u: half the spacing of float32's uniform numbers."""
 
 
+class _Block(NamedTuple):
+    """Spins that are drawn at once, or one after the other if they are coupled.
+
+    Attributes:
+        rows: Spins to which a product brings fields before: the block's, or the whole span's.
+        columns: Spins from which it brings them.
+        couplings: Twice the couplings between them, 0 where the field comes later.
+        first: Number of the first draw.
+        earlier: For each draw twice the couplings to those before it in the block.
+    """
+
+    rows: slice
+    columns: slice
+    couplings: Float[Tensor, "g rows columns"]
+    first: int
+    earlier: list[tuple[Float[Tensor, "g 1 1"], ...]]
+
+
 class Sweeper:
     """Sweeps over the columns of models that share couplings within a group.
 
@@ -61,32 +80,10 @@ class Sweeper:
         self.order = torch.tensor(order, device=J.device)
         self.h = h[:, self.order].float()
         self.J = J[:, self.order][:, :, self.order].float()
-        # Twice the fields and couplings; of these, `outside` has none to the spins of the span that
-        # are drawn before.
-        self.fields, couplings = 2 * self.h, 2 * self.J
-        outside = couplings.clone()
-        # For each block the product that it starts with, and the numbers of its draws: one spin
-        # after the other if they are coupled, else all at once.
-        self.blocks: list[tuple[slice, Tensor, slice, range]] = []
-        self.sizes: list[int] = []
-        self.before: list[list[tuple[int, Tensor]]] = []
-        for start, end in blocks:
-            span = start - start % SPAN if coupled else start
-            if start == span:
-                rows, columns = slice(start, start + SPAN if coupled else end), slice(None)
-                matrix = outside[:, rows]
-            else:
-                rows, columns = slice(start, end), slice(span, start)
-                matrix = couplings[:, rows, columns]
-            sizes = [1] * (end - start) if coupled else [end - start]
-            draws = range(len(self.sizes), len(self.sizes) + len(sizes))
-            self.blocks.append((rows, matrix, columns, draws))
-            self.sizes += sizes
-            # What a spin of a block gets from those drawn before it in the block.
-            for j, _ in zip(range(start, end), sizes, strict=False):
-                outside[:, j, span:j] = 0
-                earlier = couplings[:, j, start:j, None].split(1, 1) if j > start else ()
-                self.before.append(list(enumerate(earlier, start)))
+        self.fields = 2 * self.h
+        self.blocks = _prepared(2 * self.J, blocks, coupled)
+        # Sizes of what is drawn at once, and whether its spins are there.
+        self.sizes = [1] * len(order) if coupled else [end - start for start, end in blocks]
         self.active = None
         if active is not None:
             self.active = active[:, self.order].float().split(self.sizes, 1)
@@ -119,10 +116,10 @@ class Sweeper:
         noise.add_(self.fields)
         # Views of what is drawn at once, made together: one by one takes longer than drawing.
         drawn, fields = s.split(self.sizes, 1), noise.split(self.sizes, 1)
-        for rows, couplings, columns, draws in self.blocks:
-            noise[:, rows].baddbmm_(couplings, s[:, columns])
-            for i in draws:
-                for k, coupling in self.before[i]:
+        for block in self.blocks:
+            noise[:, block.rows].baddbmm_(block.couplings, s[:, block.columns])
+            for i, earlier in enumerate(block.earlier, block.first):
+                for k, coupling in enumerate(earlier, block.first):
                     fields[i].addcmul_(coupling, drawn[k])
                 torch.copysign(self.one, fields[i], out=drawn[i])
                 if self.active is not None:
@@ -195,6 +192,26 @@ def _plan(J: Float[Tensor, "g n n"]) -> tuple[tuple[int, ...], Blocks, bool]:
             return order, blocks, False
     size = n if n <= 2 * BLOCK else BLOCK
     return tuple(range(n)), tuple((j, min(j + size, n)) for j in range(0, n, size)), True
+
+
+def _prepared(couplings: Float[Tensor, "g n n"], blocks: Blocks, coupled: bool) -> list[_Block]:
+    """The blocks with their couplings, which are arranged and doubled."""
+    outside = couplings.clone()
+    prepared = []
+    for number, (start, end) in enumerate(blocks):
+        # The first block of a span gets all but what the span's spins get from those drawn before
+        # them; the others then get that of the blocks before.
+        span = start - start % SPAN if coupled else start
+        rows, columns = slice(start, span + SPAN if coupled else end), slice(None)
+        if start > span:
+            rows, columns = slice(start, end), slice(span, start)
+        matrix = (outside if start == span else couplings)[:, rows, columns]
+        later = range(start + 1, end) if coupled else ()
+        for j in range(start, end):
+            outside[:, j, span : j if coupled else start] = 0
+        earlier = [(), *(couplings[:, j, start:j, None].split(1, 1) for j in later)]
+        prepared.append(_Block(rows, columns, matrix, start if coupled else number, earlier))
+    return prepared
 
 
 @lru_cache(maxsize=64)

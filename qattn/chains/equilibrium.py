@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qattn.chains.sweeps import chunks
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
@@ -47,10 +48,6 @@ SIGMAS = 2.0
 
 COLDNESS_SIGMAS = 5.0
 """Standard errors that :attr:`Equilibrium.temperature` may be off."""
-
-
-CHUNK_ELEMENTS = 1 << 18
-"""Spins times reads that are taken at a time, so that they stay in the cache."""
 
 
 class EquilibriumWarning(UserWarning):
@@ -199,28 +196,25 @@ def equilibrium(
     inverse = 1 / counts[0] + 1 / counts[1]
     # The difference of the groups' means as a sum over the reads.
     contrast = torch.where(first, 1 / counts[0], -1 / counts[1]).to(h)
-    values = []
+    squares, noise, dof = torch.zeros(3, G, Q, dtype=torch.float64)
     coldness, variance = 0.0, 0.0
-    step = max(1, CHUNK_ELEMENTS // (Q * R * n))
-    for start in range(0, G, step):
-        part = slice(start, start + step)
-        s = samples.spins[part].float()
+    for g, q in chunks(G, Q, R * n):
+        s = samples.spins[g, q].float()
         m = s.mean(2)
         # Σ_j of the squared differences, and of what they are in equilibrium.
-        squares = (contrast @ s).square().sum(-1)
+        squares[g, q] = (contrast @ s).square().sum(-1).double().cpu()
         present = (s[:, :, 0] != 0).float()
         trace = ((present - m.square()) * (R / (R - 1))).sum(-1)
+        noise[g, q] = (trace * inverse).double().cpu()
         # tr C², without what the noise of R reads adds to it.
         centred = s - m.unsqueeze(2)
         C = centred.mT @ centred / (R - 1)
         of_squares = C.square().sum((2, 3)) - trace.square() / R
-        dof = (trace.square() / of_squares.clamp_min(1e-30)).clamp(1.0, float(n))
-        values.append(torch.stack([squares, trace * inverse, dof]))
-        b = s @ J[part].unsqueeze(1) + h[part].unsqueeze(2)
+        dof[g, q] = (trace.square() / of_squares.clamp_min(1e-30)).clamp(1, n).double().cpu()
+        b = s @ J[g].unsqueeze(1) + h[g, q].unsqueeze(2)
         pull = (b * (s - b.tanh() * s.abs())).sum(-1)
         coldness += float(pull.mean(2).sum())
         variance += float((pull.var(2) / R).sum())
-    squares, noise, dof = torch.cat(values, 1).double().cpu()
     z2 = torch.where(noise > 0, squares / noise.clamp_min(1e-30), 0.0)
     return Equilibrium(z2, dof, noise, coldness / variance**0.5 if variance > 0 else 0.0)
 

@@ -71,7 +71,7 @@ def test_ising_batch_of_a_layer_is_what_it_solves():
     torch.testing.assert_close(layer.weights(x), weights)
 
 
-@pytest.mark.parametrize("sampler", ["neal", "diabatic", "qutip"])
+@pytest.mark.parametrize("sampler", ["gibbs", "neal", "diabatic", "qutip"])
 @pytest.mark.parametrize("ensemble", [1, 2])
 def test_learners_train_on_reads_and_are_judged_exactly(sampler, ensemble):
     sampled = Learner(TrainConfig(sampler=sampler, ensemble=ensemble, **TINY))
@@ -85,7 +85,9 @@ def test_learners_train_on_reads_and_are_judged_exactly(sampler, ensemble):
     assert all(v.grad.abs().max() > 0 for v in values)
 
 
-@pytest.mark.parametrize("sampler", ["neal", "diabatic"])
+@pytest.mark.parametrize(
+    "sampler", ["gibbs", "gibbs:num_sweeps=2,persistent=true", "neal", "diabatic"]
+)
 def test_sampled_runs_resume_to_the_bit(tmp_path, monkeypatch, sampler):
     config = TrainConfig(steps=24, sampler=sampler, **TINY, **EVERY)
     train(config, tmp_path / "whole")

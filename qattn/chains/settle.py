@@ -22,10 +22,10 @@ CHOSEN_LEVEL = 0.05
 """Problems whose test is as improbable may be tempered, if the others agree without them."""
 
 LARGEST_SHARE = 0.1
-"""Share of slow problems of a group beyond which all of them are tempered."""
+"""Share of slow problems, in groups of few, beyond which all of them are tempered."""
 
 JUDGED_TOGETHER = 16
-"""Number of problems below which a group's share says little."""
+"""Number of problems below which a group is one of few."""
 
 ADAPTATIONS = (10, 20, 40)
 """Sweeps before each adaptation of the ladder."""
@@ -139,15 +139,14 @@ def _sweep(
 
 
 def _with_their_like(slow: Bool[Tensor, "g q"]) -> Bool[Tensor, "g q"]:
-    """All problems of a group in which many are slow: its couplings set traps.
+    """All problems of a group with a slow one: its couplings set traps.
 
     Both halves of the chains of the others may be in the same trap, and then they agree. Groups of
-    few problems are judged together.
+    few problems are judged together: a few slow ones among many have couplings of their own.
     """
-    shares = slow.double().mean(1, keepdim=True)
     if slow.shape[1] < JUDGED_TOGETHER:
-        shares = shares.mean()
-    return slow | (shares > LARGEST_SHARE)
+        return slow | (slow.double().mean() > LARGEST_SHARE)
+    return slow.any(1, keepdim=True).expand_as(slow)
 
 
 def _together(slow: Bool[Tensor, "g q"]) -> list[Int[Tensor, "problems two"]]:

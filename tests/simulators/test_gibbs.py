@@ -183,3 +183,14 @@ def test_samples_without_weights_alternate_between_the_starts():
     )
     assert isinstance(samples, SpinSamples)
     assert samples.spins[0, 0, :, 0].tolist() == [1, -1] * 5
+
+
+def test_what_shares_the_couplings_of_a_slow_problem_is_tempered():
+    large = torch.zeros(3, 20, dtype=torch.bool)
+    large[1, 4] = True
+    assert settle._with_their_like(large).sum(1).tolist() == [0, 20, 0]
+    few = torch.zeros(40, 1, dtype=torch.bool)
+    few[:2] = True
+    assert settle._with_their_like(few).sum() == 2
+    few[:5] = True  # more than a tenth
+    assert settle._with_their_like(few).all()

@@ -65,10 +65,15 @@ class GibbsBackend(Backend):
         )
 
         def __post_init__(self) -> None:
-            for name in ("num_sweeps", "max_sweeps"):
-                value = getattr(self, name)
-                if value != "auto" and value < 1:
-                    raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
+            sweeps: object = self.num_sweeps
+            if sweeps != "auto" and not (isinstance(sweeps, int) and sweeps > 0):
+                raise ValueError(
+                    f"Argument `num_sweeps` must be positive or 'auto', but is {sweeps!r}."
+                )
+            if self.max_sweeps < 1:
+                raise ValueError(
+                    f"Argument `max_sweeps` must be positive, but is {self.max_sweeps}."
+                )
             if self.persistent and self.num_sweeps == "auto":
                 raise ValueError(
                     "Argument `num_sweeps` must be a number with `persistent`, but is 'auto': "

@@ -171,10 +171,18 @@ class TestPersistent:
             GibbsBackend(persistent=True)
 
 
-@pytest.mark.parametrize("name", ["num_sweeps", "max_sweeps"])
-def test_bad_numbers(name):
-    with pytest.raises(ValueError, match=f"Argument `{name}` must be positive.*is 0"):
-        get_backend("gibbs", **{name: 0})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_sweeps": 0}, "`num_sweeps` must be positive or 'auto', but is 0"),
+        ({"num_sweeps": "all"}, "`num_sweeps` must be positive or 'auto', but is 'all'"),
+        ({"num_sweeps": 2.5}, "`num_sweeps` must be positive or 'auto', but is 2.5"),
+        ({"max_sweeps": 0}, "`max_sweeps` must be positive, but is 0"),
+    ],
+)
+def test_bad_numbers(options, message):
+    with pytest.raises(ValueError, match=message):
+        get_backend("gibbs", **options)
 
 
 def test_samples_without_weights_alternate_between_the_starts():

@@ -175,8 +175,6 @@ class TestPersistent:
     ("options", "message"),
     [
         ({"num_sweeps": 0}, "`num_sweeps` must be positive or 'auto', but is 0"),
-        ({"num_sweeps": "all"}, "`num_sweeps` must be positive or 'auto', but is 'all'"),
-        ({"num_sweeps": 2.5}, "`num_sweeps` must be positive or 'auto', but is 2.5"),
         ({"max_sweeps": 0}, "`max_sweeps` must be positive, but is 0"),
     ],
 )

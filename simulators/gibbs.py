@@ -26,9 +26,9 @@ class GibbsBackend(Backend):
     swept at the target β until the halves agree (:func:`qattn.quality.equilibrium`), and then as
     many times again. Where 160 sweeps are not enough, the problems that do not agree go on from
     there by parallel tempering between β = 0 and the target, with all others of their groups, on a
-    ladder of temperatures that adapts to the rejected swaps. It ends when the
-    halves have agreed twice and the configurations of every problem have made round trips through
-    the ladder. Reads that are still not known to be in equilibrium at `max_sweeps` give an
+    ladder of temperatures that adapts to the rejected swaps. It ends when the configurations of
+    every problem have made round trips through the ladder and the halves agree. Reads that are
+    still not known to be in equilibrium at `max_sweeps` give an
     :class:`~qattn.quality.EquilibriumWarning` that names their problems.
 
     Each chain gives one read, so reads are independent; they alternate between the two starts.

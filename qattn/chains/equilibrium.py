@@ -236,9 +236,10 @@ class Doubling:
 
     Attributes:
         max_sweeps: Sweeps by which the groups must agree.
+        confirm: Whether as many sweeps again are needed; else what `record` is told of `progress`.
         next_sweeps: Sweeps to do now; 0 at the end.
         sweeps: Sweeps that were done.
-        passed: Whether the chains agreed, and still did after as many sweeps again.
+        passed: Whether the chains agreed, and still did after what else was needed.
     """
 
     FIRST = 5
@@ -247,8 +248,9 @@ class Doubling:
     JUDGED = 160
     """Sweeps from which on the decay of z² is extrapolated."""
 
-    def __init__(self, max_sweeps: int, *, first: int = FIRST) -> None:
+    def __init__(self, max_sweeps: int, *, first: int = FIRST, confirm: bool = True) -> None:
         self.max_sweeps = max_sweeps
+        self.confirm = confirm
         self.next_sweeps = min(first, max_sweeps)
         self.sweeps = 0
         self.passed = False
@@ -264,7 +266,7 @@ class Doubling:
         """
         before, self._excess = self._excess, test.mean - 1
         self.sweeps += self.next_sweeps
-        first_time = not self._agreed
+        first_time = self.confirm and not self._agreed
         self._agreed = test.groups_agree
         self.passed = self._agreed and not first_time and progress >= 1
         late = self.sweeps >= self.max_sweeps and not (self._agreed and first_time)

@@ -91,8 +91,7 @@ def settle(
     """Sweep chains from opposite starts until two groups of them agree: see :class:`Doubling`.
 
     Problems that do not agree after :data:`PLAIN_SWEEPS` are tempered, from where their chains are,
-    until the chains agree, still do after as many sweeps again, and configurations have made
-    :data:`ROUND_TRIPS`.
+    until configurations have made :data:`ROUND_TRIPS` and the chains agree.
 
     Args:
         batch: The models.
@@ -180,7 +179,7 @@ def _temper(
     for sweeps in ADAPTATIONS:
         tempering.adapt(sweeps)
     tempering = Tempering(part, starts, generator, tempering.betas)
-    rule = Doubling(max_sweeps, first=FIRST_TEMPERED)
+    rule = Doubling(max_sweeps, first=FIRST_TEMPERED, confirm=False)  # round trips confirm
     while rule.next_sweeps:
         tempering.run(rule.next_sweeps)
         test = equilibrium(SpinSamples(tempering.spins), part)

@@ -183,3 +183,13 @@ def test_what_else_is_missing_is_waited_for():
     rule.record(outcome(1.0))
     assert rule.passed
     assert rule.next_sweeps == 0
+
+
+def test_what_else_is_needed_may_be_all_that_confirms():
+    rule = Doubling(1000, first=20, confirm=False)
+    assert run(rule, [1.0, 1.0], progress=0.2) == [20, 20]
+    rule.record(outcome(3.0), progress=1.5)  # enough, but not in agreement
+    assert rule.next_sweeps == 80
+    rule.record(outcome(1.0), progress=3.0)
+    assert rule.passed
+    assert rule.sweeps == 160

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int8
@@ -17,6 +17,7 @@ from qattn.chains.settle import LEAST_CHAINS, enough_chains, opposite_starts, se
 from qattn.chains.store import ChainStore
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
+from qattn.simulators.chain_options import ChainOptions
 
 
 class GibbsBackend(Backend):
@@ -49,15 +50,9 @@ class GibbsBackend(Backend):
     description: ClassVar[str] = "Gibbs sampling and parallel tempering (PyTorch), any size"
 
     @dataclass(frozen=True)
-    class Options(Backend.Options):
+    class Options(ChainOptions):
         """How the chains are swept."""
 
-        num_sweeps: int | Literal["auto"] = option(
-            "auto", "Sweeps of a chain at the target β; auto: until the reads are in equilibrium."
-        )
-        max_sweeps: int = option(
-            2560, "With auto: sweeps, tempered ones too, after which it ends with a warning."
-        )
         persistent: bool = option(
             False,
             "Start chains where those of the last call of the same shape ended (needs a number of "
@@ -65,15 +60,7 @@ class GibbsBackend(Backend):
         )
 
         def __post_init__(self) -> None:
-            sweeps: object = self.num_sweeps
-            if sweeps != "auto" and not (isinstance(sweeps, int) and sweeps > 0):
-                raise ValueError(
-                    f"Argument `num_sweeps` must be positive or 'auto', but is {sweeps!r}."
-                )
-            if self.max_sweeps < 1:
-                raise ValueError(
-                    f"Argument `max_sweeps` must be positive, but is {self.max_sweeps}."
-                )
+            super().__post_init__()
             if self.persistent and self.num_sweeps == "auto":
                 raise ValueError(
                     "Argument `num_sweeps` must be a number with `persistent`, but is 'auto': "
@@ -117,7 +104,8 @@ class GibbsBackend(Backend):
             max_sweeps=self.options.max_sweeps,
             generator=generator,
         )
-        info = equilibrium(SpinSamples(settled.spins), models).summary() | {
+        assert settled.test is not None
+        info = settled.test.summary() | {
             "num_sweeps": settled.num_sweeps,
             "in_equilibrium": not settled.doubtful,
         }

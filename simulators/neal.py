@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import dimod
 import numpy as np
@@ -20,6 +20,7 @@ from qattn.chains.equilibrium import warn_of
 from qattn.chains.settle import enough_chains, opposite_starts
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
+from qattn.simulators.chain_options import ChainOptions
 
 MAX_UNION_SPINS = 1 << 11
 """Variables of one union BQM: enough to spread a call's overhead, few enough for the cache."""
@@ -65,34 +66,20 @@ class NealBackend(Backend):
     requires: ClassVar[dict[str, str]] = {"dwave.samplers": "dwave-samplers"}
 
     @dataclass(frozen=True)
-    class Options(Backend.Options):
+    class Options(ChainOptions):
         """How the chains are swept."""
 
-        num_sweeps: int | Literal["auto"] = option(
-            "auto", "Sweeps of a chain at the target β; auto: until the reads are in equilibrium."
-        )
-        max_sweeps: int = option(
-            2560, "With num_sweeps=auto, sweeps by which chains from opposite starts must agree."
-        )
         ramp_sweeps: int = option(
             0, "Sweeps before those, at β rising linearly from 0 to the target."
         )
 
         def __post_init__(self) -> None:
-            sweeps: object = self.num_sweeps
-            if sweeps != "auto" and not (isinstance(sweeps, int) and sweeps > 0):
-                raise ValueError(
-                    f"Argument `num_sweeps` must be positive or 'auto', but is {sweeps!r}."
-                )
-            if self.max_sweeps < 1:
-                raise ValueError(
-                    f"Argument `max_sweeps` must be positive, but is {self.max_sweeps}."
-                )
+            super().__post_init__()
             if self.ramp_sweeps < 0:
                 raise ValueError(
                     f"Argument `ramp_sweeps` must not be negative, but is {self.ramp_sweeps}."
                 )
-            if self.ramp_sweeps and sweeps == "auto":
+            if self.ramp_sweeps and self.num_sweeps == "auto":
                 raise ValueError(
                     f"Argument `ramp_sweeps` must be 0 with num_sweeps='auto', but is "
                     f"{self.ramp_sweeps}: a ramp from β = 0 forgets the opposite starts, so that "

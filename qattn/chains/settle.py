@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int, Int8
 from torch import Tensor
 
-from qattn.chains.equilibrium import LEVEL, Doubling, equilibrium
+from qattn.chains.equilibrium import LEVEL, Doubling, Equilibrium, equilibrium
 from qattn.chains.sweeps import Chains
 from qattn.chains.tempering import Tempering
 from qattn.ising.batch import IsingBatch
@@ -59,6 +59,7 @@ class Settled:
         doubtful: (group, query) of the problems that did not settle, those that fail the test by
             themselves first.
         statistic: The test of the worst of them, in words.
+        test: The test of all chains, where they are.
     """
 
     spins: Int8[Tensor, "g q chains n"]
@@ -69,6 +70,7 @@ class Settled:
     round_trips: float = float("inf")
     doubtful: list[tuple[int, int]] = field(default_factory=list)
     statistic: str = ""
+    test: Equilibrium | None = None
 
 
 def enough_chains(num_reads: int) -> int:
@@ -107,6 +109,8 @@ def settle(
     for problems in _together(slow):
         for part in problems.to(h.device).split(max(1, size)):
             _temper(models, result, part, max_sweeps, generator)
+    if result.tempered:
+        result.test = equilibrium(SpinSamples(result.spins), models)
     return result
 
 
@@ -120,7 +124,7 @@ def _sweep(
         result.spins = chains.spins
         test = equilibrium(SpinSamples(result.spins), models)
         rule.record(test)
-    result.num_sweeps = rule.sweeps
+    result.num_sweeps, result.test = rule.sweeps, test
     if rule.passed:
         return torch.zeros_like(test.z2, dtype=torch.bool)
     # The fewest of the worst without which the others agree; these are swept as often again.

@@ -119,7 +119,7 @@ def test_examples_were_read():
     "code",
     [
         "from qattn.backends.base import check_num_reads",
-        "import qattn.exact.layout",
+        "import qattn.exact.dense.layout",
         "import qattn\nqattn.layers.MultiheadAttention",
         "from qattn import exact\nexact.memory.check_memory(1)",
         "from qattn.testing import no_such_name",

@@ -1,7 +1,7 @@
 r"""Exact Boltzmann moments, probabilities and independent reads of an :class:`~qattn.IsingBatch`.
 
 The cost is 2^(n/2) numbers per query and matrix products with one 2^(n/2) x 2^(n/2) table per
-group, instead of 2^n states per query; see :mod:`qattn.exact.factorised` for the algebra. float32
+group, instead of 2^n states per query; see :mod:`qattn.exact.dense.factorised` for the algebra. float32
 answers hold to about 1e-5 or are computed in float64; couplings too strong for products of
 float64 are summed in log space. On CUDA the products follow PyTorch's TF32 setting: leave
 ``torch.backends.cuda.matmul.allow_tf32`` off (its default) where digits matter.
@@ -9,20 +9,17 @@ float64 are summed in log space. On CUDA the products follow PyTorch's TF32 sett
 Models of more spins whose couplings are sparse: :mod:`qattn.exact.tree`.
 """
 
+from types import ModuleType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn._clock import sampling_clock
-from qattn._tracing import is_traced
-from qattn.exact import enumeration, operator, reads, tree
-from qattn.exact.autograd import Moments, separate_models, solve
-from qattn.exact.factorised import Factors
-from qattn.exact.layout import arranged, restored
+from qattn.couplings import Block
+from qattn.exact import blocks, dense, structured, tree
 from qattn.exact.memory import required_bytes
-from qattn.ising.batch import IsingBatch, check_finite
+from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
-from qattn.ising.states import states
 
 __all__ = [
     "log_partition",
@@ -55,7 +52,7 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     >>> log_partition(IsingBatch(torch.zeros(1, 1, 3), torch.zeros(1, 3, 3)))
     tensor([[2.0794]])
     """
-    return _moments(batch, wants_log_Z=True)
+    return _engine(batch).moments(batch, wants_log_Z=True)
 
 
 def occupations(
@@ -86,7 +83,7 @@ def occupations(
     >>> occupations(batch, normalize=True)
     tensor([[[0.7311, 0.2689]]])
     """
-    return _moments(batch, normalize=normalize)
+    return _engine(batch).moments(batch, normalize=normalize)
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -110,7 +107,6 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
     return 2 * occupations(batch) - batch.active.to(batch.h.dtype)
 
 
-@torch.no_grad()
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
     r"""Correlations ⟨s_j s_k⟩ = Σ_s p(s) s_j s_k of every query; diagonal 1, 0 at absent spins.
 
@@ -120,20 +116,8 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
     """
-    h, J, lay = arranged(*batch.scaled(), batch.lengths)
-    with sampling_clock.running(h.device):
-        solution = solve(h, J, lay)
-        dtype = solution.scale.dtype
-        pairs = torch.zeros(*h.shape, lay.num_spins, dtype=dtype, device=h.device)
-        for block, factors in zip(lay.blocks, solution.factors, strict=True):
-            q, m = slice(block.start, block.end), block.num_spins
-            pairs[:, q, :m, :m] = _factorised_pairs(factors, m)
-        for models in separate_models(h, J, lay, solution.scale == 0):
-            log_Z = enumeration.log_partition(models)
-            pairs[models.group, models.query] = enumeration.pair_correlations(models, log_Z)
-    n = batch.num_spins
-    pairs = restored(pairs.to(h.dtype), lay)[..., :n, :n]
-    return pairs * (batch.active.unsqueeze(-1) & batch.active.unsqueeze(-2))
+    with torch.no_grad():
+        return _engine(batch).pair_correlations(batch)
 
 
 def log_prob(batch: IsingBatch, spins: Tensor) -> Float[Tensor, "groups queries reads"]:
@@ -183,44 +167,11 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     """
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
-    h, J, lay = arranged(*batch.scaled(), batch.lengths)
-    for name, value in (("h", h), ("J", J)):
-        check_finite(name, value)
-    generator = None
-    if seed is not None:
-        generator = torch.Generator(h.device).manual_seed(seed)
-    shape = (2, batch.num_groups, batch.num_queries, num_reads)
-    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=h.device)
-    with sampling_clock.running(h.device):
-        spins = reads.draw(h, J, lay, solve(h, J, lay), uniforms)
-    spins = restored(spins, lay)[..., : batch.num_spins]
-    return SpinSamples(spins.masked_fill(~batch.active.unsqueeze(2), 0))
+    return _engine(batch).sample(batch, num_reads, seed)
 
 
-def _moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = False) -> Tensor:
-    """Log Z, if requested, else occupations; differentiable in h, J and β."""
-    h, J = batch.scaled()
-    if is_traced(h):
-        traced: Tensor = operator.moments(h, J, batch.lengths, wants_log_Z, normalize)
-        return traced
-    h, J, lay = arranged(h, J, batch.lengths)
-    n, log_Z, *_ = Moments.apply(h, J, lay, wants_log_Z, normalize)  # type: ignore[no-untyped-call]
-    return restored(log_Z if wants_log_Z else n[..., : batch.num_spins], lay)
-
-
-def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n n"]:
-    """⟨s_j s_k⟩ of a block; absent spins count as -1."""
-    uv, Kuv, inverse_Z, K, *_ = factors
-    half = num_spins // 2
-    S = states(half, uv.dtype, uv.device)
-    # Pairs within a half from the marginal weights of its states.
-    within = torch.einsum("ghsq,sj,sk->ghqjk", uv * Kuv, S, S)
-    pairs = uv.new_empty(uv.shape[0], uv.shape[3], num_spins, num_spins)
-    pairs[..., :half, :half] = within[:, 0]
-    pairs[..., half:, half:] = within[:, 1]
-    # Pairs across: Σ_ab u_a a_j K_ab v_b b_k, one spin j of the first half at a time.
-    for j, spin in enumerate(S.mT):
-        product = uv[:, 1] * (K.mT @ (uv[:, 0] * spin.unsqueeze(-1)))
-        pairs[..., j, half:] = product.mT @ S
-    pairs[..., half:, :half] = pairs[..., :half, half:].mT
-    return pairs * inverse_Z[..., None, None]
+def _engine(batch: IsingBatch) -> ModuleType:
+    """The engine for the structure of the batch's couplings."""
+    if isinstance(batch.J, Block):
+        return blocks
+    return dense if isinstance(batch.J, Tensor) else structured

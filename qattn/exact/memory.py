@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from qattn.exact.layout import Block, Layout, cut, part_sizes
+from qattn.exact.dense.layout import Block, Layout, cut, part_sizes
 
 MEMORY_LIMIT = 8 * 2**30
 """Bytes that one call may need; assign to ``qattn.exact.memory.MEMORY_LIMIT`` to change it."""

@@ -17,7 +17,8 @@ from torch import Tensor
 from qattn._clock import sampling_clock
 from qattn.exact import bucket_tree, memory
 from qattn.exact.elimination import Elimination, elimination_of
-from qattn.ising.batch import IsingBatch, check_finite
+from qattn.couplings.base import check_finite
+from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 CHUNK_ENTRIES = 1 << 20

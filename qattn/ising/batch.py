@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qattn._tracing import is_traced
+from qattn.couplings.base import Couplings, beta_like, check_finite, interaction
 from qattn.ising.union_bqm import union_bqm
 
 SYMMETRY_TOLERANCE = 1e-6
@@ -23,10 +24,6 @@ def to_dimod_signs(h: Tensor, J: Tensor) -> tuple[Tensor, Tensor]:
     conversion between the two conventions goes through this function.
     """
     return -h, -J
-
-
-class NotFinite(ValueError):  # noqa: N818 - it says what is wrong
-    """Fields or couplings that are NaN or infinite, as those of a training that diverges."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,7 +47,8 @@ class IsingBatch:
         J: Couplings, shape (groups, spins, spins): symmetric, with zero diagonal. An asymmetry of
             up to 1e-6 of max |J| is treated as rounding and averaged away; more is an error,
             because the sum over j < k and the sum over all j, k would then disagree. For
-            couplings given in one triangle, pass ``J.triu(1) + J.triu(1).mT``.
+            couplings given in one triangle, pass ``J.triu(1) + J.triu(1).mT``. Or a structure of
+            :mod:`qattn.couplings`, whose interaction takes the place of the sum over pairs.
         lengths: Number of active spins per query, shape (queries,), or (groups, queries) where
             groups differ; None means all spins everywhere. Kept on the CPU.
         beta: Inverse temperature, 0 or more (at 0 every state is as likely); a float, or a tensor
@@ -74,7 +72,7 @@ class IsingBatch:
     """
 
     h: Float[Tensor, "groups queries spins"]
-    J: Float[Tensor, "groups spins spins"]
+    J: Float[Tensor, "groups spins spins"] | Couplings
     lengths: Int[Tensor, " queries"] | Int[Tensor, "groups queries"] | None = None
     beta: float | Float[Tensor, ""] | Float[Tensor, " groups"] = 1.0
     validate: InitVar[bool] = True
@@ -153,13 +151,38 @@ class IsingBatch:
     def scaled(
         self,
     ) -> tuple[Float[Tensor, "groups queries spins"], Float[Tensor, "groups spins spins"]]:
-        r"""βh and βJ: the same models at β = 1. Differentiable in h, J and β."""
-        if not isinstance(self.beta, Tensor):
-            return (
-                (self.h, self.J) if self.beta == 1.0 else (self.beta * self.h, self.beta * self.J)
-            )
-        beta = self.beta.reshape(-1, 1, 1)
-        return beta * self.h, beta * self.J
+        r"""βh and βJ as tensors: the same models at β = 1. Differentiable in h, J and β.
+
+        Raises:
+            ValueError: The interaction is not quadratic: see :meth:`qattn.couplings.Couplings.dense`.
+        """
+        h, J = self.scaled_structure()
+        return (h, J) if isinstance(J, Tensor) else _with_dense_J(h, J, self.num_active)
+
+    def scaled_structure(
+        self,
+    ) -> tuple[
+        Float[Tensor, "groups queries spins"], Float[Tensor, "groups spins spins"] | Couplings
+    ]:
+        r"""βh, and βJ in the structure that it has: the same models at β = 1."""
+        if not isinstance(self.beta, Tensor) and self.beta == 1.0:
+            return self.h, self.J
+        if isinstance(self.J, Couplings):
+            J = self.J.scaled(self.beta)
+        else:
+            J = beta_like(self.beta, self.J) * self.J
+        return beta_like(self.beta, self.h) * self.h, J
+
+    def dense(self) -> "IsingBatch":
+        """The same models with J as a tensor; this one if it is.
+
+        Raises:
+            ValueError: The interaction is not quadratic: see :meth:`qattn.couplings.Couplings.dense`.
+        """
+        if isinstance(self.J, Tensor):
+            return self
+        h, J = _with_dense_J(self.h, self.J, self.num_active)
+        return IsingBatch(h, J, self.lengths, self.beta, validate=False)
 
     def energies(self, spins: Tensor) -> Float[Tensor, "groups queries reads"]:
         r"""Energies in dimod's sign, E(s) = -Σ_j h_j s_j - Σ_{j<k} J_jk s_j s_k, so P ∝ exp(-βE).
@@ -179,11 +202,11 @@ class IsingBatch:
                 f"Argument `spins` must have shape ({G}, {Q}, reads, {n}), "
                 f"but has shape {tuple(spins.shape)}."
             )
-        # sᵀJs counts every pair twice.
         s = spins.to(self.h.dtype) * self.active.unsqueeze(2)
-        linear, quadratic = to_dimod_signs(self.h, self.J)
-        pairs = (s.flatten(1, 2) @ quadratic).view_as(s)
-        return (s @ linear.unsqueeze(-1)).squeeze(-1) + (pairs * s).sum(-1) / 2
+        pairs = interaction(self.J, s.flatten(1, 2).mT).unflatten(1, s.shape[1:3])
+        fields = (s @ self.h.unsqueeze(-1)).squeeze(-1)
+        linear, quadratic = to_dimod_signs(fields, pairs)
+        return linear + quadratic
 
     def to_bqms(self) -> list[dimod.BinaryQuadraticModel]:
         r"""One spin-valued ``dimod.BinaryQuadraticModel`` per query, group by group.
@@ -212,8 +235,9 @@ class IsingBatch:
 
     def dimod_biases(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Linear biases -h, shape (groups · queries, spins), and quadratic -J, as arrays."""
+        dense = self.dense()
         linear, quadratic = (
-            x.detach().to("cpu", torch.float64).numpy() for x in to_dimod_signs(self.h, self.J)
+            x.detach().to("cpu", torch.float64).numpy() for x in to_dimod_signs(dense.h, dense.J)
         )
         return linear.reshape(-1, self.num_spins), quadratic
 
@@ -235,12 +259,13 @@ class IsingBatch:
         (groups · queries, 1, spins + 1), J (groups · queries, spins + 1, spins + 1).
         """
         G, Q, n = self.h.shape
+        dense = self.dense()
         # Spin 0 in front: its couplings are the fields, which differ between queries, so that each
         # query gets a J of its own.
-        J = torch.nn.functional.pad(self.J, (1, 0, 1, 0))
+        J = torch.nn.functional.pad(dense.J, (1, 0, 1, 0))
         J = J.unsqueeze(1).expand(G, Q, n + 1, n + 1).clone()
-        J[..., 0, 1:] = self.h
-        J[..., 1:, 0] = self.h
+        J[..., 0, 1:] = dense.h
+        J[..., 1:, 0] = dense.h
         beta = self.beta
         if isinstance(beta, Tensor) and beta.ndim == 1:
             beta = beta.repeat_interleave(Q)
@@ -256,14 +281,28 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
-def _check_shapes(h: Tensor, J: Tensor) -> None:
+def _with_dense_J(
+    h: Float[Tensor, "groups queries spins"], couplings: Couplings, num_active: NDArray[np.int64]
+) -> tuple[Float[Tensor, "groups queries spins"], Float[Tensor, "groups spins spins"]]:
+    """Fields, with those that come with the matrix, and the matrix of a structure."""
+    field = couplings.field(torch.from_numpy(num_active.copy()).to(h))
+    return (h if field is None else h + field.unsqueeze(-1)), couplings.dense()
+
+
+def _check_shapes(h: Tensor, J: Tensor | Couplings) -> None:
     if h.ndim != 3 or 0 in h.shape:
         raise ValueError(
             f"Argument `h` must have shape (groups, queries, spins) with at least one of each, "
             f"but has shape {tuple(h.shape)}."
         )
     groups, _, spins = h.shape
-    if J.shape != (groups, spins, spins):
+    if isinstance(J, Couplings):
+        if (J.num_groups, J.num_spins) != (groups, spins):
+            raise ValueError(
+                f"Argument `J` must have {groups} groups of {spins} spins to match `h`, "
+                f"but has {J.num_groups} of {J.num_spins}."
+            )
+    elif J.shape != (groups, spins, spins):
         raise ValueError(
             f"Argument `J` must have shape (groups, spins, spins) = {(groups, spins, spins)} to "
             f"match `h`, but has shape {tuple(J.shape)}."
@@ -279,12 +318,17 @@ def _check_shapes(h: Tensor, J: Tensor) -> None:
         )
 
 
-def checked_couplings(J: Float[Tensor, "groups n n"]) -> Float[Tensor, "groups n n"]:
-    """J with rounding of its symmetry averaged away.
+def checked_couplings(
+    J: Float[Tensor, "groups n n"] | Couplings,
+) -> Float[Tensor, "groups n n"] | Couplings:
+    """J with rounding of its symmetry averaged away; a structure with its values checked.
 
     Raises:
         ValueError: J is not finite, not symmetric, or its diagonal is not zero.
     """
+    if isinstance(J, Couplings):
+        J.check()
+        return J
     with torch.no_grad():
         check_finite("J", J)
         scale = float(J.abs().max())
@@ -309,16 +353,6 @@ def check_beta(beta: float | Tensor) -> None:
     values = beta.detach() if isinstance(beta, Tensor) else torch.tensor(beta, device="cpu")
     if not bool((values.isfinite() & (values >= 0)).all()):
         raise ValueError(f"Argument `beta` must be finite and not negative, but is {beta}.")
-
-
-def check_finite(name: str, value: Tensor) -> None:
-    """Raise :class:`NotFinite` if a value is NaN or infinite."""
-    finite = value.detach().isfinite()
-    if not bool(finite.all()):
-        where = tuple((~finite).nonzero()[0].tolist())
-        raise NotFinite(
-            f"Argument `{name}` must be finite, but is {value[where].item()} at index {where}."
-        )
 
 
 def _checked_lengths(lengths: Tensor, h: Tensor, validate: bool) -> Tensor:

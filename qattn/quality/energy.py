@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qattn.exact import enumeration
+from qattn.exact.dense import enumeration
 
 ATOMS = 1 << 13
 """Maximum number of atoms of a stored distribution; an exact one of more states is merged, and W₁

@@ -12,7 +12,7 @@ import torch
 
 from qattn._clock import sampling_clock
 from qattn.backends import BackendStopped
-from qattn.ising.batch import NotFinite
+from qattn.couplings.base import NotFinite
 from qattn.training.config import TrainConfig
 from qattn.training.environment import changes, choose_threads, environment, using_threads
 from qattn.training.folder import RunFolder

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn import IsingBatch, exact
-from qattn.exact import autograd
-from qattn.exact.layout import cut
+from qattn.exact.dense import autograd
+from qattn.exact.dense.layout import cut
 
 GRADIENT_TOLERANCE = 1e-8
 
@@ -115,7 +115,7 @@ def test_log_space_fallback_is_used_where_products_underflow_and_only_there():
     h = torch.full((1, 2, n), 0.1, dtype=torch.float64)
     h[0, 0, [0, 3]] = 450.0
     batch = IsingBatch(h, J)
-    from qattn.exact.autograd import solve
+    from qattn.exact.dense.autograd import solve
 
     solution = solve(h, J, cut(None, 1, 2, n))
     assert (solution.scale == 0).tolist() == [[True, False]]

@@ -6,7 +6,7 @@ from _support.brute_force import all_states, random_couplings
 from scipy import stats
 
 from qattn import IsingBatch, exact
-from qattn.exact import reads
+from qattn.exact.dense import reads
 from qattn.ising.states import invert_cdf
 
 P_LEAST = 5.7e-7  # two-sided 5 sigma

@@ -5,9 +5,9 @@ import torch
 from _support.brute_force import expectations, random_couplings
 
 from qattn import IsingBatch, exact
-from qattn.exact import enumeration
-from qattn.exact.autograd import solve
-from qattn.exact.layout import cut
+from qattn.exact.dense import enumeration
+from qattn.exact.dense.autograd import solve
+from qattn.exact.dense.layout import cut
 
 
 def competing(n=6, lengths=None):

@@ -7,7 +7,8 @@ from _support.peak_memory import PeakMemory
 from torch.func import vmap
 
 from qattn import IsingBatch, exact
-from qattn.exact import layout, memory
+from qattn.exact import memory
+from qattn.exact.dense import layout
 
 
 def causal(T, batch):

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import vmap
 
 from qattn import IsingBatch, boltzmann_attention, exact
-from qattn.exact import layout, operator
+from qattn.exact.dense import layout, operator
 from qattn.ising.states import states
 
 LENGTHS = torch.tensor([[5, 3, 1, 4], [2, 5, 5, 0]])

@@ -159,7 +159,7 @@ def masks(block: Block, copies: int, dtype: torch.dtype, device: torch.device) -
 
 
 class Tables(NamedTuple):
-    """Constant tables of n spins, in the notation of :mod:`qattn.exact.factorised`.
+    """Constant tables of n spins, in the notation of :mod:`qattn.exact.dense.factorised`.
 
     Attributes:
         occupied: 1 where a spin of a half's state is up, then 1 where it is down, else 0.

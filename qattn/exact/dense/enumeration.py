@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from qattn.exact.layout import Layout, masks
+from qattn.exact.dense.layout import Layout, masks
 from qattn.ising.states import states
 
 CHUNK_ELEMENTS = 1 << 22
@@ -128,7 +128,7 @@ def gradients(
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m n n"]]:
     """Gradients in h and J, half of a pair's in each entry, from those in ⟨n⟩ and log Z.
 
-    As :func:`qattn.exact.factorised.backward`: if `normalize`, g holds the gradients in ⟨n⟩ times
+    As :func:`qattn.exact.dense.factorised.backward`: if `normalize`, g holds the gradients in ⟨n⟩ times
     Σ⟨n⟩, with Σ_j g_j ⟨n_j⟩ = 0.
     """
     log_Z = log_partition(models)

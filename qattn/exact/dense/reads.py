@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qattn.exact import enumeration
-from qattn.exact.autograd import Solution
-from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout
+from qattn.exact.dense import enumeration
+from qattn.exact.dense.autograd import Solution
+from qattn.exact.dense.factorised import Factors
+from qattn.exact.dense.layout import Layout
 from qattn.ising.states import invert_cdf, states
 
 CHUNK_ELEMENTS = 1 << 24

@@ -12,9 +12,9 @@ from torch._C._functorch import is_legacy_batchedtensor
 
 from qattn._clock import sampling_clock
 from qattn._vmap import BackwardFunction, GroupwiseFunction
-from qattn.exact import enumeration, factorised
-from qattn.exact.factorised import Factors
-from qattn.exact.layout import Layout, masks, tables
+from qattn.exact.dense import enumeration, factorised
+from qattn.exact.dense.factorised import Factors
+from qattn.exact.dense.layout import Layout, masks, tables
 from qattn.exact.memory import check_layout
 
 FLOAT32_COUPLING_LIMIT = 64.0
@@ -139,7 +139,7 @@ class Moments(GroupwiseFunction):
         h, J, occupations, *factors = ctx.saved_tensors
         if any(g is not None and is_legacy_batchedtensor(g) for g in grads):
             # torch.autograd.grad(is_grads_batched=True) knows operations of the dispatcher only:
-            # that of qattn.exact.operator.
+            # that of qattn.exact.dense.operator.
             lengths = ctx.lay.lengths().expand(len(h), -1)
             wants_log_Z = ctx.wants_log_Z
             grad_h, grad_J = torch.ops.qattn.exact_moments_backward(

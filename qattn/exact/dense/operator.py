@@ -3,7 +3,7 @@
 ``torch.compile``, ``torch.export`` and FakeTensorMode need an operation whose output's shape is
 known without values; how the engine computes (which blocks, float32 or not) depends on values. Its
 backward pass computes the forward pass again, because what that would leave depends on them too.
-Elsewhere :class:`qattn.exact.autograd.Moments` is called itself, which spares both that and the
+Elsewhere :class:`qattn.exact.dense.autograd.Moments` is called itself, which spares both that and the
 overhead of an operation that is registered.
 """
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from qattn._vmap import fold
-from qattn.exact.autograd import Moments, MomentsBackward
-from qattn.exact.layout import arranged, restored
+from qattn.exact.dense.autograd import Moments, MomentsBackward
+from qattn.exact.dense.layout import arranged, restored
 
 
 @torch.library.custom_op("qattn::exact_moments", mutates_args=())

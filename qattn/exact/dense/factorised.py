@@ -38,7 +38,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from qattn.exact.layout import Masks, Tables, part_sizes
+from qattn.exact.dense.layout import Masks, Tables, part_sizes
 
 
 class Factors(NamedTuple):

@@ -1,0 +1,75 @@
+"""Couplings between positions that are near to each other."""
+
+from typing import ClassVar, Self
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from qattn.couplings.base import Couplings, beta_like, check_values
+
+
+class Banded(Couplings):
+    r"""Couplings over distances up to the width w of a band.
+
+    .. math:: J_{j,j-d} = J_{j-d,j} = \mathrm{values}_{j,d-1}, \qquad 1 \le d \le w
+
+    Entries with j < d stand for no pair and are ignored. With w = 0 the spins are independent.
+
+    Args:
+        values: Shape (groups, n, w).
+
+    >>> import torch
+    >>> chain = Banded(torch.full((1, 3, 1), 0.5))  # three spins, neighbours coupled
+    >>> chain.dense()
+    tensor([[[0.0000, 0.5000, 0.0000],
+             [0.5000, 0.0000, 0.5000],
+             [0.0000, 0.5000, 0.0000]]])
+    """
+
+    kind: ClassVar[str] = "banded"
+
+    def __init__(self, values: Float[Tensor, "groups n width"]) -> None:
+        check_values("values", values, "(groups, n, width)", 3)
+        self.values = values
+
+    @classmethod
+    def relative(cls, values: Float[Tensor, "groups width"], num_spins: int) -> "Banded":
+        """Couplings that depend on the distance only: J_{j,j-d} = values[:, d - 1]."""
+        return cls(values.unsqueeze(1).expand(-1, num_spins, -1))
+
+    @property
+    def num_spins(self) -> int:
+        """Number of spins n."""
+        return self.values.shape[1]
+
+    @property
+    def width(self) -> int:
+        """The largest distance w over which spins are coupled."""
+        return self.values.shape[2]
+
+    def dense(self) -> Float[Tensor, "groups n n"]:
+        """J as a matrix."""
+        n = self.num_spins
+        lower = self.values.new_zeros(self.num_groups, n, n)
+        for d in range(1, min(self.width, n - 1) + 1):
+            lower = lower + self.values[:, d:, d - 1].diag_embed(-d)
+        return lower + lower.mT
+
+    def matvec(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups n columns"]:
+        """Σ_k J_jk s_k, in O(n w) a column."""
+        n = self.num_spins
+        total = s.new_zeros(self.num_groups, n, s.shape[2])
+        for d in range(1, min(self.width, n - 1) + 1):
+            J = self.values[:, d:, d - 1, None]
+            # Spin j gets from j - d, and spin j - d from j.
+            total = total + F.pad(J * s[:, :-d], (0, 0, d, 0)) + F.pad(J * s[:, d:], (0, 0, 0, d))
+        return total
+
+    def leading(self, num_spins: int) -> Self:
+        """The couplings among the first spins."""
+        return self.with_values(self.values[:, :num_spins])
+
+    def scaled(self, beta: float | Tensor) -> Self:
+        """βJ."""
+        return self.with_values(self.values * beta_like(beta, self.values))

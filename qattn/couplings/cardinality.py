@@ -1,0 +1,149 @@
+"""A potential on the number of attended positions."""
+
+from typing import ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn.couplings.base import Couplings, beta_like, check_finite, check_values
+
+QUADRATIC_TOLERANCE = 1e-5
+"""Largest third difference of log φ, relative to its largest value, that counts as rounding."""
+
+
+class Cardinality(Couplings):
+    r"""A potential φ on how many positions are attended.
+
+    .. math:: p(n) \propto \varphi\Big(\sum_j n_j\Big) \prod_j e^{2 h_j n_j},
+              \qquad n_j = \tfrac12 (1 + s_j) \in \{0, 1\}
+
+    The interaction of a state is log φ(count). Sigmoid attention is φ = 1, softmax attention
+    φ = [count = 1], an exact k-subset φ = [count = k], and competition between all pairs,
+    J_jk = -λ, is φ(c) = exp(-2λ(c - 1)²) (:meth:`competitive`). Counts above K have weight 0. For
+    this class of models see Swersky et al., "Cardinality Restricted Boltzmann Machines", NeurIPS
+    2012.
+
+    Args:
+        values: log φ of the counts 0 … K, shape (groups, K + 1); -∞ forbids a count.
+        num_spins: Number of spins n.
+
+    >>> import torch
+    >>> softmax = Cardinality.subset(1, num_groups=1, num_spins=3)
+    >>> softmax.values
+    tensor([[-inf, 0.]])
+    """
+
+    kind: ClassVar[str] = "cardinality"
+
+    def __init__(self, values: Float[Tensor, "groups counts"], num_spins: int) -> None:
+        check_values("values", values, "(groups, counts)", 2)
+        self.values, self._num_spins = values, num_spins
+
+    @classmethod
+    def subset(
+        cls, size: int, *, num_groups: int, num_spins: int, dtype: torch.dtype = torch.float32
+    ) -> "Cardinality":
+        """Exactly `size` attended positions: softmax attention for one."""
+        values = torch.full((num_groups, size + 1), -torch.inf, dtype=dtype)
+        values[:, size] = 0.0
+        return cls(values, num_spins)
+
+    @classmethod
+    def competitive(
+        cls,
+        strength: Float[Tensor, " groups"],
+        num_spins: int,
+        *,
+        size: float = 1.0,
+        max_count: int | None = None,
+    ) -> "Cardinality":
+        r"""J_jk = -λ between all spins: φ(c) = exp(-2λ(c - k)²).
+
+        λ = 0 is sigmoid attention, λ → ∞ softmax attention (k = 1).
+
+        Args:
+            strength: λ of each group.
+            num_spins: Number of spins n.
+            size: k, the number of positions that is favoured.
+            max_count: Largest count K that is allowed; None means n.
+        """
+        largest = num_spins if max_count is None else min(max_count, num_spins)
+        counts = torch.arange(largest + 1, dtype=strength.dtype, device=strength.device)
+        return cls(-2 * strength[:, None] * (counts - size) ** 2, num_spins)
+
+    @property
+    def num_spins(self) -> int:
+        """Number of spins n."""
+        return self._num_spins
+
+    @property
+    def max_count(self) -> int:
+        """Largest count K that has a weight."""
+        return self.values.shape[1] - 1
+
+    @property
+    def options(self) -> tuple[int, ...]:
+        """The number of spins."""
+        return (self._num_spins,)
+
+    def check(self) -> None:
+        """Raise unless every value is a number below ∞ and each group allows some count."""
+        check_finite("J", torch.where(self.values == -torch.inf, 0.0, self.values))
+        if bool((self.values == -torch.inf).all(1).any()):
+            raise ValueError("Argument `values` of a Cardinality must allow a count, but none is.")
+
+    def interaction(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups columns"]:
+        """Log φ of the number of spins up; an absent spin is 0."""
+        count = (s > 0).sum(1)
+        allowed = count <= self.max_count
+        found = self.values.gather(1, count.clamp_max(self.max_count))
+        return found.masked_fill(~allowed, -torch.inf)
+
+    def dense(self) -> Float[Tensor, "groups n n"]:
+        r"""J_jk = Δ²/4, a quarter of the second difference of log φ, if log φ is quadratic.
+
+        Raises:
+            ValueError: log φ is not quadratic in the count over all counts 0 … n.
+        """
+        _, curvature = self._quadratic()
+        n = self.num_spins
+        off = 1 - torch.eye(n, dtype=self.dtype, device=self.device)
+        return (curvature / 4)[:, None, None] * off
+
+    def field(self, num_active: Float[Tensor, "groups queries"]) -> Tensor:
+        r"""The field (b + a n_q)/2 of log φ(c) = const + b c + a c², n_q the spins of a query."""
+        slope, curvature = self._quadratic()
+        a = curvature[:, None] / 2
+        return (slope[:, None] - a + a * num_active.to(self.values)) / 2
+
+    def _quadratic(self) -> tuple[Tensor, Tensor]:
+        """First difference of log φ at 0 and its second difference, the same everywhere."""
+        v = self.values
+        reach = min(self.max_count, self.num_spins)
+        third = v.diff(n=3, dim=1).detach() if reach > 2 else v.new_zeros(1)
+        flat = third.abs().max() <= QUADRATIC_TOLERANCE * v.detach().abs().max()
+        if self.max_count < self.num_spins or not bool(v.isfinite().all()) or not bool(flat):
+            raise ValueError(
+                "Argument `couplings` is a potential on counts that is not quadratic in the count "
+                "0 … n, so that there is no matrix J, and no binary quadratic model: take exact "
+                "moments or exact reads, or Cardinality.competitive."
+            )
+        first = v[:, 1] - v[:, 0]
+        second = v[:, 2] - 2 * v[:, 1] + v[:, 0] if reach > 1 else torch.zeros_like(first)
+        return first, second
+
+    def matvec(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups n columns"]:
+        """Σ_k J_jk s_k of a quadratic potential, in O(n) a column."""
+        _, curvature = self._quadratic()
+        return (curvature / 4)[:, None, None] * (s.sum(1, keepdim=True) - s)
+
+    def leading(self, num_spins: int) -> Self:
+        """The potential on fewer spins."""
+        return type(self)(self.values[:, : num_spins + 1], num_spins)
+
+    def scaled(self, beta: float | Tensor) -> Self:
+        """φ^β; a forbidden count stays forbidden."""
+        allowed = self.values > -torch.inf
+        values = torch.where(allowed, self.values, 0.0) * beta_like(beta, self.values)
+        return self.with_values(values.masked_fill(~allowed, -torch.inf))

@@ -1,0 +1,62 @@
+"""Exact moments and reads of independent blocks: each block is a group of the dense engine."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from qattn.couplings import Block
+from qattn.exact import dense
+from qattn.ising.batch import IsingBatch
+from qattn.ising.samples import SpinSamples
+
+
+def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = False) -> Tensor:
+    """Log Z, if requested, else occupations; differentiable in h, the values and β."""
+    G, Q, n = batch.h.shape
+    models = _models(batch)
+    if wants_log_Z:
+        return dense.moments(models, wants_log_Z=True).unflatten(0, (G, -1)).sum(1)
+    up = _joined(dense.moments(models), G, n)
+    total = up.sum(-1, keepdim=True)
+    return up / total.masked_fill(total == 0, torch.inf) if normalize else up
+
+
+def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
+    """⟨s_j s_k⟩; spins of different blocks are independent."""
+    G, _, n = batch.h.shape
+    models = _models(batch)
+    m = models.num_spins
+    mean = 2 * moments(batch) - batch.active.to(batch.h.dtype)
+    pairs = mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    within = dense.pair_correlations(models).unflatten(0, (G, -1))
+    for block, values in enumerate(within.unbind(1)):
+        spins = slice(block * m, min((block + 1) * m, n))
+        size = spins.stop - spins.start
+        pairs[..., spins, spins] = values[..., :size, :size]
+    return pairs
+
+
+def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
+    """Independent reads."""
+    G, _, n = batch.h.shape
+    spins = dense.sample(_models(batch), num_reads, seed).spins
+    return SpinSamples(spins.unflatten(0, (G, -1)).permute(0, 2, 3, 1, 4).flatten(3)[..., :n])
+
+
+def _models(batch: IsingBatch) -> IsingBatch:
+    """The blocks as groups of a batch with dense J, at β = 1."""
+    h, couplings = batch.scaled_structure()
+    assert isinstance(couplings, Block)
+    blocks, m = couplings.values.shape[1:3]
+    h = F.pad(h, (0, blocks * m - h.shape[2])).unflatten(2, (blocks, m)).transpose(1, 2)
+    lengths = torch.from_numpy(batch.num_active.copy())[:, None]
+    within = (lengths - m * torch.arange(blocks)[:, None]).clamp(0, m)
+    return IsingBatch(
+        h.flatten(0, 1), couplings.values.flatten(0, 1), within.flatten(0, 1), validate=False
+    )
+
+
+def _joined(x: Float[Tensor, "gb q m"], num_groups: int, num_spins: int) -> Tensor:
+    """Values of the spins of blocks as values of the spins of each group."""
+    return x.unflatten(0, (num_groups, -1)).transpose(1, 2).flatten(2)[..., :num_spins]

@@ -1,0 +1,61 @@
+// Sixteen queries side by side: GCC's and Clang's vector extension, whatever the machine has.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+constexpr int64_t LANES = 16;
+typedef float lanes __attribute__((vector_size(64)));
+typedef int32_t ints __attribute__((vector_size(64)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE lanes splat(float x) { return lanes{} + x; }
+
+INLINE lanes load(const float* p) {
+    lanes x;
+    std::memcpy(&x, p, sizeof x);
+    return x;
+}
+
+INLINE void store(float* p, lanes x) { std::memcpy(p, &x, sizeof x); }
+
+// The first `count` lanes from memory, 0 in the others.
+INLINE lanes load_some(const float* p, int64_t count) {
+    if (count >= LANES) return load(p);
+    lanes x = {};
+    std::memcpy(&x, p, count * sizeof(float));
+    return x;
+}
+
+INLINE void store_some(float* p, lanes x, int64_t count) {
+    if (count >= LANES) store(p, x);
+    else std::memcpy(p, &x, count * sizeof(float));
+}
+
+INLINE lanes select(ints mask, lanes yes, lanes no) {
+    return (lanes)((mask & (ints)yes) | (~mask & (ints)no));
+}
+
+INLINE lanes maximum(lanes a, lanes b) { return select(a > b, a, b); }
+INLINE lanes minimum(lanes a, lanes b) { return select(a < b, a, b); }
+
+// e^x to 2 units in the last place, 0 below the normal numbers (denormal ones are slow).
+INLINE lanes exponential(lanes x) {
+    ints tiny = x < splat(-87.0f);
+    x = minimum(maximum(x, splat(-87.0f)), splat(88.0f));
+    // x = k log 2 + r with |r| <= log 2 / 2; adding 1.5 * 2^23 rounds to a whole number.
+    lanes shifted = x * splat(1.44269504f) + splat(12582912.0f);
+    ints k = (ints)shifted - (ints)splat(12582912.0f);
+    lanes whole = shifted - splat(12582912.0f);
+    lanes r = x - whole * splat(0.693359375f) - whole * splat(-2.12194440e-4f);
+    // Cephes' polynomial for e^r.
+    lanes p = splat(1.9875691500e-4f);
+    p = p * r + splat(1.3981999507e-3f);
+    p = p * r + splat(8.3334519073e-3f);
+    p = p * r + splat(4.1665795894e-2f);
+    p = p * r + splat(1.6666665459e-1f);
+    p = p * r + splat(5.0000001201e-1f);
+    p = p * r * r + r + splat(1.0f);
+    lanes result = (lanes)((ints)p + (k << 23));
+    return select(tiny, lanes{}, result);
+}

@@ -11,7 +11,8 @@ from torch import Tensor
 from qattn import estimators, exact
 from qattn._tracing import is_traced
 from qattn.backends import Backend, get_backend
-from qattn.ising.batch import IsingBatch, check_beta, checked_couplings
+from qattn.ising.batch import IsingBatch
+from qattn.ising.checks import check_beta, checked_couplings
 from qattn.ising.precision import at_least_single, without_autocast
 
 

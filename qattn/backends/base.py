@@ -70,12 +70,15 @@ class Backend(ABC):
         requires: Importable modules that it needs and the pip requirement that brings each, for
             example ``{"qutip": "qutip>=5"}``.
         paid: Whether reads cost money: a training then writes a checkpoint every few seconds.
+        takes_structure: Whether `sample` understands couplings with a structure
+            (:mod:`qattn.couplings`); otherwise it is given them as a matrix.
     """
 
     name: ClassVar[str] = ""
     description: ClassVar[str] = ""
     requires: ClassVar[dict[str, str]] = {}
     paid: ClassVar[bool] = False
+    takes_structure: ClassVar[bool] = False
 
     @dataclass(frozen=True)
     class Options:
@@ -188,6 +191,7 @@ def _checked(sample: Callable[..., SpinSamples]) -> Callable[..., SpinSamples]:
     ) -> SpinSamples:
         check_num_reads(num_reads)
         IsingBatch(batch.h, batch.J, batch.lengths, batch.beta)  # raises for values out of range
+        batch = batch if self.takes_structure else batch.dense()
         return sample(self, batch, num_reads=num_reads, seed=seed)
 
     return checked

@@ -17,6 +17,7 @@ class ExactBackend(Backend):
 
     name: ClassVar[str] = "exact"
     description: ClassVar[str] = "independent reads by exact enumeration, to about 26 spins"
+    takes_structure: ClassVar[bool] = True
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads; see :meth:`Backend.sample`.

@@ -1,6 +1,6 @@
 """Couplings between positions that are near to each other."""
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -66,10 +66,10 @@ class Banded(Couplings):
             total = total + F.pad(J * s[:, :-d], (0, 0, d, 0)) + F.pad(J * s[:, d:], (0, 0, 0, d))
         return total
 
-    def leading(self, num_spins: int) -> Self:
+    def leading(self, num_spins: int) -> "Banded":
         """The couplings among the first spins."""
-        return self.with_values(self.values[:, :num_spins])
+        return Banded(self.values[:, :num_spins])
 
-    def scaled(self, beta: float | Tensor) -> Self:
+    def scaled(self, beta: float | Tensor) -> "Banded":
         """βJ."""
-        return self.with_values(self.values * beta_like(beta, self.values))
+        return Banded(self.values * beta_like(beta, self.values))

@@ -1,7 +1,7 @@
 """What a structure of J is to the rest of the package."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -53,11 +53,11 @@ class Couplings(ABC):
         """Σ_k J_jk s_k for each column s, which may be fewer groups than 1 by broadcasting."""
 
     @abstractmethod
-    def leading(self, num_spins: int) -> Self:
+    def leading(self, num_spins: int) -> "Couplings":
         """The couplings among the first spins."""
 
     @abstractmethod
-    def scaled(self, beta: "float | Tensor") -> Self:
+    def scaled(self, beta: "float | Tensor") -> "Couplings":
         """The couplings whose interaction is β I(s); β is a number or of shape () or (groups,)."""
 
     def interaction(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups columns"]:
@@ -91,23 +91,23 @@ class Couplings(ABC):
         """Where the values are."""
         return self.values.device
 
-    def with_values(self, values: Tensor) -> Self:
+    def with_values(self, values: Tensor) -> "Couplings":
         """The same structure with other numbers."""
         return type(self)(values, *self.options)  # type: ignore[call-arg]
 
-    def __getitem__(self, groups: Any) -> Self:
+    def __getitem__(self, groups: Any) -> "Couplings":
         """Those of some of the groups: a slice, or a tensor of numbers."""
         return self.with_values(self.values[groups])
 
-    def detach(self) -> Self:
+    def detach(self) -> "Couplings":
         """Without gradient."""
         return self.with_values(self.values.detach())
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(self, *args: Any, **kwargs: Any) -> "Couplings":
         """With another dtype or on another device, as ``Tensor.to``."""
         return self.with_values(self.values.to(*args, **kwargs))
 
-    def repeated(self, times: int) -> Self:
+    def repeated(self, times: int) -> "Couplings":
         """All groups `times` times over: (0, 1, …, 0, 1, …)."""
         return self.with_values(self.values.repeat(times, *(1,) * (self.values.ndim - 1)))
 

@@ -1,6 +1,6 @@
 """Dense couplings within blocks of positions."""
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -82,11 +82,11 @@ class Block(Couplings):
         padded = F.pad(s, (0, 0, 0, blocks * m - n)).unflatten(1, (blocks, m))
         return (self.values @ padded).flatten(1, 2)[:, :n]
 
-    def leading(self, num_spins: int) -> Self:
+    def leading(self, num_spins: int) -> "Block":
         """The couplings among the first spins."""
         blocks = -(-num_spins // self.block_size)
-        return type(self)(self.values[:, :blocks], num_spins)
+        return Block(self.values[:, :blocks], num_spins)
 
-    def scaled(self, beta: float | Tensor) -> Self:
+    def scaled(self, beta: float | Tensor) -> "Block":
         """βJ."""
-        return self.with_values(self.values * beta_like(beta, self.values))
+        return Block(self.values * beta_like(beta, self.values), self.num_spins)

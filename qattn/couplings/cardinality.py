@@ -1,6 +1,6 @@
 """A potential on the number of attended positions."""
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -138,12 +138,12 @@ class Cardinality(Couplings):
         _, curvature = self._quadratic()
         return (curvature / 4)[:, None, None] * (s.sum(1, keepdim=True) - s)
 
-    def leading(self, num_spins: int) -> Self:
+    def leading(self, num_spins: int) -> "Cardinality":
         """The potential on fewer spins."""
-        return type(self)(self.values[:, : num_spins + 1], num_spins)
+        return Cardinality(self.values[:, : num_spins + 1], num_spins)
 
-    def scaled(self, beta: float | Tensor) -> Self:
+    def scaled(self, beta: float | Tensor) -> "Cardinality":
         """φ^β; a forbidden count stays forbidden."""
         allowed = self.values > -torch.inf
         values = torch.where(allowed, self.values, 0.0) * beta_like(beta, self.values)
-        return self.with_values(values.masked_fill(~allowed, -torch.inf))
+        return Cardinality(values.masked_fill(~allowed, -torch.inf), self.num_spins)

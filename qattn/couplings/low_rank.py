@@ -1,6 +1,6 @@
 """Couplings at all distances that are a product."""
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -59,11 +59,11 @@ class LowRank(Couplings):
         U = self.values.unsqueeze(2)
         return self.sign * U * ((U * s).sum(1, keepdim=True) - U * s)
 
-    def leading(self, num_spins: int) -> Self:
+    def leading(self, num_spins: int) -> "LowRank":
         """The couplings among the first spins."""
-        return self.with_values(self.values[:, :num_spins])
+        return LowRank(self.values[:, :num_spins], self.sign)
 
-    def scaled(self, beta: float | Tensor) -> Self:
+    def scaled(self, beta: float | Tensor) -> "LowRank":
         """βJ: U times √β."""
         root = beta.sqrt() if isinstance(beta, Tensor) else beta**0.5
-        return self.with_values(self.values * beta_like(root, self.values))
+        return LowRank(self.values * beta_like(root, self.values), self.sign)

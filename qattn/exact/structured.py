@@ -1,14 +1,14 @@
 r"""Exact moments and reads of couplings with a structure, by the engine of that structure.
 
 An engine is a module of functions on fields h, (groups, n, queries), and couplings at β = 1
-(:class:`Engine`); here is what they share: the autograd function with its vmap rule, the operation
+(:class:`qattn.exact.engine.Engine`); here is what they share: the autograd function with its vmap rule, the operation
 for tracing, normalisation, and float64 where float32 would not do.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, Int8
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 
@@ -17,59 +17,10 @@ from qattn._tracing import is_traced
 from qattn._vmap import BackwardFunction, GroupwiseFunction, fold
 from qattn.couplings import KINDS, Couplings
 from qattn.exact import chain, counts, quadrature
+from qattn.exact.engine import Engine, Solution
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import without_autocast
 from qattn.ising.samples import SpinSamples
-
-
-class Solution(NamedTuple):
-    """What an engine's forward pass gives.
-
-    Attributes:
-        up: Occupations ⟨n_j⟩ as sums of positive terms; 0 at absent spins.
-        log_Z: Logarithm of Z.
-        accurate: Whether all of it holds to rounding; False asks for float64.
-        saved: What the backward pass takes again, as the engine likes.
-    """
-
-    up: Float[Tensor, "groups n queries"]
-    log_Z: Float[Tensor, "groups queries"]
-    accurate: Bool[Tensor, ""]
-    saved: tuple[Tensor, ...]
-
-
-class Engine(Protocol):
-    """Functions of an engine. Lengths are on the CPU, (1 or groups, queries), in any order."""
-
-    def forward(
-        self,
-        h: Float[Tensor, "groups n queries"],
-        couplings: Couplings,
-        lengths: Int[Tensor, "#groups queries"],
-    ) -> Solution:
-        """Occupations and log Z."""
-
-    def backward(
-        self,
-        grad_up: Float[Tensor, "groups n queries"] | None,
-        grad_log_Z: Float[Tensor, "groups queries"] | None,
-        h: Float[Tensor, "groups n queries"],
-        couplings: Couplings,
-        lengths: Int[Tensor, "#groups queries"],
-        solution: Solution,
-    ) -> tuple[Float[Tensor, "groups n queries"], Tensor]:
-        """Gradients in h and in the couplings' values; one of the first two is there."""
-
-    def draw(
-        self,
-        h: Float[Tensor, "groups n queries"],
-        couplings: Couplings,
-        lengths: Int[Tensor, "#groups queries"],
-        num_reads: int,
-        generator: torch.Generator | None,
-    ) -> Int8[Tensor, "groups queries reads n"]:
-        """Independent reads; what stands at absent spins is ignored."""
-
 
 ENGINES: dict[str, Engine] = {
     "banded": chain,

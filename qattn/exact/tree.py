@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn._clock import sampling_clock
+from qattn.couplings.base import check_finite
 from qattn.exact import bucket_tree, memory
 from qattn.exact.elimination import Elimination, elimination_of
-from qattn.couplings.base import check_finite
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 

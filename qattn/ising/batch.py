@@ -11,10 +11,8 @@ from torch import Tensor
 
 from qattn._tracing import is_traced
 from qattn.couplings.base import Couplings, beta_like, check_finite, interaction
+from qattn.ising.checks import check_beta, check_shapes, checked_couplings, checked_lengths
 from qattn.ising.union_bqm import union_bqm
-
-SYMMETRY_TOLERANCE = 1e-6
-"""Largest |J_jk - J_kj|, relative to max |J|, that counts as rounding and not as an error."""
 
 
 def to_dimod_signs(h: Tensor, J: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,10 +76,10 @@ class IsingBatch:
     validate: InitVar[bool] = True
 
     def __post_init__(self, validate: bool) -> None:
-        _check_shapes(self.h, self.J)
+        check_shapes(self.h, self.J)
         validate = validate and not is_traced(self.h)
         if self.lengths is not None:
-            lengths = _checked_lengths(self.lengths, self.h, validate)
+            lengths = checked_lengths(self.lengths, self.h, validate)
             object.__setattr__(self, "lengths", lengths)
         if isinstance(self.beta, Tensor) and self.beta.shape not in ((), (self.num_groups,)):
             raise ValueError(
@@ -116,6 +114,20 @@ class IsingBatch:
         if self.h.device.type != "cpu":
             parts.append(str(self.h.device))
         return f"IsingBatch({', '.join(parts)})"
+
+    @property
+    def matrix(self) -> Float[Tensor, "groups spins spins"]:
+        """J, where it is a tensor.
+
+        Raises:
+            TypeError: It is a structure.
+        """
+        if isinstance(self.J, Couplings):
+            raise TypeError(
+                f"Argument `J` must be a tensor here, but is {type(self.J).__name__}: take the "
+                f"models of `batch.dense()`."
+            )
+        return self.J
 
     @property
     def num_groups(self) -> int:
@@ -154,7 +166,8 @@ class IsingBatch:
         r"""βh and βJ as tensors: the same models at β = 1. Differentiable in h, J and β.
 
         Raises:
-            ValueError: The interaction is not quadratic: see :meth:`qattn.couplings.Couplings.dense`.
+            ValueError: The interaction is that of no matrix
+                (:meth:`qattn.couplings.Couplings.dense`).
         """
         h, J = self.scaled_structure()
         return (h, J) if isinstance(J, Tensor) else _with_dense_J(h, J, self.num_active)
@@ -167,17 +180,17 @@ class IsingBatch:
         r"""βh, and βJ in the structure that it has: the same models at β = 1."""
         if not isinstance(self.beta, Tensor) and self.beta == 1.0:
             return self.h, self.J
+        h = beta_like(self.beta, self.h) * self.h
         if isinstance(self.J, Couplings):
-            J = self.J.scaled(self.beta)
-        else:
-            J = beta_like(self.beta, self.J) * self.J
-        return beta_like(self.beta, self.h) * self.h, J
+            return h, self.J.scaled(self.beta)
+        return h, beta_like(self.beta, self.J) * self.J
 
     def dense(self) -> "IsingBatch":
         """The same models with J as a tensor; this one if it is.
 
         Raises:
-            ValueError: The interaction is not quadratic: see :meth:`qattn.couplings.Couplings.dense`.
+            ValueError: The interaction is that of no matrix
+                (:meth:`qattn.couplings.Couplings.dense`).
         """
         if isinstance(self.J, Tensor):
             return self
@@ -237,7 +250,8 @@ class IsingBatch:
         """Linear biases -h, shape (groups · queries, spins), and quadratic -J, as arrays."""
         dense = self.dense()
         linear, quadratic = (
-            x.detach().to("cpu", torch.float64).numpy() for x in to_dimod_signs(dense.h, dense.J)
+            x.detach().to("cpu", torch.float64).numpy()
+            for x in to_dimod_signs(dense.h, dense.matrix)
         )
         return linear.reshape(-1, self.num_spins), quadratic
 
@@ -262,7 +276,7 @@ class IsingBatch:
         dense = self.dense()
         # Spin 0 in front: its couplings are the fields, which differ between queries, so that each
         # query gets a J of its own.
-        J = torch.nn.functional.pad(dense.J, (1, 0, 1, 0))
+        J = torch.nn.functional.pad(dense.matrix, (1, 0, 1, 0))
         J = J.unsqueeze(1).expand(G, Q, n + 1, n + 1).clone()
         J[..., 0, 1:] = dense.h
         J[..., 1:, 0] = dense.h
@@ -287,87 +301,3 @@ def _with_dense_J(
     """Fields, with those that come with the matrix, and the matrix of a structure."""
     field = couplings.field(torch.from_numpy(num_active.copy()).to(h))
     return (h if field is None else h + field.unsqueeze(-1)), couplings.dense()
-
-
-def _check_shapes(h: Tensor, J: Tensor | Couplings) -> None:
-    if h.ndim != 3 or 0 in h.shape:
-        raise ValueError(
-            f"Argument `h` must have shape (groups, queries, spins) with at least one of each, "
-            f"but has shape {tuple(h.shape)}."
-        )
-    groups, _, spins = h.shape
-    if isinstance(J, Couplings):
-        if (J.num_groups, J.num_spins) != (groups, spins):
-            raise ValueError(
-                f"Argument `J` must have {groups} groups of {spins} spins to match `h`, "
-                f"but has {J.num_groups} of {J.num_spins}."
-            )
-    elif J.shape != (groups, spins, spins):
-        raise ValueError(
-            f"Argument `J` must have shape (groups, spins, spins) = {(groups, spins, spins)} to "
-            f"match `h`, but has shape {tuple(J.shape)}."
-        )
-    if h.dtype not in (torch.float32, torch.float64) or J.dtype != h.dtype:
-        raise TypeError(
-            f"Arguments `h` and `J` must both be float32 or both float64, "
-            f"but are {h.dtype} and {J.dtype}."
-        )
-    if h.device != J.device:
-        raise ValueError(
-            f"Arguments `h` and `J` must be on one device, but are on {h.device} and {J.device}."
-        )
-
-
-def checked_couplings(
-    J: Float[Tensor, "groups n n"] | Couplings,
-) -> Float[Tensor, "groups n n"] | Couplings:
-    """J with rounding of its symmetry averaged away; a structure with its values checked.
-
-    Raises:
-        ValueError: J is not finite, not symmetric, or its diagonal is not zero.
-    """
-    if isinstance(J, Couplings):
-        J.check()
-        return J
-    with torch.no_grad():
-        check_finite("J", J)
-        scale = float(J.abs().max())
-        asymmetry = float((J - J.mT).abs().max())
-        diagonal = float(J.diagonal(dim1=-2, dim2=-1).abs().max())
-    if asymmetry > SYMMETRY_TOLERANCE * scale:
-        raise ValueError(
-            f"Argument `J` must be symmetric, but max |J_jk - J_kj| = {asymmetry:.3g}. Pass "
-            f"(J + J.mT) / 2, or J.triu(1) + J.triu(1).mT for couplings given in one triangle."
-        )
-    if diagonal > 0:
-        raise ValueError(
-            f"Argument `J` must have a zero diagonal, but max |J_jj| = {diagonal:.3g}. "
-            f"s_j s_j = 1 is a constant: subtract torch.diag_embed(J.diagonal(dim1=-2, dim2=-1))."
-        )
-    return (J + J.mT) / 2
-
-
-def check_beta(beta: float | Tensor) -> None:
-    """Raise a ValueError unless every inverse temperature is finite and not negative."""
-    # A number is looked at on the CPU: the default device may be one without values.
-    values = beta.detach() if isinstance(beta, Tensor) else torch.tensor(beta, device="cpu")
-    if not bool((values.isfinite() & (values >= 0)).all()):
-        raise ValueError(f"Argument `beta` must be finite and not negative, but is {beta}.")
-
-
-def _checked_lengths(lengths: Tensor, h: Tensor, validate: bool) -> Tensor:
-    groups, queries, spins = h.shape
-    if tuple(lengths.shape) not in ((queries,), (groups, queries)):
-        raise ValueError(
-            f"Argument `lengths` must have shape ({queries},) or ({groups}, {queries}), "
-            f"but has shape {tuple(lengths.shape)}."
-        )
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise TypeError(f"Argument `lengths` must hold integers, but is {lengths.dtype}.")
-    lengths = lengths.detach().to("cpu", torch.int64)
-    if validate and lengths.numel() and (int(lengths.min()) < 0 or int(lengths.max()) > spins):
-        raise ValueError(
-            f"Argument `lengths` must lie between 0 and {spins} (the spins of `h`), "
-            f"but ranges from {int(lengths.min())} to {int(lengths.max())}."
-        )
-    return lengths

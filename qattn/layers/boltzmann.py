@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from qattn.attention import ising_batch, occupations_from_backend, weights_of_sequences
 from qattn.backends import Backend, check_num_reads, get_backend
 from qattn.estimators import check_estimator
-from qattn.ising.batch import IsingBatch, check_beta
+from qattn.ising.batch import IsingBatch
+from qattn.ising.checks import check_beta
 from qattn.ising.coupling_matrix import coupling_matrix
 from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.controls import SigmoidAttention

@@ -1,0 +1,58 @@
+"""What an engine for couplings with a structure is: a module of three functions."""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int, Int8
+from torch import Tensor
+
+from qattn.couplings import Couplings
+
+
+class Solution(NamedTuple):
+    """What an engine's forward pass gives.
+
+    Attributes:
+        up: Occupations ⟨n_j⟩ as sums of positive terms; 0 at absent spins.
+        log_Z: Logarithm of Z.
+        accurate: Whether all of it holds to rounding; False asks for float64.
+        saved: What the backward pass takes again, as the engine likes.
+    """
+
+    up: Float[Tensor, "groups n queries"]
+    log_Z: Float[Tensor, "groups queries"]
+    accurate: Bool[Tensor, ""]
+    saved: tuple[Tensor, ...]
+
+
+class Engine(Protocol):
+    """Functions of an engine. Lengths are on the CPU, (1 or groups, queries), in any order."""
+
+    def forward(
+        self,
+        h: Float[Tensor, "groups n queries"],
+        couplings: Couplings,
+        lengths: Int[Tensor, "#groups queries"],
+    ) -> Solution:
+        """Occupations and log Z."""
+
+    def backward(
+        self,
+        grad_up: Float[Tensor, "groups n queries"] | None,
+        grad_log_Z: Float[Tensor, "groups queries"] | None,
+        h: Float[Tensor, "groups n queries"],
+        couplings: Couplings,
+        lengths: Int[Tensor, "#groups queries"],
+        solution: Solution,
+    ) -> tuple[Float[Tensor, "groups n queries"], Tensor]:
+        """Gradients in h and in the couplings' values; one of the first two is there."""
+
+    def draw(
+        self,
+        h: Float[Tensor, "groups n queries"],
+        couplings: Couplings,
+        lengths: Int[Tensor, "#groups queries"],
+        num_reads: int,
+        generator: torch.Generator | None,
+    ) -> Int8[Tensor, "groups queries reads n"]:
+        """Independent reads; what stands at absent spins is ignored."""

@@ -144,9 +144,10 @@ class Moments(GroupwiseFunction):
             if call.normalize:
                 total = solution.up.sum(1, keepdim=True)
                 value = solution.up / total.masked_fill(total == 0, torch.inf)
-        # An output of its own: what is saved must not be what is returned.
-        value = value.to(h.dtype) if value.dtype != h.dtype else value.clone()
-        return value, solution.up, solution.log_Z, *solution.saved
+        # What is returned need not be kept twice.
+        returned = value is solution.up and value.dtype == h.dtype
+        up = value.new_empty(len(h), 0) if returned else solution.up
+        return value.to(h.dtype), solution.log_Z, up, *solution.saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -154,7 +155,7 @@ class Moments(GroupwiseFunction):
         h, values, ctx.call = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(h, values, *output[1:])
+        ctx.save_for_backward(h, values, *output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -183,12 +184,14 @@ class MomentsBackward(BackwardFunction):
         h: Tensor,
         values: Tensor,
         call: _Call,
-        up: Tensor,
+        value: Tensor,
         log_Z: Tensor,
+        up: Tensor,
         *saved: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """From the gradient of what was returned, and the solution."""
-        precise = up.dtype
+        """From the gradient of what was returned, and all that :class:`Moments` returns."""
+        up = up if up.numel() else value
+        precise = log_Z.dtype
         couplings, lengths = call.couplings(values.to(precise)), call.lengths.of(len(h))
         grad = grad.to(precise)
         if call.normalize:
@@ -233,7 +236,7 @@ def _backward_operation(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients in h and the values; computes the forward pass again."""
     call = _Call(_Lengths(lengths, h.mT), kind, options, wants_log_Z, normalize)
-    _, *solution = Moments.forward(h, values, call)
+    solution = Moments.forward(h, values, call)
     grad_h, grad_values = MomentsBackward.forward(grad, h, values, call, *solution)
     return grad_h.contiguous(), grad_values.contiguous()
 

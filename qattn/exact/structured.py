@@ -140,7 +140,7 @@ class Moments(GroupwiseFunction):
         """In the dtype of h; the rest in the precision in which it was computed."""
         with sampling_clock.running(h.device), without_autocast(h.device):
             solution, *_ = _solved(h, call.couplings(values), call.lengths.of(len(h)))
-            value = solution.log_Z if call.wants_log_Z else solution.up
+            value = solution.log_Z.clone() if call.wants_log_Z else solution.up
             if call.normalize:
                 total = solution.up.sum(1, keepdim=True)
                 value = solution.up / total.masked_fill(total == 0, torch.inf)

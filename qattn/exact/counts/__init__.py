@@ -22,14 +22,15 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
+from qattn import kernels
 from qattn.couplings import Couplings
 from qattn.couplings.base import check_finite
-from qattn.exact.counts import log_space
+from qattn.exact.counts import compiled, log_space
 from qattn.exact.counts.moments import moments
 from qattn.exact.counts.potential import Problem, problem, tilt
 from qattn.exact.engine import Solution
 
-BLOCK = 2**18
+BLOCK = 2**17
 """Largest number of pairs of a position and a query that are solved at once."""
 
 
@@ -37,6 +38,8 @@ def forward(
     h: Float[Tensor, "groups n queries"], couplings: Couplings, lengths: Int[Tensor, "#g queries"]
 ) -> Solution:
     """Occupations and log Z."""
+    if kernels.usable(h, couplings.values):
+        return compiled.forward(h, couplings, lengths)
     up, (log_Z, u) = torch.zeros_like(h), h.new_zeros(2, h.shape[0], h.shape[2])
     accurate = torch.ones((), dtype=torch.bool, device=h.device)
     for block, models in _blocks(h, couplings, lengths):
@@ -61,6 +64,8 @@ def backward(
     solution: Solution,
 ) -> tuple[Float[Tensor, "groups n queries"], Tensor]:
     """Gradients in h and in log φ; computes the tree again."""
+    if solution.saved and kernels.usable(h, couplings.values):
+        return compiled.backward(grad_up, grad_log_Z, h, couplings, lengths, *solution.saved)
     grad_h, grad_values = torch.zeros_like(h), torch.zeros_like(couplings.values)
     for block, models in _blocks(h, couplings, lengths):
         n, present = models.h.shape[1], models.present

@@ -42,8 +42,7 @@ class Moments(NamedTuple):
 
     def accurate(self, problem: Problem) -> Bool[Tensor, ""]:
         """Whether what underflowed is below the rounding of Z and of every occupation."""
-        limits = torch.finfo(self.Z.dtype)
-        enough = 8 * limits.tiny / limits.eps
+        enough = smallest(self.Z.dtype)
         # Of a query that allows no position up, every occupation is 0.
         none = (problem.log_phi[:, 1:] == -torch.inf).all(1)
         zero = ~problem.present | (none | problem.broken).unsqueeze(1)
@@ -75,6 +74,12 @@ class Moments(NamedTuple):
     def _counts(self, root: product_tree.Level) -> Float[Tensor, "g counts q"]:
         root = root[:, 0, : self.phi.shape[1]]
         return root * self.phi[:, : root.shape[1]] / self.Z.unsqueeze(1)
+
+
+def smallest(dtype: torch.dtype) -> float:
+    """Sums of positive terms above this lose less than their rounding to what underflows."""
+    limits = torch.finfo(dtype)
+    return 8 * limits.tiny / limits.eps
 
 
 def moments(problem: Problem, u: Float[Tensor, "g q"]) -> Moments:

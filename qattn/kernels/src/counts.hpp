@@ -11,7 +11,7 @@
 namespace counts {
 
 constexpr float INF = std::numeric_limits<float>::infinity();
-constexpr float SLACK = 5, LOSS = 10;  // as in qattn/exact/counts/potential.py
+constexpr float SLACK = 5, LOSS = 10, ROOM = 1 << 20;  // as in qattn/exact/counts
 constexpr int STEPS = 24;
 constexpr int64_t SECTION = 64;  // positions whose factors are at most 2^64 together
 
@@ -251,7 +251,7 @@ INLINE int64_t tree_count(int64_t max_count) {
 }  // namespace counts
 
 // h, up: (groups, n, queries); values: (groups, max_count + 1); lengths: (1 or groups, queries);
-// log_Z, tilt: (groups, queries); least: the same, the smallest weight that is computed. Of `up`,
+// log_Z, tilt: (groups, queries); least: the same, the smallest number that has to hold. Of `up`,
 // only entries at positions below the longest length of their 16 queries are written.
 extern "C" void qattn_counts_forward(const float* h, const float* values, const int64_t* lengths,
                                      float* up, float* log_Z, float* tilt, float* least,
@@ -271,9 +271,10 @@ extern "C" void qattn_counts_forward(const float* h, const float* values, const 
         ints none = top == splat(-INF);
         float* column = up + g * n * queries + from;
         for (int64_t t = 0; t < b.positions; ++t) {
-            lanes weight = b.P[2 * t + 1] * b.C[2 * t + 1];
+            lanes cofactor = b.C[2 * t + 1], weight = b.P[2 * t + 1] * cofactor;
             ints here = b.present(t);
-            smallest = select(here & ~none, minimum(smallest, weight), smallest);
+            lanes least_here = minimum(cofactor, weight * splat(ROOM));
+            smallest = select(here & ~none, minimum(smallest, least_here), smallest);
             store_some(column + t * queries, select(here, weight * scale + b.bad, lanes{}), b.width);
         }
         const int64_t at = g * queries + from;

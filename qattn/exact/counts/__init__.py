@@ -31,8 +31,8 @@ from qattn.exact.counts.potential import Models, by_group, flat, tilt
 from qattn.exact.counts.potential import models as models_of
 from qattn.exact.engine import Solution
 
-BLOCK = 2**17
-"""Largest number of pairs of a position and a query that are solved at once."""
+BLOCK = {"cpu": 2**17, "cuda": 2**21}
+"""Largest number of pairs of a position and a query that are solved at once: about 200 B each."""
 
 
 def forward(
@@ -109,7 +109,7 @@ def _blocks(
 ) -> Iterator[tuple[slice, Models]]:
     """Queries in blocks that bound the memory, each with as many positions as its longest has."""
     groups, n, queries = h.shape
-    size = max(1, BLOCK // max(1, groups * n))
+    size = max(1, BLOCK.get(h.device.type, BLOCK["cpu"]) // max(1, groups * n))
     for start in range(0, queries, size):
         block = slice(start, min(start + size, queries))
         longest = int(lengths[:, block].max())

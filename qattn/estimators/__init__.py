@@ -24,6 +24,7 @@ from torch import Tensor
 
 from qattn import exact
 from qattn.backends.base import Backend
+from qattn.couplings import Banded, Block, taken_apart
 from qattn.estimators.autograd import ESTIMATORS, Estimate
 from qattn.estimators.draw import draw
 from qattn.estimators.score import check_variance, expectation, hard_patterns, surrogate
@@ -124,21 +125,40 @@ def mean_spins_from(
         estimator: One of :func:`available_estimators`; ``exact`` ignores the reads.
 
     Raises:
-        ValueError: There is no such estimator, or a query has fewer than two reads.
+        ValueError: There is no such estimator, a query has fewer than two reads, or the
+            interaction is that of no matrix and the estimator ``callen``.
     """
     check_estimator(estimator)
     if estimator == "exact":
         return exact.mean_spins(batch)
     check_variance(samples)
-    if estimator == "score":
+    by_pairs = isinstance(batch.J, (Tensor, Banded, Block))
+    if estimator == "score" or (estimator == "moment" and not by_pairs):
         return expectation(samples.spins.to(batch.h.dtype), batch, samples)
-    h, J = batch.scaled()
+    h, J = batch.scaled_structure() if by_pairs else _scaled(batch, estimator)
     active = batch.active.expand(h.shape)
     mean: Tensor
     (mean,) = Estimate.apply(  # type: ignore[no-untyped-call]
-        h, J, samples.spins, samples.weights, active, estimator
+        h,
+        taken_apart(J)[0],
+        samples.spins,
+        samples.weights,
+        active,
+        estimator,
+        *taken_apart(J)[1:],
     )
     return mean
+
+
+def _scaled(batch: IsingBatch, estimator: str) -> tuple[Tensor, Tensor]:
+    """βh and βJ as tensors."""
+    try:
+        return batch.scaled()
+    except ValueError as error:
+        raise ValueError(
+            f"Argument `estimator` must be 'moment' or 'score' for a potential on counts that is "
+            f"not quadratic, but is {estimator!r}, which needs a matrix J."
+        ) from error
 
 
 def check_estimator(estimator: str) -> None:

@@ -1,10 +1,11 @@
 r"""Exact Boltzmann moments, probabilities and independent reads of an :class:`~qattn.IsingBatch`.
 
-The cost is 2^(n/2) numbers per query and matrix products with one 2^(n/2) x 2^(n/2) table per
-group, instead of 2^n states per query; see :mod:`qattn.exact.dense.factorised` for the algebra. float32
-answers hold to about 1e-5 or are computed in float64; couplings too strong for products of
-float64 are summed in log space. On CUDA the products follow PyTorch's TF32 setting: leave
-``torch.backends.cuda.matmul.allow_tf32`` off (its default) where digits matter.
+Dense couplings cost 2^(n/2) numbers per query and matrix products with one 2^(n/2) x 2^(n/2) table
+per group, instead of 2^n states per query; see :mod:`qattn.exact.dense.factorised` for the algebra.
+Couplings with a structure (:mod:`qattn.couplings`) have engines of their own, whose cost grows with
+n and not with 2^n. float32 answers hold to about 1e-5 or are computed in float64; couplings too
+strong for products of float64 are summed in log space. On CUDA the products follow PyTorch's TF32
+setting: leave ``torch.backends.cuda.matmul.allow_tf32`` off (its default) where digits matter.
 
 Models of more spins whose couplings are sparse: :mod:`qattn.exact.tree`.
 """

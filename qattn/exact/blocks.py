@@ -13,7 +13,7 @@ from qattn.ising.samples import SpinSamples
 
 def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = False) -> Tensor:
     """Log Z, if requested, else occupations; differentiable in h, the values and β."""
-    G, Q, n = batch.h.shape
+    G, _, n = batch.h.shape
     models = _models(batch)
     if wants_log_Z:
         log_Z: Tensor = dense.moments(models, wants_log_Z=True).unflatten(0, (G, -1)).sum(1)

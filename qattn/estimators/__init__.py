@@ -12,6 +12,7 @@ estimator    value                                gradient
 All are unbiased for independent reads; ``callen`` has the least variance. The gradient of a loss
 that is not linear in ⟨s⟩ has a bias that falls as 1/reads, least for ``callen``, because value and
 derivative come from the same reads (``benchmarks/gradient_bias.py`` measures it).
+Of a potential on counts (:class:`qattn.couplings.Cardinality`), ``callen`` is ``moment``.
 ``score`` is there for values that are not linear in the pattern: :func:`hard_patterns`,
 :func:`expectation` and :func:`surrogate`.
 """
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from qattn import exact
 from qattn.backends.base import Backend
-from qattn.couplings import Banded, Block, taken_apart
+from qattn.couplings import Cardinality, LowRank, taken_apart
 from qattn.estimators.autograd import ESTIMATORS, Estimate
 from qattn.estimators.draw import draw
 from qattn.estimators.score import check_variance, expectation, hard_patterns, surrogate
@@ -125,40 +126,26 @@ def mean_spins_from(
         estimator: One of :func:`available_estimators`; ``exact`` ignores the reads.
 
     Raises:
-        ValueError: There is no such estimator, a query has fewer than two reads, or the
-            interaction is that of no matrix and the estimator ``callen``.
+        ValueError: There is no such estimator, or a query has fewer than two reads.
     """
     check_estimator(estimator)
     if estimator == "exact":
         return exact.mean_spins(batch)
     check_variance(samples)
-    by_pairs = isinstance(batch.J, (Tensor, Banded, Block))
-    if estimator == "score" or (estimator == "moment" and not by_pairs):
+    by_reads = isinstance(batch.J, Cardinality) or (
+        estimator == "moment" and isinstance(batch.J, LowRank)
+    )
+    if estimator == "score" or by_reads:
         return expectation(samples.spins.to(batch.h.dtype), batch, samples)
-    h, J = batch.scaled_structure() if by_pairs else _scaled(batch, estimator)
+    # All pairs of a product are coupled: its matrix then.
+    h, J = batch.scaled() if isinstance(batch.J, LowRank) else batch.scaled_structure()
+    values, kind, options = taken_apart(J)
     active = batch.active.expand(h.shape)
     mean: Tensor
     (mean,) = Estimate.apply(  # type: ignore[no-untyped-call]
-        h,
-        taken_apart(J)[0],
-        samples.spins,
-        samples.weights,
-        active,
-        estimator,
-        *taken_apart(J)[1:],
+        h, values, samples.spins, samples.weights, active, estimator, kind, options
     )
     return mean
-
-
-def _scaled(batch: IsingBatch, estimator: str) -> tuple[Tensor, Tensor]:
-    """βh and βJ as tensors."""
-    try:
-        return batch.scaled()
-    except ValueError as error:
-        raise ValueError(
-            f"Argument `estimator` must be 'moment' or 'score' for a potential on counts that is "
-            f"not quadratic, but is {estimator!r}, which needs a matrix J."
-        ) from error
 
 
 def check_estimator(estimator: str) -> None:

@@ -1,8 +1,7 @@
 r"""The engine of rank-one couplings J_jk = ±U_jU_k, at any number of spins: quadrature.
 
-A Gaussian integral makes the spins independent: see :mod:`qattn.exact.quadrature.grid` for the
-nodes and for the bound of the error that is known before, :mod:`qattn.exact.quadrature.sums` for the
-moments.
+A Gaussian integral makes the spins independent: see :mod:`qattn.exact.quadrature.grid` for its
+nodes and their error, :mod:`qattn.exact.quadrature.sums` for the moments.
 """
 
 from collections.abc import Iterator
@@ -29,9 +28,7 @@ def forward(
     """
     sign = _sign(couplings)
     up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
-    grid = Grid(
-        *torch.ones(2, *log_Z.shape, dtype=h.dtype, device=h.device), torch.ones_like(log_Z).long()
-    )
+    grid = Grid(log_Z.clone(), log_Z.clone(), torch.zeros_like(log_Z, dtype=torch.long))
     accurate = torch.ones_like(log_Z, dtype=torch.bool)
     for q, n, spins in _blocks(h, couplings, lengths):
         found = grid_of(spins, sign)
@@ -100,4 +97,5 @@ def _blocks(
         present = torch.arange(m)[:, None] < lengths[:, None, q]
         present = present.to(h.device).expand(G, -1, -1)
         U = couplings.values[:, :m, None].expand_as(present)
-        yield q, m, Spins(*(torch.where(present, x, 0.0) for x in (h[:, :m, q], U)), present)
+        fields, U = torch.where(present, h[:, :m, q], 0.0), torch.where(present, U, 0.0)
+        yield q, m, Spins(fields, U, present)

@@ -40,11 +40,11 @@ ITERATIONS = 200
 
 
 class Grid(NamedTuple):
-    """Nodes ξ of each query: origin + k·step, or origin + i·k·step if σ = -1, 0 ≤ k < count."""
+    """Nodes ξ of each query: origin + k·step, or origin + i·k·step if σ = -1, k < number."""
 
     origin: Float[Tensor, "groups queries"]
     step: Float[Tensor, "groups queries"]
-    count: Int[Tensor, "groups queries"]
+    number: Int[Tensor, "groups queries"]
 
 
 class Spins(NamedTuple):
@@ -92,8 +92,8 @@ def _covering(spins: Spins) -> Grid:
                 excess > 0, (excess / fall.clamp_min(0.1)).clamp(D, 10 * D), 0.0
             )
         ends.append(end + outward * distance)
-    count = ((ends[1] - ends[0]) / D).nan_to_num(0.0, 0.0, 0.0).ceil().long() + 1
-    return Grid(ends[0], torch.full_like(low, D), count)
+    number = ((ends[1] - ends[0]) / D).nan_to_num(0.0, 0.0, 0.0).ceil().long() + 1
+    return Grid(ends[0], torch.full_like(low, D), number)
 
 
 def _bracket(spins: Spins, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -118,8 +118,8 @@ def _through_the_saddle(spins: Spins) -> Grid:
     # The images of the weight of one spin's small occupation are moved by up to 2|U_j|.
     period = (2 * (cut + log(2)) * (1 + spread)).sqrt() + 2 * spins.U.abs().amax(1)
     step = 2 * pi / period
-    count = (sqrt(2 * cut) / step).nan_to_num(0.0, 0.0, 0.0).ceil().long() + 1
-    return Grid(origin, step, count)
+    number = (sqrt(2 * cut) / step).nan_to_num(0.0, 0.0, 0.0).ceil().long() + 1
+    return Grid(origin, step, number)
 
 
 def _saddle(spins: Spins) -> Float[Tensor, "groups queries"]:

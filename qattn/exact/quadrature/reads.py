@@ -1,8 +1,9 @@
 r"""Independent exact reads of rank-one couplings, at any number of spins.
 
 σ = 1: the distribution is a mixture of independent spins, one component a node: a read draws its
-node and then its spins. σ = -1: independent spins of the fields b_j at the saddle c are proposed, and
-accepted with probability exp(-(a - c)²/2); what is accepted is distributed exactly as it should be.
+node and then its spins. σ = -1: independent spins of the fields b_j at the saddle c are proposed,
+and accepted with probability exp(-(a - c)²/2); what is accepted has exactly the distribution of the
+model, whatever c is.
 """
 
 import torch

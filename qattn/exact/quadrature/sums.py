@@ -10,8 +10,8 @@ normalised weights w_k ∝ exp(-σξ_k²/2) Π_j 2cosh(h_j + ξ_kU_j),
 
 and ∂/∂U_j is the same sum with ξ_k as a further factor, less Σ_k w_k (f_k - f̄) ξ_k. Occupations and
 derivatives in h are sums of terms in proportion to n_jk, so that small ones have a small relative
-error. For σ = -1 all of it is complex, and the real part of a sum over y ≥ 0 with weights doubled at
-y > 0 is the whole.
+error. For σ = -1 all of it is complex, and the real part of a sum over y ≥ 0 with weights doubled
+at y > 0 is the whole.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Reference(NamedTuple):
     @property
     def num_nodes(self) -> int:
         """Nodes of the query that has most."""
-        return int(self.grid.count.max())
+        return int(self.grid.number.max())
 
     def offsets(self, nodes: slice) -> Weights:
         """ξ_k - origin."""

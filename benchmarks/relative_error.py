@@ -38,7 +38,7 @@ def layer_weights(arm: str, normalize: bool, J: Tensor) -> Weights:
             del layer.field_bias
             layer.field_bias = scores[:, 0]
             queries = torch.ones(1, ROWS, POSITIONS, 1)
-            return layer._weights(queries, queries)[0, :, 0]
+            return layer._weights(queries, queries, layer.couplings)[0, :, 0]
         if layer.has_field_bias:
             layer.get_parameter("field_bias").data.zero_()
         query = torch.ones(ROWS, 1, POSITIONS, 1)

@@ -1,4 +1,4 @@
-"""Attention with structures of J: as the dense J that they stand for, query by query, and shifted."""
+"""Attention with structures of J: as the dense J that they stand for, and query by query."""
 
 import pytest
 import torch
@@ -32,9 +32,8 @@ def structure(name: str) -> Couplings:
 def test_structures_attend_like_their_dense_couplings(query_key, name, interaction, options):
     couplings = structure(name)
     bias = {"field_bias": -0.5, "position_bias": torch.randn(2, N, N, dtype=torch.float64)}
-    results = []
-    for J in (couplings, couplings.dense()):
-        results.append(boltzmann_weights(*query_key, J, interaction=interaction, **bias, **options))
+    options = options | {"interaction": interaction} | bias
+    results = (boltzmann_weights(*query_key, J, **options) for J in (couplings, couplings.dense()))
     torch.testing.assert_close(*results)
 
 

@@ -56,8 +56,6 @@ def formula(arm: str, normalize: bool, J: Tensor) -> Weights:
     pairs = ((S @ J.double()) * S).sum(-1) / 2
     occupied = S.relu()
 
-    couplings = getattr(layer, "couplings", None)
-
     def weights(scores: Tensor) -> Tensor:
         if arm == "softmax":
             return scores.softmax(-1)

@@ -340,3 +340,23 @@ def test_reads_of_long_queries_are_at_the_noise_floor():
         assert (abs(ratio - 1) < 5 * sigma) == fits
         worst = ((found[groups] - up).abs() / (variance.sqrt() + 1 / reads)).max()
         assert (worst < 5) == fits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_members_of_a_vmap_are_groups_also_with_lengths_made_inside(dtype):
+    torch.manual_seed(0)
+    h, values = torch.randn(3, 2, 4, 6, dtype=dtype), torch.randn(3, 2, 4, dtype=dtype)
+    values[:, 0, 0] = -torch.inf
+
+    def loss(h, values):
+        lengths = torch.arange(1, 5)
+        batch = IsingBatch(h, Cardinality(values, 6), lengths, validate=False)
+        return exact.occupations(batch, normalize=True)[..., 0].sum() + (
+            exact.log_partition(batch).square().sum()
+        )
+
+    gradients = torch.func.grad(loss, argnums=(0, 1))
+    found = torch.func.vmap(gradients)(h, values)
+    for member in range(3):
+        wanted = gradients(h[member], values[member])
+        torch.testing.assert_close(tuple(x[member] for x in found), wanted)

@@ -36,3 +36,23 @@ def moments(
         lengths.contiguous(),
         *(int(x) for x in sizes),
     )
+
+
+def gradients(
+    grad_up: Tensor | None,
+    grad_log_Z: Tensor | None,
+    h: Float[Tensor, "g n q"],
+    values: Float[Tensor, "g n w"],
+    lengths: Int[Tensor, "#g q"],
+    up: Float[Tensor, "g n q"],
+) -> tuple[Float[Tensor, "g n q"], Float[Tensor, "g n w"]]:
+    """As :func:`qattn.exact.chain.scan.gradients`, of all queries in any order."""
+    (G, n, Q), w = h.shape, values.shape[2]
+    # Threads that share a group have sums of their own, which are added up in a fixed order.
+    shares = -(-torch.get_num_threads() // max(1, G))
+    grad_h, grad_values = torch.empty_like(h), h.new_empty(G, shares, n, w)
+    tensors = h, values, torch.tensor(values.stride()), up.contiguous(), grad_h, grad_values
+    outer = (x if x is None else x.contiguous() for x in (grad_up, grad_log_Z))
+    sizes = int(len(lengths) > 1), G, n, Q, w, shares
+    kernels.call("chain_backward", *outer, *tensors, lengths.contiguous(), *sizes)
+    return grad_h, grad_values.sum(1)

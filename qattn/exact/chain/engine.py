@@ -72,7 +72,11 @@ def backward(
     linear = lengths
     if log_space_too is not None:
         linear = lengths.expand(log_space_too.shape).masked_fill(log_space_too.cpu(), 0)
-    for g, q, chain in _tiles(h, values, linear):
+    use = compiled.serves(h, values)
+    if use:
+        grad_h, part = compiled.gradients(grad_up, grad_log_Z, h.contiguous(), values, linear, up)
+        within += part
+    for g, q, chain in () if use else _tiles(h, values, linear):
         first, second = scan.gradients(
             chain,
             None if grad_up is None else grad_up[g][..., q],

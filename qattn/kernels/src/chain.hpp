@@ -109,6 +109,8 @@ struct Weights {  // u of a spin's two states, the larger 1
     }
 };
 
+constexpr int64_t AHEAD = 8;  // rows that are fetched before they are needed
+
 struct Queries {  // sixteen of a group, or the last ones, as columns of arrays (n, Q)
     int64_t Q, q, count, shortest, longest;
     ints length = {};
@@ -120,8 +122,15 @@ struct Queries {  // sixteen of a group, or the last ones, as columns of arrays 
         longest = *ends.second;
         for (int64_t i = 0; i < LANES; ++i) length[i] = i < count ? lengths[q + i] : shortest;
     }
-    lanes row(const float* x, int64_t t) const { return load_some(x + t * Q + q, count); }
-    void set_row(float* x, int64_t t, lanes y) const { store_some(x + t * Q + q, y, count); }
+    // Rows are read upwards and written downwards; they lie too far apart to be fetched unasked.
+    lanes row(const float* x, int64_t t) const {
+        __builtin_prefetch(x + (t + AHEAD) * Q + q);
+        return load_some(x + t * Q + q, count);
+    }
+    void set_row(float* x, int64_t t, lanes y) const {
+        if (t >= AHEAD) __builtin_prefetch(x + (t - AHEAD) * Q + q, 1);
+        store_some(x + t * Q + q, y, count);
+    }
     ints have(int64_t t) const { return length > (int32_t)t; }
     void set_zero_from(float* x, int64_t t, int64_t n) const {
         for (; t < n; ++t) set_row(x, t, lanes{});

@@ -33,7 +33,7 @@ def forward(
 
     # What has underflowed is below 2^w tiny of every message.
     info = torch.finfo(h.dtype)
-    enough = 4 * (h.shape[1] << values.shape[2]) * info.tiny / info.eps
+    enough = 4 * (1 << values.shape[2]) * info.tiny / info.eps
     failed = ~((least >= enough) & log_Z.isfinite())
     if not bool(failed.any()):
         return Solution(up, log_Z, torch.ones((), dtype=torch.bool), ())

@@ -21,9 +21,14 @@ namespace chain {
 INLINE lanes absolute(lanes x) { return (lanes)((ints)x & 0x7fffffff); }
 INLINE lanes zero_unless(ints mask, lanes x) { return (lanes)(mask & (ints)x); }
 
-// 2^-k for numbers in [2^k, 2^(k+1)), and k.
-INLINE lanes inverse_power(lanes x) { return (lanes)((254 << 23) - ((ints)x & 0x7f800000)); }
+// For numbers in [2^k, 2^(k+1)): k, and 2^(target - k) where that is a number.
 INLINE ints power(lanes x) { return (((ints)x & 0x7f800000) >> 23) - 127; }
+INLINE lanes scale_to(int target, lanes x) {
+    const ints exponents = target + 127 - power(x);
+    return (lanes)((exponents > 254 ? 254 : exponents) << 23);
+}
+constexpr int HEIGHT = 60;  // messages are kept near 2^60: room for what is small beside them
+constexpr float HIGH = 1LL << HEIGHT;
 
 template <class F, int... I>
 INLINE void repeat_each(F f, std::integer_sequence<int, I...>) {

@@ -4,6 +4,8 @@
 
 namespace chain {
 
+constexpr float UNIT = 1 << HEIGHT / 2;  // Σ ab, so that neither a nor b leaves the range of floats
+
 // Sixteen queries. Beside each message is that of f: a and f forwards, b and y backwards.
 template <int W>
 struct Backward {
@@ -57,7 +59,7 @@ struct Backward {
             f[i] = ALL ? x : select(have, x, fi);
             f[j] = ALL ? z : select(have, z, fj);
         });
-        scale = scaled_after(P, W) ? inverse_power(sum<S>(a)) : splat(1.0f);
+        scale = scaled_after(P, W) ? scale_to(HEIGHT, sum<S>(a)) : splat(1.0f);
     }
 
     // grad_h and, for every distance, lanes that add up to the gradient in J_{t,t-d}.
@@ -90,8 +92,8 @@ struct Backward {
             y[i] = ALL ? yi_new : select(have, yi_new, yi);
             y[j] = ALL ? yj_new : select(have, yj_new, yj);
         });
-        at.set_row(grad_h, t, zero_unless(have, splat(2.0f) * upper - c));
-        grad_J[W - 1] += zero_unless(have, c - splat(2.0f) * unlike);
+        at.set_row(grad_h, t, zero_unless(have, upper * splat(2.0f / UNIT) - c));
+        grad_J[W - 1] += zero_unless(have, c * splat(UNIT) - splat(2.0f) * unlike);
         // E[f s_t s_{t-d}] from E[f s_t] by kept spins, of which one is summed over at a time.
         repeat<W - 1>([&](auto level) __attribute__((always_inline)) {
             constexpr int bit = W - 2 - level, N = 1 << bit;  // of the butterfly's number
@@ -114,7 +116,7 @@ struct Backward {
     }
 
     void run(float* grad_h, lanes* grad_J) {
-        for (int i = 0; i < S; ++i) a[i] = splat(i == 0), f[i] = i ? lanes{} : c;
+        for (int i = 0; i < S; ++i) a[i] = splat(i == 0 ? HIGH : 0.0f), f[i] = c * a[i];
         int64_t start = 0;
         for (; start < at.longest; start += CHUNK) {
             lanes* kept = &checkpoints[start / CHUNK * (2 * S + 1)];
@@ -122,7 +124,7 @@ struct Backward {
             kept[2 * S] = scale;
             run_chunk(start, std::min(start + CHUNK, at.longest));
         }
-        const lanes over = splat(1.0f) / sum<S>(a);
+        const lanes over = splat(UNIT) / sum<S>(a);
         for (int i = 0; i < S; ++i) b[i] = over, y[i] = lanes{};
         for (start -= CHUNK; start >= 0; start -= CHUNK) {
             const int64_t end = std::min(start + CHUNK, at.longest);
@@ -178,7 +180,7 @@ void backward(const float* grad_up, const float* grad_log_Z, const float* h, con
         for (int64_t t = 0; t < n; ++t)
             for (int64_t d = 1; d <= W; ++d)
                 grad_values[item * n * W + t * W + d - 1] =
-                    d > t ? 0.0f : across(grad_J[t * W + d - 1]);
+                    d > t ? 0.0f : across(grad_J[t * W + d - 1]) / UNIT;
     });
 }
 }  // namespace chain

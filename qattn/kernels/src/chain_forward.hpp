@@ -1,7 +1,5 @@
 // Occupations and log Z of spins in a band: see chain.hpp.
 #pragma once
-#include <limits>
-
 #include "chain.hpp"
 
 namespace chain {
@@ -16,8 +14,9 @@ struct Forward {
 
     lanes a[S], b[S];
     lanes scale_a = splat(1.0f), scale_b = splat(1.0f), fields = {};
-    lanes smallest = splat(1.0f), lowest = splat(std::numeric_limits<float>::infinity());
-    ints exponent = {};
+    // The least sum of a message; with sums of 1, the least sum over s = +1; the least occupation.
+    lanes smallest = splat(HIGH), lowest = splat(1.0f), faintest = splat(1.0f);
+    ints exponent = ints{} - HEIGHT;
 
     Forward(const Tables<W>& K, const Queries& at, std::vector<lanes>& records)
         : K(K), at(at), records(records) {}
@@ -28,7 +27,7 @@ struct Forward {
         lanes all = sum<S>(a), *kept = record(t) + 2 * W;
         for (int i = 0; i < S; ++i) kept[i] = a[i];
         smallest = minimum(smallest, all);
-        scale_a = inverse_power(all);
+        scale_a = scale_to(HEIGHT, all);
     }
 
     template <int P, bool ALL>
@@ -46,7 +45,7 @@ struct Forward {
         else if constexpr (scaled_after(P, W)) {
             lanes all = sum<S>(a);
             smallest = minimum(smallest, all);
-            scale_a = inverse_power(all);
+            scale_a = scale_to(HEIGHT, all);
         }
     }
 
@@ -61,13 +60,15 @@ struct Forward {
             repeat<N>([&](auto k) __attribute__((always_inline)) { joint[k] += joint[N + k]; });
         });
         lanes over = splat(1.0f) / joint[0];
-        lanes all = sum<S>(b), scales = inverse_power(sum<S>(kept)) * inverse_power(all);
+        const lanes all = sum<S>(b), one_a = scale_to(0, sum<S>(kept)), one_b = scale_to(0, all);
         smallest = minimum(smallest, all);
-        scale_b = inverse_power(all);
+        scale_b = scale_to(HEIGHT, all);
         for (int p = 0; p < W && first + p < at.longest; ++p) {
             ints have = at.have(first + p);
-            at.set_row(up, first + p, zero_unless(have, upper[p] * over));
-            lowest = select(have, minimum(lowest, upper[p] * scales), lowest);
+            const lanes value = upper[p] * over;
+            at.set_row(up, first + p, zero_unless(have, value));
+            faintest = select(have, minimum(faintest, value), faintest);
+            lowest = select(have, minimum(lowest, upper[p] * one_a * one_b), lowest);
         }
     }
 
@@ -88,12 +89,12 @@ struct Forward {
         if constexpr (P > 0 && scaled_after(P - 1, W)) {
             lanes all = sum<S>(b);
             smallest = minimum(smallest, all);
-            scale_b = inverse_power(all);
+            scale_b = scale_to(HEIGHT, all);
         }
     }
 
     ALWAYS void run(const float* h, float* up, float* log_Z, float* least) {
-        for (int i = 0; i < S; ++i) a[i] = splat(i == 0), b[i] = splat(1.0f);
+        for (int i = 0; i < S; ++i) a[i] = splat(i == 0 ? HIGH : 0.0f), b[i] = splat(HIGH);
         int64_t t = 0;
         for (; t + W <= at.shortest; t += W)
             repeat<W>([&](auto p) __attribute__((always_inline)) { forwards<p, true>(h, t + p); });
@@ -118,7 +119,8 @@ struct Forward {
         for (int64_t i = 0; i < at.count; ++i)
             log_Z[at.q + i] = std::log(double(all[i])) + exponent[i] * std::log(2.0) + fields[i] +
                               K.log_top[at.length[i]];
-        store_some(least + at.q, lowest * smallest, at.count);
+        lanes enough = select(faintest < splat(1e-37f), lanes{}, lowest * smallest);
+        store_some(least + at.q, enough, at.count);
     }
 };
 

@@ -28,8 +28,8 @@ from qattn.exact.quadrature.grid import Grid, Spins
 CHUNK = 1 << 20
 """Elements of the largest temporary tensor."""
 
-NEGLIGIBLE = 30.0
-"""Weights below e^-30 of the largest are 0: arithmetic with denormal numbers is slow."""
+NEGLIGIBLE = 60.0
+"""Weights below e^-60 of the largest are 0: arithmetic with denormal numbers is slow."""
 
 SMALLEST_SIGN = {torch.float32: 0.02, torch.float64: 1e-6}
 """Least |Σw|/Σ|w| of complex weights at which rounding does not matter."""

@@ -2,3 +2,4 @@
 // pointers, 64-bit sizes and, last, the number of threads. qattn/kernels/__init__.py calls them.
 #include "lanes.hpp"
 #include "parallel.hpp"
+#include "quadrature_calls.hpp"

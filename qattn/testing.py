@@ -101,7 +101,7 @@ class BackendConformance:
     def test_shape_dtype_and_values(self) -> None:
         """Spins are int8 in {-1, +1}, one row per read or weights that sum to the reads."""
         single = self.problems()
-        double = IsingBatch(single.h.double(), single.J.double())
+        double = IsingBatch(single.h.double(), single.matrix.double())
         one_spin = IsingBatch(torch.full((1, 1, 1), 0.2), torch.zeros(1, 1, 1))
         for batch in (single, one_spin, double):
             samples = self.sample(batch, 7)
@@ -130,10 +130,12 @@ class BackendConformance:
     def test_batch_is_left_alone(self) -> None:
         """Sampling neither changes the batch nor takes part in autograd."""
         batch = self.problems()
-        learnable = IsingBatch(batch.h.clone().requires_grad_(), batch.J.clone().requires_grad_())
+        learnable = IsingBatch(
+            batch.h.clone().requires_grad_(), batch.matrix.clone().requires_grad_()
+        )
         samples = self.sample(learnable, 3)
         assert torch.equal(learnable.h, batch.h), "h was changed"
-        assert torch.equal(learnable.J, batch.J), "J was changed"
+        assert torch.equal(learnable.matrix, batch.matrix), "J was changed"
         assert not samples.spins.requires_grad, "spins require a gradient"
 
     def test_seed_fixes_the_reads(self) -> None:
@@ -162,7 +164,7 @@ class BackendConformance:
         for name in ("h", "J"):
             for value in (float("nan"), float("inf")):
                 batch = self.problems()
-                tensors = {"h": batch.h.clone(), "J": batch.J.clone()}
+                tensors = {"h": batch.h.clone(), "J": batch.matrix.clone()}
                 tensors[name][1, 0, 2] = tensors[name][1, 2, 0] = value
                 self._refuses(f"`{name}`", IsingBatch(**tensors, validate=False), 4)
 
@@ -177,7 +179,7 @@ class BackendConformance:
     def test_queries_are_independent(self) -> None:
         """Read r of one query does not correlate with read r of another, in its group or not."""
         batch = self.problems()
-        h, J = batch.h[:1, :1].expand(2, 3, 5), batch.J[:1].expand(2, 5, 5)
+        h, J = batch.h[:1, :1].expand(2, 3, 5), batch.matrix[:1].expand(2, 5, 5)
         samples = self.sample(IsingBatch(h, J), self.num_reads)
         if samples.weights is not None:
             return  # the order of aggregated reads means nothing

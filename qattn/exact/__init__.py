@@ -53,7 +53,8 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     >>> log_partition(IsingBatch(torch.zeros(1, 1, 3), torch.zeros(1, 3, 3)))
     tensor([[2.0794]])
     """
-    return _engine(batch).moments(batch, wants_log_Z=True)
+    log_Z: Tensor = _engine(batch).moments(batch, wants_log_Z=True)
+    return log_Z
 
 
 def occupations(
@@ -84,7 +85,8 @@ def occupations(
     >>> occupations(batch, normalize=True)
     tensor([[[0.7311, 0.2689]]])
     """
-    return _engine(batch).moments(batch, normalize=normalize)
+    up: Tensor = _engine(batch).moments(batch, normalize=normalize)
+    return up
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -118,7 +120,8 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
     """
     with torch.no_grad():
-        return _engine(batch).pair_correlations(batch)
+        pairs: Tensor = _engine(batch).pair_correlations(batch)
+    return pairs
 
 
 def log_prob(batch: IsingBatch, spins: Tensor) -> Float[Tensor, "groups queries reads"]:
@@ -168,7 +171,8 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     """
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
-    return _engine(batch).sample(batch, num_reads, seed)
+    samples: SpinSamples = _engine(batch).sample(batch, num_reads, seed)
+    return samples
 
 
 def _engine(batch: IsingBatch) -> ModuleType:

@@ -199,11 +199,15 @@ class MomentsBackward(BackwardFunction):
             total = up.sum(1, keepdim=True)
             total = total.masked_fill(total == 0, torch.inf)
             grad = (grad - (grad * up).sum(1, keepdim=True) / total) / total
-        parts = (None, grad) if call.wants_log_Z else (grad, None)
         solution = Solution(up, log_Z, torch.ones((), dtype=torch.bool), saved)
         with sampling_clock.running(h.device), without_autocast(h.device):
             grad_h, grad_values = ENGINES[call.kind].backward(
-                *parts, h.to(precise), couplings, lengths, solution
+                None if call.wants_log_Z else grad,
+                grad if call.wants_log_Z else None,
+                h.to(precise),
+                couplings,
+                lengths,
+                solution,
             )
         return grad_h.to(h.dtype), grad_values.to(values.dtype)
 

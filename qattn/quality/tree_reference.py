@@ -70,7 +70,7 @@ def tree_reference(
         left = f", {each * (count - p):.0f} s left" if p else ""
         progress(f"tree decomposition, problem {p + 1} of {count}{left}")
         piece = part_of(problems, slice(p, p + 1))
-        h, J = piece.h.clone().requires_grad_(), piece.J.clone().requires_grad_()
+        h, J = piece.h.clone().requires_grad_(), piece.matrix.clone().requires_grad_()
         found = tree.moments(IsingBatch(h, J, piece.lengths, validate=False))
         value = (found.mean[:, 0] * direction[p]).sum()
         of_h, of_J = torch.autograd.grad(value, (h, J), materialize_grads=True)

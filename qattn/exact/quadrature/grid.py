@@ -29,8 +29,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-STEP = {torch.float32: 1.25, torch.float64: 0.85}
-"""D of the positive sign: weights of states are right to 6.5e-6 and 2.7e-12."""
+STEP = {torch.float32: 1.1, torch.float64: 0.85}
+"""D of the positive sign: probabilities of states are right to 3.3e-7 and 5.5e-12."""
 
 CUT = {torch.float32: 17.0, torch.float64: 37.0}
 """Nodes with less than e^-CUT of the largest weight are left out."""

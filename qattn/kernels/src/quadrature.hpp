@@ -15,8 +15,8 @@ namespace quadrature {
 
 typedef double doubles __attribute__((vector_size(128)));
 
-constexpr float STEP = 1.25f;       // D of the positive sign
-constexpr float CUT = 14.0f;        // the first node that is left out has less than e^-CUT
+constexpr float STEP = 1.1f;        // D of the positive sign
+constexpr float CUT = 15.0f;        // the first node that is left out has less than e^-CUT
 constexpr float NEGLIGIBLE = 60.0f; // smaller weights, e^-60 of the largest, are 0
 constexpr int ITERATIONS = 100;
 
@@ -187,7 +187,8 @@ static Moments independent(Tile& tile, lanes x) {
     for (int64_t j = 0; j < tile.longest; ++j) {
         lanes u = splat(tile.group->U[j]);
         lanes b = load(&tile.fields[j * LANES]) + x * u, size = magnitude(b);
-        lanes v = exponential(size * splat(-2.0f)), more = splat(1.0f) / (splat(1.0f) + v);
+        lanes v = exponential(size * splat(-2.0f)) + (b - b);  // NaN and infinity become NaN
+        lanes more = splat(1.0f) / (splat(1.0f) + v);
         lanes less = v * more, one = v + splat(1.0f);
         ints positive = b >= splat(0.0f);
         lanes up = select(positive, more, less), down = select(positive, less, more);

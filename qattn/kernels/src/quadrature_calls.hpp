@@ -18,15 +18,12 @@ struct Sizes {
 // A tile for each thread, so that its memory is taken once.
 static std::vector<Tile> tiles_for(int64_t threads) { return std::vector<Tile>(std::max<int64_t>(1, threads)); }
 
-}  // namespace quadrature
-
 // Occupations, log Z, and for each query the first node, the step and the number of nodes. Returns 0
 // in `accurate` where float32 would not do. `up` must be 0 before.
 extern "C" void qattn_quadrature_forward(
     const float* h, const float* U, const int64_t* lengths, int64_t G, int64_t n, int64_t Q,
     int64_t rows, int64_t sign, float* up, float* log_Z, float* origin, float* step, int64_t* number,
     uint8_t* accurate, int64_t threads) {
-    using namespace quadrature;
     Sizes size(G, n, Q, rows);
     std::vector<Group> groups(G);
     std::vector<negative::Nodes> lines(G);
@@ -94,7 +91,6 @@ extern "C" void qattn_quadrature_backward(
     const int64_t* lengths, int64_t G, int64_t n, int64_t Q, int64_t rows, int64_t sign,
     const float* origin, const float* step, const int64_t* number, float* grad_h, float* grad_U,
     int64_t threads) {
-    using namespace quadrature;
     Sizes size(G, n, Q, rows);
     std::vector<Group> groups(G);
     std::vector<negative::Nodes> lines(G);
@@ -136,3 +132,5 @@ extern "C" void qattn_quadrature_backward(
         }
     });
 }
+
+}  // namespace quadrature

@@ -18,14 +18,19 @@ static void tabulate(Group& group, int64_t n) {
     group.interval = std::max<int64_t>(1, std::min<int64_t>(16, (int64_t)(80.0f / (reach + 1e-6f))));
 }
 
-// Nodes center + (k - (number - 1)/2) D, in chunks of 16 around reference points of their own.
+// Nodes center + (k - (number - 1)/2) D, in chunks of the same even size, at least 8 and at most 16,
+// around reference points of their own.
 struct Nodes {
     lanes center;
     int64_t number;
     int64_t chunks() const { return (number + MOST - 1) / MOST; }
-    int64_t each() const { return std::min(number, MOST); }
+    int64_t each() const { return number / chunks(); }
     lanes reference(int64_t c) const {
-        return center + splat(((float)c - 0.5f * (float)(chunks() - 1)) * MOST * STEP);
+        return center + splat(((float)c - 0.5f * (float)(chunks() - 1)) * (float)each() * STEP);
+    }
+    void extend(int64_t least) {
+        int64_t chunks = (least + MOST - 1) / MOST;
+        number = chunks * std::max<int64_t>(8, (least + 2 * chunks - 1) / (2 * chunks) * 2);
     }
     float offset(int64_t k) const { return ((float)k - 0.5f * (float)(each() - 1)) * STEP; }
     float place(int64_t k) const { return ((float)k - 0.5f * (float)(number - 1)) * STEP; }
@@ -99,7 +104,7 @@ static Weighed weigh(Tile& tile, const Nodes& nodes, const Moments* known, std::
     lanes sum = {};
     for (int64_t k = 0; k < number; ++k) {
         lanes x = narrow(log_w[k] - peak);
-        w[k] = select(x < splat(-NEGLIGIBLE), lanes{}, exponential(x));
+        w[k] = select(x < splat(-NEGLIGIBLE), lanes{}, exponential(x)) + (x - x);  // NaN stays NaN
         sum += w[k];
     }
     for (auto& x : w) x /= sum;
@@ -109,16 +114,16 @@ static Weighed weigh(Tile& tile, const Nodes& nodes, const Moments* known, std::
     return {log_Z, (int64_t)std::ceil(std::min(missing, 64.0f))};
 }
 
-// Number of nodes that should cover all modes, which lie within half[l] of the center.
-static int64_t enough(lanes half, lanes variance, float largest_U) {
+// Nodes that should cover all modes, which lie within half[l] of the center.
+static Nodes enough(lanes center, lanes half, lanes variance, float largest_U) {
     lanes stiff = maximum(splat(1.0f) - variance, splat(0.25f));
-    int64_t number = 8;
-    for (;; number += number < MOST ? 2 : MOST) {
-        float edge = 0.5f * (float)(number - 1) * STEP;
+    Nodes nodes{center, 8};
+    for (;; nodes.extend(nodes.number + 2)) {
+        float edge = 0.5f * (float)(nodes.number - 1) * STEP;
         lanes e = maximum(splat(edge) - half, lanes{});
         lanes next = stiff * splat(0.5f) * (e * e + e * splat(2 * STEP) - splat(STEP * STEP));
         next -= splat(2 * largest_U * (edge + STEP));
-        if (number > TOO_MANY || !(largest(splat(CUT) - next) > 0)) return number;
+        if (nodes.number > TOO_MANY || !(largest(splat(CUT) - next) > 0)) return nodes;
     }
 }
 
@@ -152,7 +157,7 @@ static Nodes cover(Tile& tile, Moments& at) {
         variance = maximum(at.variance, above.variance);
         at = independent(tile, center);
     }
-    return {center, enough(half, variance, group.largest)};
+    return enough(center, half, variance, group.largest);
 }
 
 // Σ_k w_k n_jk into up, (spins, lanes).
@@ -221,15 +226,15 @@ static bool forward(Tile& tile, std::vector<float>& up, doubles& log_Z, Nodes& n
         Weighed found = weigh(tile, nodes, nodes.chunks() == 1 ? &at : nullptr, w);
         log_Z = found.log_Z;
         if (found.missing == 0) break;
-        nodes.number += 2 * found.missing;
-        if (nodes.number > MOST) nodes.number = nodes.chunks() * MOST;
+        nodes.extend(nodes.number + 2 * found.missing);
     }
     up.assign(tile.longest * LANES, 0);
+    int64_t K = nodes.each();
     for (int64_t c = 0; c < nodes.chunks(); ++c) {
-        const lanes* part = &w[c * MOST];
-        if (negligible(part, nodes.each())) continue;
+        const lanes* part = &w[c * K];
+        if (negligible(part, K)) continue;
         if (nodes.chunks() > 1) independent(tile, nodes.reference(c));
-        with_constant(nodes.each(), [&](auto K) { mean<K.value>(tile, part, up.data()); });
+        with_constant(K, [&](auto k) { mean<k.value>(tile, part, up.data()); });
     }
     return true;
 }
@@ -242,9 +247,9 @@ static lanes backward(Tile& tile, const Nodes& nodes, const float* grad, lanes g
     Moments at = independent(tile, nodes.reference(0));
     weigh(tile, nodes, chunks == 1 ? &at : nullptr, w);
     for (int64_t c = 0; c < chunks; ++c) {
-        if (negligible(&w[c * MOST], K)) continue;
+        if (negligible(&w[c * K], K)) continue;
         if (chunks > 1) independent(tile, nodes.reference(c));
-        with_constant(K, [&](auto k) { project<k.value>(tile, grad, &moved[c * MOST]); });
+        with_constant(K, [&](auto k) { project<k.value>(tile, grad, &moved[c * K]); });
     }
     lanes mean = {}, place = {};
     for (int64_t k = 0; k < number; ++k) mean += w[k] * moved[k];
@@ -256,7 +261,7 @@ static lanes backward(Tile& tile, const Nodes& nodes, const float* grad, lanes g
     for (int64_t k = 0; k < K; ++k) offsets[k] = nodes.offset(k);
     sums.assign(2 * tile.longest * LANES, 0);
     for (int64_t c = 0; c < chunks; ++c) {
-        int64_t from = c * MOST;
+        int64_t from = c * K;
         if (negligible(&w[from], K)) continue;
         lanes x = nodes.reference(c);
         if (chunks > 1) independent(tile, x);

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qattn.couplings import Couplings, LowRank
 from qattn.exact.engine import Solution
+from qattn.exact.quadrature import bound as bounds
 from qattn.exact.quadrature import compiled, reads, sums
 from qattn.exact.quadrature.grid import Grid, Spins, grid_of
 
@@ -68,6 +69,21 @@ def backward(
         grad_h[:, :n, q], part = sums.gradients(up, log_Z, spins, grid, sign)
         grad_U[:, :n] += part.sum(2)
     return grad_h, grad_U
+
+
+def error_bound(
+    h: Float[Tensor, "groups n queries"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#groups queries"],
+    solution: Solution,
+) -> Float[Tensor, "groups queries"]:
+    """Largest error of the occupations and of log Z of a solution, besides rounding."""
+    assert isinstance(couplings, LowRank)
+    bound = torch.empty_like(solution.log_Z)
+    for q, _, spins in _blocks(h.double(), couplings.to(torch.float64), lengths):
+        grid = Grid(*(x[:, q] for x in solution.saved))
+        bound[:, q] = bounds.error_bound(spins, grid, couplings.sign).to(bound.dtype)
+    return bound
 
 
 def draw(

@@ -114,12 +114,18 @@ def _through_the_saddle(spins: Spins) -> Grid:
     cut = CUT[spins.h.dtype]
     origin = -_saddle(spins)
     b = spins.h + origin.unsqueeze(1) * spins.U
-    spread = (spins.U**2 * torch.where(b == 0, 1.0, b.tanh() / b)).sum(1)
     # The images of the weight of one spin's small occupation are moved by up to 2|U_j|.
-    period = (2 * (cut + log(2)) * (1 + spread)).sqrt() + 2 * spins.U.abs().amax(1)
+    period = (2 * (cut + log(2)) * (1 + spread(spins, b))).sqrt() + 2 * spins.U.abs().amax(1)
     step = 2 * pi / period
     number = (sqrt(2 * cut) / step).nan_to_num(0.0, 0.0, 0.0).ceil().long() + 1
     return Grid(origin, step, number)
+
+
+def spread(
+    spins: Spins, b: Float[Tensor, "groups n queries"]
+) -> Float[Tensor, "groups queries"]:
+    """Λ = Σ U_j² tanh(b_j)/b_j, which is at least the variance of Σ U_j s_j."""
+    return (spins.U**2 * torch.where(b == 0, 1.0, b.tanh() / b)).sum(1)
 
 
 def _saddle(spins: Spins) -> Float[Tensor, "groups queries"]:

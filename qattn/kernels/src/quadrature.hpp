@@ -34,6 +34,13 @@ INLINE lanes reciprocal(lanes x) {
 #endif
 }
 
+// The first `count` lanes from memory; the others repeat the last.
+INLINE lanes load_repeating(const float* p, int64_t count) {
+    lanes x = load_some(p, count);
+    for (int64_t l = count; l < LANES; ++l) x[l] = p[count - 1];
+    return x;
+}
+
 INLINE float largest(lanes x) {  // passes over NaN
     float best = -INFINITY;
     for (int64_t l = 0; l < LANES; ++l) best = x[l] > best ? x[l] : best;
@@ -139,12 +146,8 @@ struct Tile {
             longest = std::max(longest, number), shortest = std::min(shortest, number);
         }
         fields.resize(longest * LANES), up.resize(longest * LANES), down.resize(longest * LANES);
-        for (int64_t j = 0; j < longest; ++j) {
-            const float* row = h + j * Q + first;
-            store(&fields[j * LANES], load_some(row, queries));
-            // Lanes beyond the last query repeat it.
-            for (int64_t l = queries; l < LANES; ++l) fields[j * LANES + l] = row[queries - 1];
-        }
+        for (int64_t j = 0; j < longest; ++j)
+            store(&fields[j * LANES], load_repeating(h + j * Q + first, queries));
     }
 
     ints present(int64_t j) const { return lengths > (int32_t)j; }

@@ -68,7 +68,7 @@ extern "C" void qattn_quadrature_forward(
             lanes low = nodes.center - splat(0.5f * (float)(nodes.number - 1) * STEP);
             store_some(origin + at_query, low, tile.queries);
         } else {
-            lanes x = load_some(origin + at_query, tile.queries);
+            lanes x = load_repeating(origin + at_query, tile.queries);
             if (lines[g].number > negative::TOO_MANY) { accurate[item] = 0; return; }
             good = negative::forward(tile, lines[g], x, result, log, nodes_used);
         }
@@ -111,7 +111,7 @@ extern "C" void qattn_quadrature_backward(
             for (int64_t j = 0; j < tile.longest; ++j)
                 store(&grad[j * LANES], load_some(grad_up + (g * n + j) * Q + first, tile.queries));
         lanes log_Z = grad_log_Z ? load_some(grad_log_Z + at_query, tile.queries) : lanes{};
-        lanes x = load_some(origin + at_query, tile.queries), place;
+        lanes x = load_repeating(origin + at_query, tile.queries), place;
         int64_t nodes_used = number[at_query];
         if (sign > 0) {
             lanes center = x + splat(0.5f * (float)(nodes_used - 1) * STEP);

@@ -5,3 +5,4 @@
 #include "chain_forward.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
+#include "quadrature_calls.hpp"

@@ -68,6 +68,18 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
 
 
 @torch.no_grad()
+def error_bound(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
+    """Largest error of occupations and log Z besides rounding: 0 but for quadrature."""
+    h, couplings = _scaled(batch)
+    if ENGINES[couplings.kind] is not quadrature:
+        return h.new_zeros(h.shape[:2])
+    lengths = _Lengths(batch.lengths, h).values
+    with without_autocast(h.device):
+        solution, x, couplings = _solved(h.mT, couplings, lengths)
+        return quadrature.error_bound(x, couplings, lengths, solution).to(h.dtype)
+
+
+@torch.no_grad()
 def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     """Independent reads."""
     h, couplings = _scaled(batch)

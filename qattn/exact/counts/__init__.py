@@ -31,6 +31,8 @@ from qattn.exact.counts.potential import Models, by_group, flat, tilt
 from qattn.exact.counts.potential import models as models_of
 from qattn.exact.engine import Solution
 
+__all__ = ["backward", "draw", "forward"]
+
 BLOCK = {"cpu": 2**17, "cuda": 2**21}
 """Pairs of a position and a query that are solved at once, at about 200 B each."""
 WIDTH = 256

@@ -21,6 +21,7 @@ from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
 from qattn._vmap import BackwardFunction, GroupwiseFunction, fold
 from qattn.couplings import KINDS, Couplings
+from qattn.couplings.base import check_finite
 from qattn.exact import chain, counts, quadrature
 from qattn.exact.engine import Engine, Solution
 from qattn.ising.batch import IsingBatch
@@ -84,6 +85,7 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     """Independent reads."""
     h, couplings = _scaled(batch)
     couplings.check()
+    check_finite("h", h)
     lengths = _Lengths(batch.lengths, h).values
     generator = None if seed is None else torch.Generator(h.device).manual_seed(seed)
     with sampling_clock.running(h.device), without_autocast(h.device):

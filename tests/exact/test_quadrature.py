@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qattn import IsingBatch, exact, kernels
-from qattn.couplings import Banded, LowRank
+from qattn.couplings import Banded, Cardinality, LowRank
 from qattn.exact.quadrature import compiled, grid, sums
 
 BOTH = pytest.mark.parametrize("sign", [1, -1])
@@ -90,6 +90,11 @@ def test_equal_couplings_of_256_spins(sign, compiled, fields, strength):
     h = 0.05 * z if fields == "weak" else (z - log(n)) / 2
     J = strength / n
     wanted, log_Z = of_counts(h, sign * J)
+    if sign < 0:
+        counts = Cardinality.competitive(torch.tensor([J], dtype=torch.float64), n)
+        field = counts.field(torch.full((1, 3), float(n))).unsqueeze(-1)
+        found = exact.occupations(IsingBatch(h.double() - field, counts))
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-12)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 3e-5)):
         if dtype == torch.float64 and compiled:
             continue

@@ -83,7 +83,7 @@ extern "C" void qattn_quadrature_forward(
     });
 }
 
-// Derivatives in h and, for each sixteen queries, in U: (groups, tiles, n). A gradient that there is
+// Derivatives in h and, for each tile of queries, in U: (groups, tiles, n). A gradient that there is
 // not is null; what is written to must be 0 before.
 extern "C" void qattn_quadrature_backward(
     const float* grad_up, const float* grad_log_Z, const float* h, const float* U,

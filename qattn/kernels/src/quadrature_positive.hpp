@@ -9,11 +9,13 @@ constexpr int64_t TOO_MANY = 4096;  // nodes
 
 // Factors e^{±(k - 7.5) D U_j}, k = 0 ... 15, by spin.
 static void tabulate(Group& group, int64_t n) {
-    lanes offsets;
-    for (int64_t k = 0; k < MOST; ++k) offsets[k] = ((float)k - 7.5f) * STEP;
     group.table.resize(n * MOST);
-    for (int64_t j = 0; j < n; ++j)
-        store(&group.table[j * MOST], exponential(offsets * splat(group.U[j])));
+    for (int64_t from = 0; from < MOST; from += LANES) {
+        lanes offsets;
+        for (int64_t k = 0; k < LANES; ++k) offsets[k] = ((float)(from + k) - 7.5f) * STEP;
+        for (int64_t j = 0; j < n; ++j)
+            store(&group.table[j * MOST + from], exponential(offsets * splat(group.U[j])));
+    }
     float reach = 7.5f * STEP * group.largest;  // of the logarithm of one factor
     group.interval = std::max<int64_t>(1, std::min<int64_t>(16, (int64_t)(80.0f / (reach + 1e-6f))));
 }

@@ -53,7 +53,7 @@ class Request:
     def arrays(self) -> Arrays:
         """The models as arrays for the journal."""
         batch = self.batch
-        return {"h": batch.h.numpy(), "J": batch.J.numpy(), "lengths": batch.num_active}
+        return {"h": batch.h.numpy(), "J": batch.matrix.numpy(), "lengths": batch.num_active}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,5 +2,7 @@
 // pointers, 64-bit sizes and, last, the number of threads. qattn/kernels/__init__.py calls them.
 #include "chain_backward.hpp"
 #include "chain_forward.hpp"
-#include "lanes.hpp"
-#include "parallel.hpp"
+#include "counts.hpp"
+#include "dense.hpp"
+#include "gibbs.hpp"
+#include "quadrature_calls.hpp"

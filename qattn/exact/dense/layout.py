@@ -63,17 +63,16 @@ class Layout:
         return num_groups // self.num_groups
 
 
-def arranged(
-    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lengths: Tensor | None
-) -> tuple[Tensor, Tensor, Layout]:
-    """h and J with the queries in the order of the layout and an even number of spins."""
-    G, Q, n = h.shape
-    lay = cut(lengths, G, Q, n)
+def arranged(h: Float[Tensor, "g q n"], lay: Layout) -> Float[Tensor, "g q even"]:
+    """Fields with the queries in the order of the layout and an even number of spins."""
     if lay.order is not None:
         h = h[:, lay.order.to(h.device)]
-    if lay.num_spins > n:
-        h, J = F.pad(h, (0, 1)), F.pad(J, (0, 1, 0, 1))
-    return h, J, lay
+    return F.pad(h, (0, 1)) if lay.num_spins > h.shape[2] else h
+
+
+def padded(J: Float[Tensor, "g n n"], lay: Layout) -> Float[Tensor, "g even even"]:
+    """Couplings of an even number of spins."""
+    return F.pad(J, (0, 1, 0, 1)) if lay.num_spins > J.shape[2] else J
 
 
 def restored(x: Tensor, lay: Layout) -> Tensor:

@@ -6,9 +6,8 @@
 namespace dense {
 
 struct Gradients {
-    Strided occupations;  // in ⟨n⟩
-    const float* log_Z;   // in log Z, or null
-    Strided h;            // out
+    Numbers occupations, log_Z;  // of the loss in ⟨n⟩ and, unless null, in log Z
+    Numbers h;                   // what is computed
 };
 
 // u f_A and v f_B of a tile, where f(s) = f_A(a) + f_B(b) is over Z and f_A has the constant.
@@ -33,18 +32,17 @@ INLINE void first_moments(const Models& m, const Item& item, const Tile& tile, c
                           lanes* once) {
     int64_t n = item.block->spins;
     const lanes *up = saved + 4 * item.block->states(), *down = up + n;
-    for (int64_t j = 0; j < m.n; ++j) {
-        lanes first = {}, of_log_Z = {};
-        if (j < n) {
-            // Σ_s p f = c; the sum over the less likely of s_j = +1 and -1 has the smaller terms.
-            of_log_Z = tile.present(j, c);
-            first = 2.0f * select(up[j] < down[j], up_f[j], of_log_Z - down_f[j]);
-            lanes one = first - 0.5f * of_log_Z;
-            for (int64_t k = 0; k < n; ++k)
-                once[j * n + k] += k < tile.shortest ? one : tile.present(k, one);
-        }
-        grad.h.set(item.group, j, tile.query, tile.count, first - of_log_Z);
+    lanes grad_h[2 * MOST] = {};
+    for (int64_t j = 0; j < n; ++j) {
+        // Σ_s p f = c; the sum over the less likely of s_j = +1 and -1 has the smaller terms.
+        lanes of_log_Z = tile.present(j, c);
+        lanes first = 2.0f * select(up[j] < down[j], up_f[j], of_log_Z - down_f[j]);
+        lanes one = first - 0.5f * of_log_Z;
+        for (int64_t k = 0; k < n; ++k)
+            once[j * n + k] += k < tile.shortest ? one : tile.present(k, one);
+        grad_h[j] = first - of_log_Z;
     }
+    grad.h.set(tile, m.n, grad_h);
 }
 
 // Columns of V vectors of a table P = K ∘ Σ_q (u_f vᵀ + u v_fᵀ), summed over the rows a where each
@@ -82,8 +80,8 @@ INLINE void fold_table(const float* K, int64_t row, int64_t half, int64_t tiles,
 inline void backward(const Models& m, const Item& item, const Gradients& grad, float* grad_J) {
     const Block& block = *item.block;
     int64_t n = block.spins, half = block.half(), S = block.states(), row = block.row();
-    int64_t g = item.group, count = item.last - item.first, wide = row / LANES;
-    lanes* table = m.saved(block, g);
+    int64_t count = item.last - item.first, wide = row / LANES;
+    lanes* table = m.saved(block, item.group);
     const float* K = (const float*)table;
     lanes* saved = table + block.table() + item.first * block.tile();
     bool pairs_of_vectors = TILES == 2 && wide % 2 == 0;  // columns of two vectors
@@ -99,12 +97,13 @@ inline void backward(const Models& m, const Item& item, const Gradients& grad, f
         lanes c[TILES];
         for (int64_t i = 0; i < width; ++i) {
             Tile tile(m, item, item.first + t + i);
-            lanes *data = saved + (t + i) * block.tile(), scale = data[4 * S + 2 * n], up[2 * MOST];
-            for (int64_t j = 0; j < n; ++j)
-                up[j] = scale * grad.occupations.get(g, j, tile.query, tile.count);
+            lanes *data = saved + (t + i) * block.tile(), scale = data[4 * S + 2 * n];
+            lanes slopes[2 * MOST] = {};
+            grad.occupations.get(tile, std::min(n, m.n), slopes);
+            for (int64_t j = 0; j < n; ++j) slopes[j] *= scale;
             c[i] = lanes{};
-            if (grad.log_Z) c[i] = load_some(grad.log_Z + g * m.queries + tile.query, tile.count);
-            build_uv_f(block, data, up, c[i] * scale, uv_f.start + (t + i) * 2 * S);
+            if (grad.log_Z.start) grad.log_Z.get(tile, 1, &c[i]);
+            build_uv_f(block, data, slopes, c[i] * scale, uv_f.start + (t + i) * 2 * S);
         }
         lanes* f = uv_f.start + t * 2 * S;
         with_rows(S, [&](auto R) {

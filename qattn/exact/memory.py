@@ -22,8 +22,8 @@ def required_bytes(
     A block of queries that are enumerated together with n spins has two tables of 2^n numbers a
     group (K and its gradient) and eight vectors of 2^(n/2) numbers a query; the backward pass holds
     half of that for one block at a time. The compiled loops need less where
-    there are many queries, down to half. Not counted:
-    what a query that needs log space takes, some 128 MiB at most.
+    there are many queries, down to half. Not counted: what a query that needs log space takes,
+    some 128 MiB at most.
 
     Args:
         num_groups: Groups of the batch.
@@ -64,7 +64,7 @@ def _bytes_of(lay: Layout, num_groups: int, itemsize: int) -> int:
     kept = sum(_kept(block, num_groups) for block in lay.blocks)
     backward = max(_backward(block, num_groups) for block in lay.blocks)
     # The compiled loops keep whole vectors of queries.
-    loops = sum(_kept_by_loops(block, num_groups) for block in lay.blocks)
+    loops = sum(_kept_by_loops(b, num_groups) for b in lay.blocks) if itemsize == 4 else 0
     # Fields, occupations and their gradients, some of them in both orders.
     spins = 6 * num_groups * lay.num_spins * (lay.blocks[-1].end + lay.num_spins)
     # 5% for what is not worth a term of its own.

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn import kernels
 from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
 from qattn.couplings.base import check_finite
@@ -24,7 +25,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
     if is_traced(h):
         traced: Tensor = operator.moments(h, J, batch.lengths, wants_log_Z, normalize)
         return traced
-    lay = cut(batch.lengths, *h.shape)
+    lay = cut(batch.lengths, *h.shape, kernels.usable(h, J))
     n, log_Z, *_ = Moments.apply(h, J, lay, wants_log_Z, normalize)  # type: ignore[no-untyped-call]
     moment: Tensor = log_Z if wants_log_Z else n
     return moment

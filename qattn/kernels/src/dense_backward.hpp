@@ -37,9 +37,11 @@ INLINE void first_moments(const Models& m, const Item& item, const Tile& tile, c
         // Σ_s p f = c; the sum over the less likely of s_j = +1 and -1 has the smaller terms.
         lanes of_log_Z = tile.present(j, c);
         lanes first = 2.0f * select(up[j] < down[j], up_f[j], of_log_Z - down_f[j]);
+        // At the diagonal, the sum for every spin k that all queries of the tile have.
         lanes one = first - 0.5f * of_log_Z;
-        for (int64_t k = 0; k < n; ++k)
-            once[j * n + k] += k < tile.shortest ? one : tile.present(k, one);
+        once[j * n + j] += one;
+        for (int64_t k = tile.shortest; k < n; ++k)
+            if (k != j) once[j * n + k] += tile.present(k, one) - one;
         grad_h[j] = first - of_log_Z;
     }
     grad.h.set(tile, m.n, grad_h);
@@ -167,7 +169,8 @@ inline void backward(const Models& m, const Item& item, const Gradients& grad, f
         for (int64_t k = 0; k < j; ++k) {
             bool within = j < half || k >= half;
             float both = within ? pairs[j * n + k] : pairs[k * n + j];
-            float once_each = total(once.start[j * n + k]) + total(once.start[k * n + j]);
+            float once_each = total(once.start[j * n + j] + once.start[j * n + k]
+                                    + once.start[k * n + k] + once.start[k * n + j]);
             grad_J[j * n + k] = grad_J[k * n + j] = 2.0f * both - 0.5f * once_each;
         }
 }

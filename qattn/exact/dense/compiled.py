@@ -1,8 +1,8 @@
 """The exact moments of dense couplings by compiled loops, in float32 on the CPU.
 
-The arithmetic is that of :mod:`qattn.exact.dense.factorised`, the twin, for 16 queries at a time, and
-all blocks of a layout in one call. What the forward pass leaves stands in one tensor, the workspace;
-only the loops know how.
+The arithmetic is that of :mod:`qattn.exact.dense.factorised`, the twin, for 16 queries at a time,
+and all blocks of a layout in one call. What the forward pass leaves stands in one tensor, the
+workspace; only the loops know how.
 """
 
 from typing import NamedTuple
@@ -59,8 +59,7 @@ def forward(
     normalize: bool,
     coupling_limit: float,
 ) -> tuple[Tensor, ...] | None:
-    """Occupations, log Z if requested, and the workspace; None if float32 does not hold them.
-    """
+    """Occupations, log Z if requested, and the workspace; None if float32 does not hold them."""
     check_layout(lay, len(h), h.element_size())
     the_plan = plan(lay)
     J = padded(J, lay).contiguous()
@@ -96,4 +95,3 @@ def backward(
         *(grad_h, *grad_h.stride(), grad_J, N),
     )
     return grad_h, grad_J[:, :n, :n]
-

@@ -4,7 +4,7 @@
 // an array of `lanes`, one for each state.
 #pragma once
 #include <type_traits>
-#include "lanes.hpp"
+#include "../lanes.hpp"
 
 // Rows and tiles of a product that are kept in registers at once.
 #if defined(__AVX512F__)

@@ -1,7 +1,7 @@
 // Gradients of the exact moments of dense couplings, from what the forward pass left.
 #pragma once
-#include "dense_models.hpp"
 #include "halves.hpp"
+#include "models.hpp"
 
 namespace dense {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <vector>
-#include "lanes.hpp"
+#include "../lanes.hpp"
 
 namespace dense {
 

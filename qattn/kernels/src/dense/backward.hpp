@@ -47,33 +47,37 @@ INLINE void first_moments(const Models& m, const Item& item, const Tile& tile, c
     grad.h.set(tile, m.n, grad_h);
 }
 
-// Columns of V vectors of a table P = K ∘ Σ_q (u_f vᵀ + u v_fᵀ), summed over the rows a where each
-// spin of the first half is up. `turned` has v and v_f with the states along the lanes.
+// Columns of a table P = K ∘ Σ_q (u_f vᵀ + u v_fᵀ), V vectors of them, summed over the rows a where
+// each spin of the first half is up. `v` and `v_f` have the states along the lanes.
 template <int R, int V>
 INLINE void fold_table(const float* K, int64_t row, int64_t half, int64_t tiles,
                        const lanes* saved, int64_t saved_tile, const lanes* uv_f,
                        int64_t uv_f_tile, const lanes* v, const lanes* v_f, lanes* up) {
+    constexpr int P = V * PIECES;
     int64_t S = int64_t(1) << half;
     for (int64_t a = 0; a < S; a += R) {
-        lanes P[R][V] = {};
+        piece table[R][P] = {};
         for (int64_t t = 0; t < tiles; ++t) {
-            add_products<R, V>(P, (const float*)(uv_f + t * uv_f_tile + a), LANES, 1,
-                               v + t * LANES * V, V, 1, LANES);
-            add_products<R, V>(P, (const float*)(saved + t * saved_tile + a), LANES, 1,
-                               v_f + t * LANES * V, V, 1, LANES);
+            const piece *x[P], *x_f[P];
+            for (int p = 0; p < P; ++p) x[p] = (const piece*)(v + t * LANES * V) + p;
+            for (int p = 0; p < P; ++p) x_f[p] = (const piece*)(v_f + t * LANES * V) + p;
+            const float* u_f = (const float*)(uv_f + t * uv_f_tile + a);
+            const float* u = (const float*)(saved + t * saved_tile + a);
+            add_products<R, P>(table, u_f, LANES, 1, x, P, LANES);
+            add_products<R, P>(table, u, LANES, 1, x_f, P, LANES);
         }
-        for (int x = 0; x < V; ++x) {
-            lanes all = {};
+        for (int p = 0; p < P; ++p) {
+            piece all = {}, *sums = (piece*)up + p;
             for (int i = 0; i < R; ++i) {
-                P[i][x] *= load(K + (a + i) * row + x * LANES);
-                all += P[i][x];
+                table[i][p] *= *(const piece*)(K + (a + i) * row + p * WIDTH);
+                all += table[i][p];
             }
             int64_t j = 0;
             for (; 1 << j < R; ++j)
                 for (int i = 0; i < R; ++i)
-                    if (i >> j & 1) up[j * V + x] += P[i][x];
+                    if (i >> j & 1) sums[j * P] += table[i][p];
             for (; j < half; ++j)
-                if (a >> j & 1) up[j * V + x] += all;
+                if (a >> j & 1) sums[j * P] += all;
         }
     }
 }
@@ -119,7 +123,8 @@ inline void backward(const Models& m, const Item& item, const Gradients& grad, f
             for (int64_t side = 0; side < 2; ++side) {
                 for (int64_t a = 0; a < S; ++a) {
                     int64_t at = side * S + a;
-                    p_f.start[a] = data[at] * K_uv_f.start[i * 2 * S + at] + f[at] * data[2 * S + at];
+                    p_f.start[a] = data[at] * K_uv_f.start[i * 2 * S + at]
+                                   + f[at] * data[2 * S + at];
                     of_states.start[at] += p_f.start[a];
                 }
                 fold(p_f.start, half, up + side * half, down + side * half);

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from qattn.hardware.embedding import find_packing as packing_module
-from qattn.hardware.embedding.cliques.disjoint_sets import SetPacking
+from qattn.hardware.embedding.search.disjoint_sets import SetPacking
 from qattn.hardware.embedding.find_packing import cached_packing, pack_cliques, repair_packing
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.packing_files import load_packing, save_packing

@@ -33,16 +33,18 @@ def layer_weights(arm: str, normalize: bool, J: Tensor) -> Weights:
         row, col = torch.triu_indices(POSITIONS, POSITIONS, 1)
         layer.get_parameter("coupling_values").data = J[row, col].expand(heads, -1)
 
+    couplings = getattr(layer, "couplings", None)
+
     def weights(scores: Tensor) -> Tensor:
         if arm == "couplings":
             del layer.field_bias
             layer.field_bias = scores[:, 0]
             queries = torch.ones(1, ROWS, POSITIONS, 1)
-            return layer._weights(queries, queries)[0, :, 0]
+            return layer._weights(queries, queries, couplings)[0, :, 0]
         if layer.has_field_bias:
             layer.get_parameter("field_bias").data.zero_()
         query = torch.ones(ROWS, 1, POSITIONS, 1)
-        return layer._weights(query, scores[:, None, :, None])[:, 0, 0]
+        return layer._weights(query, scores[:, None, :, None], couplings)[:, 0, 0]
 
     return weights
 

@@ -72,7 +72,7 @@ def calibrate_device(
     """
     if not points:
         raise ValueError("Argument `points` must not be empty.")
-    if int((batch.num_active > 0).sum()) < 2 or not (batch.h.any() and batch.J.any()):
+    if int((batch.num_active > 0).sum()) < 2 or not (batch.h.any() and batch.matrix.any()):
         raise ValueError(
             "Argument `batch` must hold at least two problems, with fields and couplings."
         )
@@ -186,7 +186,7 @@ def misfit_with_error(
     batch: IsingBatch, samples: SpinSamples, factors: tuple[float, float]
 ) -> tuple[float, float]:
     """The :func:`misfit`, and its standard error with problems as clusters; nan for one problem."""
-    fitted = IsingBatch(factors[0] * batch.h, factors[1] * batch.J, batch.lengths)
+    fitted = IsingBatch(factors[0] * batch.h, factors[1] * batch.matrix, batch.lengths)
     # Only moments of present spins, and each pair of them once.
     active = batch.active.expand(batch.h.shape)
     pairs = (active[..., None] & active[..., None, :]).triu(1)

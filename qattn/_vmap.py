@@ -16,10 +16,13 @@ class GroupwiseFunction(torch.autograd.Function):
 
     @classmethod
     def vmap(
-        cls, info: Any, in_dims: Sequence[int | None], *args: Any
+        cls, info: Any, in_dims: Sequence[Any], *args: Any
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """All members in one call, as further groups."""
-        folded = (fold(a, dim, info.batch_size) for a, dim in zip(args, in_dims, strict=True))
+        folded = (
+            fold(a, dim, info.batch_size) if isinstance(a, Tensor) else a
+            for a, dim in zip(args, in_dims, strict=True)
+        )
         outputs = cls.apply(*folded)  # type: ignore[no-untyped-call]
         members = tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs)
         return members, (0,) * len(outputs)

@@ -144,7 +144,7 @@ class FieldEncoding(StrEnum):
         scaled = IsingBatch(target_h / betas[0], target_J / betas[1], batch.lengths, validate=False)
         if self.carrier:
             scaled = scaled.with_ghost_spin()
-        h, J = to_dimod_signs(scaled.h, scaled.J)
+        h, J = to_dimod_signs(scaled.h, scaled.matrix)
         sizes = self.programmed_sizes(batch.num_active.ravel())
         return ProgrammedBatch(h.flatten(0, 1), J, scaled.group_of_problem, sizes)
 

@@ -27,7 +27,7 @@ def fitted_betas(batch: IsingBatch, samples: SpinSamples) -> BetaFit:
     G, Q, n = batch.h.shape
     # A problem a row; J of absent spins is 0.
     active = batch.active.expand(G, Q, n).flatten(0, 1)
-    J = batch.J.repeat_interleave(Q, 0) * active[:, None] * active[:, :, None]
+    J = batch.matrix.repeat_interleave(Q, 0) * active[:, None] * active[:, :, None]
     h, spins = batch.h.flatten(0, 1), samples.spins.flatten(0, 1)
     # Every step-th problem and its first reads, so that the fit stays within its bound.
     reads = min(spins.shape[1], TRACKED_READS)

@@ -35,7 +35,7 @@ class ChainStore:
         place = self._place(models, spins.shape[2])
         if place is not None:
             self._kept.pop(place)
-        self._kept.append((models.J.clone(), spins))
+        self._kept.append((_numbers(models).clone(), spins))
         del self._kept[:-CAPACITY]
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,12 +49,20 @@ class ChainStore:
     def _place(self, models: IsingBatch, num_chains: int) -> int | None:
         """Index of the kept call of this shape whose couplings are near and nearest."""
         G, Q, n = models.h.shape
+        values = _numbers(models)
         distances = {
-            i: float((models.J - J).norm())
+            i: float((values - J).norm())
             for i, (J, spins) in enumerate(self._kept)
-            if spins.shape == (G, Q, num_chains, n) and spins.device == models.h.device
+            if spins.shape == (G, Q, num_chains, n)
+            and spins.device == models.h.device
+            and J.shape == values.shape
         }
         nearest = min(distances, key=distances.__getitem__, default=None)
-        if nearest is None or distances[nearest] > NEAR * float(models.J.norm()):
+        if nearest is None or distances[nearest] > NEAR * float(values.norm()):
             return None
         return nearest
+
+
+def _numbers(models: IsingBatch) -> Tensor:
+    """What the couplings are known by."""
+    return models.J if isinstance(models.J, Tensor) else models.J.values

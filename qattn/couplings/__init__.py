@@ -15,6 +15,11 @@ tensor              Σ_{j<k} J_jk s_j s_k                            enumeration
 =================== =============================================== ==============================
 """
 
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
 from qattn.couplings.banded import Banded
 from qattn.couplings.base import Couplings, interaction
 from qattn.couplings.block import Block
@@ -23,7 +28,26 @@ from qattn.couplings.low_rank import LowRank
 
 __all__ = ["Banded", "Block", "Cardinality", "Couplings", "LowRank", "interaction"]
 
+Parts = tuple[Tensor, str, tuple[int, ...]]
+"""A tensor, the kind of a structure, or "" for a dense J, and the structure's options."""
+
 KINDS: dict[str, type[Couplings]] = {
     structure.kind: structure for structure in (Banded, LowRank, Block, Cardinality)
 }
 """The structures by the name under which their engines are registered."""
+
+
+def taken_apart(J: Tensor | Couplings) -> Parts:
+    """J as a tensor, and the rest: for what autograd and vmap must see."""
+    return (J, "", ()) if isinstance(J, Tensor) else (J.values, J.kind, J.options)
+
+
+def put_together(values: Tensor, kind: str, options: Sequence[int]) -> Tensor | Couplings:
+    """J from what :func:`taken_apart` made of it."""
+    return KINDS[kind](values, *options) if kind else values  # type: ignore[call-arg]
+
+
+def joined(J: Sequence[Tensor | Couplings]) -> Tensor | Couplings:
+    """The groups of several, all dense or all of one structure, one after the other."""
+    _, kind, options = taken_apart(J[0])
+    return put_together(torch.cat([taken_apart(part)[0] for part in J]), kind, options)

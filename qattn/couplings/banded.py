@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -58,12 +59,14 @@ class Banded(Couplings):
 
     def matvec(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups n columns"]:
         """Σ_k J_jk s_k, in O(n w) a column."""
-        n = self.num_spins
-        total = s.new_zeros(self.num_groups, n, s.shape[2])
-        for d in range(1, min(self.width, n - 1) + 1):
-            J = self.values[:, d:, d - 1, None]
-            # Spin j gets from j - d, and spin j - d from j.
-            total = total + F.pad(J * s[:, :-d], (0, 0, d, 0)) + F.pad(J * s[:, d:], (0, 0, 0, d))
+        n, width = self.num_spins, min(self.width, self.num_spins - 1)
+        # No spins before the first and after the last.
+        padded, total = F.pad(s, (0, 0, width, width)), s.new_zeros(self.num_groups, *s.shape[1:])
+        for d in range(1, width + 1):
+            # Spin j gets from j - d by J_{j,j-d}, and from j + d by J_{j+d,j}.
+            before, after = self.values[:, :, d - 1], F.pad(self.values[:, d:, d - 1], (0, d))
+            for J, start in ((before, width - d), (after, width + d)):
+                total = torch.addcmul(total, J.unsqueeze(2), padded[:, start : start + n])
         return total
 
     def leading(self, num_spins: int) -> "Banded":

@@ -80,7 +80,8 @@ class Block(Couplings):
         """Σ_k J_jk s_k, in O(n m) a column."""
         blocks, m, n = self.values.shape[1], self.block_size, self.num_spins
         padded = F.pad(s, (0, 0, 0, blocks * m - n)).unflatten(1, (blocks, m))
-        return (self.values @ padded).flatten(1, 2)[:, :n]
+        product: Tensor = self.values @ padded
+        return product.flatten(1, 2)[:, :n]
 
     def leading(self, num_spins: int) -> "Block":
         """The couplings among the first spins."""

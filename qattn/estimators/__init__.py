@@ -12,6 +12,7 @@ estimator    value                                gradient
 All are unbiased for independent reads; ``callen`` has the least variance. The gradient of a loss
 that is not linear in ⟨s⟩ has a bias that falls as 1/reads, least for ``callen``, because value and
 derivative come from the same reads (``benchmarks/gradient_bias.py`` measures it).
+Of a potential on counts (:class:`qattn.couplings.Cardinality`), ``callen`` is ``moment``.
 ``score`` is there for values that are not linear in the pattern: :func:`hard_patterns`,
 :func:`expectation` and :func:`surrogate`.
 """
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from qattn import exact
 from qattn.backends.base import Backend
+from qattn.couplings import Cardinality, LowRank, taken_apart
 from qattn.estimators.autograd import ESTIMATORS, Estimate
 from qattn.estimators.draw import draw
 from qattn.estimators.score import check_variance, expectation, hard_patterns, surrogate
@@ -130,13 +132,18 @@ def mean_spins_from(
     if estimator == "exact":
         return exact.mean_spins(batch)
     check_variance(samples)
-    if estimator == "score":
+    by_reads = isinstance(batch.J, Cardinality) or (
+        estimator == "moment" and isinstance(batch.J, LowRank)
+    )
+    if estimator == "score" or by_reads:
         return expectation(samples.spins.to(batch.h.dtype), batch, samples)
-    h, J = batch.scaled()
+    # All pairs of a product are coupled: its matrix then.
+    h, J = batch.scaled() if isinstance(batch.J, LowRank) else batch.scaled_structure()
+    values, kind, options = taken_apart(J)
     active = batch.active.expand(h.shape)
     mean: Tensor
     (mean,) = Estimate.apply(  # type: ignore[no-untyped-call]
-        h, J, samples.spins, samples.weights, active, estimator
+        h, values, samples.spins, samples.weights, active, estimator, kind, options
     )
     return mean
 

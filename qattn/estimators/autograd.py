@@ -1,5 +1,6 @@
 """Mean spins from reads as one differentiable operation."""
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
 from qattn._vmap import BackwardFunction, GroupwiseFunction
+from qattn.couplings import put_together
 from qattn.estimators import callen, moment
 from qattn.estimators.reads import chunks
 from qattn.ising.precision import without_autocast
@@ -17,37 +19,43 @@ ESTIMATORS: dict[str, ModuleType] = {"callen": callen, "moment": moment}
 
 
 class Estimate(GroupwiseFunction):
-    """⟨s⟩ from reads of models at β = 1 by the estimator `name`, differentiable in h and J."""
+    """⟨s⟩ from reads of models at β = 1 by the estimator `name`, differentiable in h and J.
+
+    J is its values, with the kind and the options of a structure.
+    """
 
     @staticmethod
     def forward(
         h: Float[Tensor, "g q n"],
-        J: Float[Tensor, "g n n"],
+        J: Tensor,
         spins: Int8[Tensor, "g q r n"],
         weights: Float[Tensor, "g q r"] | None,
         active: Bool[Tensor, "g q n"],
         name: str,
+        kind: str,
+        options: Sequence[int],
     ) -> tuple[Float[Tensor, "g q n"]]:
         """The mean of every query."""
         mean = torch.empty_like(h)
         with without_autocast(h.device):
-            for part, reads in chunks(h, J, spins, weights, active):
+            for part, reads in chunks(h, put_together(J, kind, options), spins, weights, active):
                 mean[part] = ESTIMATORS[name].mean(reads).mT
         return (mean,)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor]) -> None:
         """Keep the reads."""
-        *tensors, ctx.name = inputs
+        *tensors, name, kind, options = inputs
+        ctx.settings = name, kind, options
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Estimates of the derivatives in h and J."""
         grad_h, grad_J = _EstimateBackward.apply(  # type: ignore[no-untyped-call]
-            grads[0], *ctx.saved_tensors, ctx.name
+            grads[0], *ctx.saved_tensors, *ctx.settings
         )
-        return grad_h, grad_J, None, None, None, None
+        return grad_h, grad_J, *(None,) * 6
 
 
 class _EstimateBackward(BackwardFunction):
@@ -62,14 +70,18 @@ class _EstimateBackward(BackwardFunction):
         weights: Tensor | None,
         active: Tensor,
         name: str,
+        kind: str,
+        options: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
         grad_h, grad_J = torch.empty_like(h), torch.zeros_like(J)
         grad = grad.masked_fill(~active, 0.0)
         with without_autocast(h.device):
-            for part, reads in chunks(h, J, spins, weights, active):
+            for part, reads in chunks(h, put_together(J, kind, options), spins, weights, active):
                 first, second = ESTIMATORS[name].gradients(reads, grad[part].mT)
                 grad_h[part] = first.mT
                 grad_J[part[0]] += second
+        if kind == "banded":
+            return grad_h, grad_J
         # Estimators give the derivative in the coupling of a pair, in both of its entries: half is
         # the derivative in each.
         grad_J.diagonal(dim1=-2, dim2=-1).zero_()

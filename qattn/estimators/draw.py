@@ -1,12 +1,13 @@
 """Reads of a batch as an operation that torch.func.vmap understands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from qattn._vmap import GroupwiseFunction
 from qattn.backends.base import Backend
+from qattn.couplings import put_together, taken_apart
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import without_autocast
 from qattn.ising.samples import SpinSamples
@@ -26,13 +27,14 @@ def draw(
     Raises:
         ValueError: `num_reads` is not positive.
     """
-    h, J = batch.scaled()
+    h, J = batch.scaled_structure()
+    values, kind, options = taken_apart(J)
     lengths = batch.lengths
     if lengths is not None:
         lengths = lengths.expand(batch.num_groups, -1)
     call = _Call(backend)
     spins, *weights = _Draw.apply(  # type: ignore[no-untyped-call]
-        h, J, lengths, call, num_reads, seed
+        h, values, lengths, call, num_reads, seed, kind, options
     )
     return SpinSamples(spins, weights[0] if weights else None, call.info)
 
@@ -52,13 +54,16 @@ class _Draw(GroupwiseFunction):
     @staticmethod
     def forward(
         h: Tensor,
-        J: Tensor,
+        values: Tensor,
         lengths: Tensor | None,
         call: _Call,
         num_reads: int,
         seed: int | None,
+        kind: str,
+        options: Sequence[int],
     ) -> tuple[Tensor, ...]:
-        batch = IsingBatch(h.detach(), J.detach(), lengths, validate=False)
+        J = put_together(values.detach(), kind, options)
+        batch = IsingBatch(h.detach(), J, lengths, validate=False)
         with without_autocast(h.device):
             samples = call.backend.sample(batch, num_reads=num_reads, seed=seed)
         call.info = samples.info
@@ -72,4 +77,4 @@ class _Draw(GroupwiseFunction):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        return (None,) * 6
+        return (None,) * 8

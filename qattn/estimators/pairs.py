@@ -38,6 +38,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from qattn.estimators.bonds import Spins
 from qattn.estimators.reads import Reads
 
 
@@ -58,21 +59,23 @@ class Flips(NamedTuple):
     log_flip: Float[Tensor, "g m q r"]
     twice_kept: Float[Tensor, "g m q r"]
 
-    def at(self, spins: slice) -> "Flips":
+    def at(self, spins: Spins) -> "Flips":
         """Some of the spins."""
         return Flips(*(x[:, spins] for x in self))
 
 
-def pair_means(reads: Reads, b: Float[Tensor, "g n q r"]) -> Callable[[slice, slice], PairMeans]:
-    """What gives the means for i and j, slices of one spin and of many, from the local fields b."""
-    s, J = reads.spins, reads.J.unsqueeze(-1)
+def pair_means(
+    reads: Reads, b: Float[Tensor, "g n q r"]
+) -> Callable[[Spins, Spins, Tensor], PairMeans]:
+    """What gives the means for spins i and j and their couplings from the local fields b."""
+    s = reads.spins
     log_odds = 2 * b * s
     # Odds as small as the smallest normal number still have a σ, and it an inverse.
     if log_odds.amin() < math.log(torch.finfo(b.dtype).tiny) + 1:
-        return lambda i, j: means_from_fields(b[:, i], b[:, j], s[:, i], s[:, j], J[:, j, i])
+        return lambda i, j, J: means_from_fields(b[:, i], b[:, j], s[:, i], s[:, j], J)
     keep, flip = log_odds.sigmoid(), (-log_odds).sigmoid_()
     spins = Flips(-s, keep, flip, logsigmoid(-log_odds), 2 * keep * s)
-    return lambda i, j: means_from_flips(spins.at(i), spins.at(j), J[:, j, i])
+    return lambda i, j, J: means_from_flips(spins.at(i), spins.at(j), J)
 
 
 def means_from_flips(i: Flips, j: Flips, J: Float[Tensor, "g m 1 1"]) -> PairMeans:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
+from qattn.couplings import Couplings
+
 CHUNK_ELEMENTS = 1 << 18
 """Spins times reads that a CPU processes at a time: few calls, and arrays that its cache holds."""
 
@@ -28,7 +30,7 @@ class Reads:
     """
 
     h: Float[Tensor, "g n q"]
-    J: Float[Tensor, "g n n"]
+    J: Float[Tensor, "g n n"] | Couplings
     spins: Float[Tensor, "g n q r"]
     weights: Float[Tensor, "g 1 q r"] | None
     active: Bool[Tensor, "g n q"]
@@ -50,14 +52,14 @@ class Reads:
 
     def fields(self) -> Float[Tensor, "g n q r"]:
         """The local fields b_i = h_i + Σ_j J_ij s_j of every read."""
-        b = torch.empty_like(self.spins)
-        b.copy_((self.J @ self.spins.flatten(2)).view_as(b))
+        b, s = torch.empty_like(self.spins), self.spins.flatten(2)
+        b.copy_((self.J @ s if isinstance(self.J, Tensor) else self.J.matvec(s)).view_as(b))
         return b.add_(self.h.unsqueeze(-1))
 
 
 def chunks(
     h: Float[Tensor, "g q n"],
-    J: Float[Tensor, "g n n"],
+    J: Float[Tensor, "g n n"] | Couplings,
     spins: Int8[Tensor, "g q r n"],
     weights: Float[Tensor, "g q r"] | None,
     active: Bool[Tensor, "g q n"],

@@ -123,7 +123,7 @@ def _log_weights(batch: IsingBatch, samples: SpinSamples) -> tuple[Tensor, Tenso
     """Weights that sum to one, -βE(s) less its value, both (g, q, 1, reads), and read counts."""
     check_variance(samples)
     with without_autocast(batch.h.device):
-        h, J = batch.scaled()
+        h, J = batch.scaled_structure()
         energies = IsingBatch(h, J, batch.lengths, validate=False).energies(samples.spins)
     weights = samples.normalized_weights(h.dtype)
     count = samples.counts(h.dtype)[..., None, None]

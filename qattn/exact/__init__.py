@@ -1,10 +1,11 @@
 r"""Exact Boltzmann moments, probabilities and independent reads of an :class:`~qattn.IsingBatch`.
 
-The cost is 2^(n/2) numbers per query and matrix products with one 2^(n/2) x 2^(n/2) table per
-group, instead of 2^n states per query; see :mod:`qattn.exact.dense.factorised` for the algebra. float32
-answers hold to about 1e-5 or are computed in float64; couplings too strong for products of
-float64 are summed in log space. On CUDA the products follow PyTorch's TF32 setting: leave
-``torch.backends.cuda.matmul.allow_tf32`` off (its default) where digits matter.
+Dense couplings cost 2^(n/2) numbers per query and matrix products with one 2^(n/2) x 2^(n/2) table
+per group, instead of 2^n states per query; see :mod:`qattn.exact.dense.factorised` for the algebra.
+Couplings with a structure (:mod:`qattn.couplings`) have engines of their own, whose cost grows with
+n and not with 2^n. float32 answers hold to about 1e-5 or are computed in float64; couplings too
+strong for products of float64 are summed in log space. On CUDA the products follow PyTorch's TF32
+setting: leave ``torch.backends.cuda.matmul.allow_tf32`` off (its default) where digits matter.
 
 Models of more spins whose couplings are sparse: :mod:`qattn.exact.tree`.
 """
@@ -22,6 +23,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 __all__ = [
+    "error_bound",
     "log_partition",
     "log_prob",
     "mean_spins",
@@ -52,7 +54,8 @@ def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     >>> log_partition(IsingBatch(torch.zeros(1, 1, 3), torch.zeros(1, 3, 3)))
     tensor([[2.0794]])
     """
-    return _engine(batch).moments(batch, wants_log_Z=True)
+    log_Z: Tensor = _engine(batch).moments(batch, wants_log_Z=True)
+    return log_Z
 
 
 def occupations(
@@ -83,7 +86,8 @@ def occupations(
     >>> occupations(batch, normalize=True)
     tensor([[[0.7311, 0.2689]]])
     """
-    return _engine(batch).moments(batch, normalize=normalize)
+    up: Tensor = _engine(batch).moments(batch, normalize=normalize)
+    return up
 
 
 def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
@@ -107,6 +111,24 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
     return 2 * occupations(batch) - batch.active.to(batch.h.dtype)
 
 
+def error_bound(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
+    r"""How far occupations and log Z of a query can be from exact, besides rounding.
+
+    0 for all couplings but :class:`qattn.couplings.LowRank`, whose moments are integrals by the
+    trapezoid rule: there it is a bound from the step and from the nodes that are left out, without
+    an estimate (:mod:`qattn.exact.quadrature`). Takes about the time of the moments themselves in
+    float64. NaN where a moment is.
+
+    >>> from qattn.couplings import LowRank
+    >>> h, U = torch.zeros(1, 1, 100), torch.full((1, 100), 0.3)
+    >>> bool(error_bound(IsingBatch(h, LowRank(U))) < 1e-6)
+    True
+    """
+    if isinstance(batch.J, Tensor | Block):
+        return batch.h.new_zeros(batch.h.shape[:2])
+    return structured.error_bound(batch)
+
+
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
     r"""Correlations ⟨s_j s_k⟩ = Σ_s p(s) s_j s_k of every query; diagonal 1, 0 at absent spins.
 
@@ -117,7 +139,8 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
     """
     with torch.no_grad():
-        return _engine(batch).pair_correlations(batch)
+        pairs: Tensor = _engine(batch).pair_correlations(batch)
+    return pairs
 
 
 def log_prob(batch: IsingBatch, spins: Tensor) -> Float[Tensor, "groups queries reads"]:
@@ -167,7 +190,8 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     """
     if num_reads < 1:
         raise ValueError(f"Argument `num_reads` must be positive, but is {num_reads}.")
-    return _engine(batch).sample(batch, num_reads, seed)
+    samples: SpinSamples = _engine(batch).sample(batch, num_reads, seed)
+    return samples
 
 
 def _engine(batch: IsingBatch) -> ModuleType:

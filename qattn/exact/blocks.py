@@ -13,10 +13,11 @@ from qattn.ising.samples import SpinSamples
 
 def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = False) -> Tensor:
     """Log Z, if requested, else occupations; differentiable in h, the values and β."""
-    G, Q, n = batch.h.shape
+    G, _, n = batch.h.shape
     models = _models(batch)
     if wants_log_Z:
-        return dense.moments(models, wants_log_Z=True).unflatten(0, (G, -1)).sum(1)
+        log_Z: Tensor = dense.moments(models, wants_log_Z=True).unflatten(0, (G, -1)).sum(1)
+        return log_Z
     up = _joined(dense.moments(models), G, n)
     total = up.sum(-1, keepdim=True)
     return up / total.masked_fill(total == 0, torch.inf) if normalize else up
@@ -59,4 +60,5 @@ def _models(batch: IsingBatch) -> IsingBatch:
 
 def _joined(x: Float[Tensor, "gb q m"], num_groups: int, num_spins: int) -> Tensor:
     """Values of the spins of blocks as values of the spins of each group."""
-    return x.unflatten(0, (num_groups, -1)).transpose(1, 2).flatten(2)[..., :num_spins]
+    joined: Tensor = x.unflatten(0, (num_groups, -1)).transpose(1, 2).flatten(2)
+    return joined[..., :num_spins]

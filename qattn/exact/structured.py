@@ -1,16 +1,21 @@
 r"""Exact moments and reads of couplings with a structure, by the engine of that structure.
 
 An engine is a module of functions on fields h, (groups, n, queries), and couplings at β = 1
-(:class:`qattn.exact.engine.Engine`); here is what they share: the autograd function with its vmap rule, the operation
-for tracing, normalisation, and float64 where float32 would not do.
+(:class:`qattn.exact.engine.Engine`); here is what they share: the autograd function with its vmap
+rule, the operation for tracing, normalisation, and float64 where float32 would not do.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
+from torch._C._functorch import (
+    get_unwrapped,
+    is_functorch_wrapped_tensor,
+    is_legacy_batchedtensor,
+)
 
 from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
@@ -38,9 +43,8 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
     if is_traced(h):
         value: Tensor = _operation(h.mT, couplings.values, lengths, *args)
     else:
-        value, *_ = Moments.apply(  # type: ignore[no-untyped-call]
-            h.mT, couplings.values, _Lengths(lengths, h), *args
-        )
+        call = _Call(_Lengths(lengths, h), *args)
+        value, *_ = Moments.apply(h.mT, couplings.values, call)  # type: ignore[no-untyped-call]
     return value if wants_log_Z else value.mT
 
 
@@ -64,6 +68,18 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
 
 
 @torch.no_grad()
+def error_bound(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
+    """Largest error of occupations and log Z besides rounding: 0 but for quadrature."""
+    h, couplings = _scaled(batch)
+    if ENGINES[couplings.kind] is not quadrature:
+        return h.new_zeros(h.shape[:2])
+    lengths = _Lengths(batch.lengths, h).values
+    with without_autocast(h.device):
+        solution, x, couplings = _solved(h.mT, couplings, lengths)
+        return quadrature.error_bound(x, couplings, lengths, solution).to(h.dtype)
+
+
+@torch.no_grad()
 def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     """Independent reads."""
     h, couplings = _scaled(batch)
@@ -82,6 +98,9 @@ class _Lengths:
         if lengths is None:
             lengths = torch.full((1, h.shape[1]), h.shape[2], device="cpu")
         self.values = lengths if lengths.ndim == 2 else lengths[None]
+        # What is made inside vmap or grad is wrapped, also where it does not depend on members.
+        while is_functorch_wrapped_tensor(self.values):
+            self.values = get_unwrapped(self.values)
 
     def of(self, num_groups: int) -> Int[Tensor, "#groups queries"]:
         """One row, or one for each of the groups, which may be those of several members."""
@@ -89,9 +108,34 @@ class _Lengths:
         return self.values if rows == 1 else self.values.repeat(num_groups // rows, 1)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What a call is besides its tensors: one object, which vmap leaves alone."""
+
+    lengths: _Lengths
+    kind: str
+    options: list[int]
+    wants_log_Z: bool
+    normalize: bool
+
+    def couplings(self, values: Tensor) -> Couplings:
+        """The couplings with these values."""
+        return KINDS[self.kind](values, *self.options)  # type: ignore[call-arg]
+
+    @property
+    def settings(self) -> tuple[str, list[int], bool, bool]:
+        """What the traced operations take."""
+        return self.kind, self.options, self.wants_log_Z, self.normalize
+
+
 def _scaled(batch: IsingBatch) -> tuple[Float[Tensor, "g q n"], Couplings]:
     h, couplings = batch.scaled_structure()
     assert isinstance(couplings, Couplings)
+    if couplings.kind not in ENGINES:
+        raise ValueError(
+            f"There is no exact engine for couplings of kind {couplings.kind!r}: take the models "
+            f"of `batch.dense()`, or a sampling backend."
+        )
     return h, couplings
 
 
@@ -111,51 +155,41 @@ class Moments(GroupwiseFunction):
     """Occupations or log Z; then what the backward pass takes again, without gradient."""
 
     @staticmethod
-    def forward(
-        h: Tensor,
-        values: Tensor,
-        lengths: _Lengths,
-        kind: str,
-        options: list[int],
-        wants_log_Z: bool,
-        normalize: bool,
-    ) -> tuple[Tensor, ...]:
+    def forward(h: Tensor, values: Tensor, call: _Call) -> tuple[Tensor, ...]:
         """In the dtype of h; the rest in the precision in which it was computed."""
-        couplings = KINDS[kind](values, *options)  # type: ignore[call-arg]
         with sampling_clock.running(h.device), without_autocast(h.device):
-            solution, _, _ = _solved(h, couplings, lengths.of(len(h)))
-            value = solution.log_Z if wants_log_Z else solution.up
-            if normalize:
+            solution, *_ = _solved(h, call.couplings(values), call.lengths.of(len(h)))
+            value = solution.log_Z.clone() if call.wants_log_Z else solution.up
+            if call.normalize:
                 total = solution.up.sum(1, keepdim=True)
                 value = solution.up / total.masked_fill(total == 0, torch.inf)
-        # An output of its own: what is saved must not be what is returned.
-        value = value.to(h.dtype) if value.dtype != h.dtype else value.clone()
-        return value, solution.up, solution.log_Z, *solution.saved
+        # What is returned need not be kept twice.
+        returned = value is solution.up and value.dtype == h.dtype
+        up = value.new_empty(len(h), 0) if returned else solution.up
+        return value.to(h.dtype), solution.log_Z, up, *solution.saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep inputs and solution."""
-        h, values, *ctx.settings = inputs
+        h, values, ctx.call = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(h, values, *output[1:])
+        ctx.save_for_backward(h, values, *output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Derivatives in h and the values."""
-        grad, (h, values, *solution) = grads[0], ctx.saved_tensors
-        lengths, *settings = ctx.settings
+        grad, (h, values, *solution), call = grads[0], ctx.saved_tensors, ctx.call
         if grad is None:
-            return (None,) * 7
+            return None, None, None
         if is_legacy_batchedtensor(grad):
             # torch.autograd.grad(is_grads_batched=True) knows operations of the dispatcher only.
-            grad_h, grad_values = _backward_operation(
-                grad, h, values, lengths.of(len(h)).expand(len(h), -1), *settings
-            )
+            lengths = call.lengths.of(len(h)).expand(len(h), -1)
+            grad_h, grad_values = _backward_operation(grad, h, values, lengths, *call.settings)
         else:
             run = MomentsBackward.apply if torch.is_grad_enabled() else MomentsBackward.forward
-            grad_h, grad_values = run(grad, h, values, lengths, *settings, *solution)
-        return grad_h, grad_values, None, None, None, None, None
+            grad_h, grad_values = run(grad, h, values, call, *solution)
+        return grad_h, grad_values, None
 
 
 class MomentsBackward(BackwardFunction):
@@ -168,29 +202,31 @@ class MomentsBackward(BackwardFunction):
         grad: Tensor,
         h: Tensor,
         values: Tensor,
-        lengths: _Lengths,
-        kind: str,
-        options: list[int],
-        wants_log_Z: bool,
-        normalize: bool,
-        up: Tensor,
+        call: _Call,
+        value: Tensor,
         log_Z: Tensor,
+        up: Tensor,
         *saved: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """From the gradient of what was returned, and the solution."""
-        precise = up.dtype
-        couplings = KINDS[kind](values.to(precise), *options)  # type: ignore[call-arg]
+        """From the gradient of what was returned, and all that :class:`Moments` returns."""
+        up = up if up.numel() else value
+        precise = log_Z.dtype
+        couplings, lengths = call.couplings(values.to(precise)), call.lengths.of(len(h))
         grad = grad.to(precise)
-        if normalize:
+        if call.normalize:
             # r = n/Σn: dL/dn_j = (g_j - Σ_k g_k r_k)/Σn.
             total = up.sum(1, keepdim=True)
             total = total.masked_fill(total == 0, torch.inf)
             grad = (grad - (grad * up).sum(1, keepdim=True) / total) / total
-        parts = (None, grad) if wants_log_Z else (grad, None)
         solution = Solution(up, log_Z, torch.ones((), dtype=torch.bool), saved)
         with sampling_clock.running(h.device), without_autocast(h.device):
-            grad_h, grad_values = ENGINES[kind].backward(
-                *parts, h.to(precise), couplings, lengths.of(len(h)), solution
+            grad_h, grad_values = ENGINES[call.kind].backward(
+                None if call.wants_log_Z else grad,
+                grad if call.wants_log_Z else None,
+                h.to(precise),
+                couplings,
+                lengths,
+                solution,
             )
         return grad_h.to(h.dtype), grad_values.to(values.dtype)
 
@@ -206,9 +242,8 @@ def _operation(
     normalize: bool,
 ) -> torch.Tensor:
     """What :class:`Moments` returns first."""
-    rows = _Lengths(lengths, h.mT)
-    value, *_ = Moments.forward(h, values, rows, kind, options, wants_log_Z, normalize)
-    return value.contiguous()
+    call = _Call(_Lengths(lengths, h.mT), kind, options, wants_log_Z, normalize)
+    return Moments.forward(h, values, call)[0].contiguous()
 
 
 @torch.library.custom_op("qattn::structured_moments_backward", mutates_args=())
@@ -223,9 +258,9 @@ def _backward_operation(
     normalize: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients in h and the values; computes the forward pass again."""
-    rows, settings = _Lengths(lengths, h.mT), (kind, options, wants_log_Z, normalize)
-    _, *solution = Moments.forward(h, values, rows, *settings)
-    grad_h, grad_values = MomentsBackward.forward(grad, h, values, rows, *settings, *solution)
+    call = _Call(_Lengths(lengths, h.mT), kind, options, wants_log_Z, normalize)
+    solution = Moments.forward(h, values, call)
+    grad_h, grad_values = MomentsBackward.forward(grad, h, values, call, *solution)
     return grad_h.contiguous(), grad_values.contiguous()
 
 

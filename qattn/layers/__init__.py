@@ -1,15 +1,22 @@
-r"""Multi-head attention layers with one interface: Boltzmann attention and its three controls."""
+r"""Multi-head attention layers with one interface: Boltzmann attention and its controls."""
 
-from qattn.layers.boltzmann import BoltzmannAttention, CouplingsAttention
+from qattn.layers.boltzmann import BoltzmannAttention, CardinalityAttention, CouplingsAttention
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
 
-__all__ = ["BoltzmannAttention", "CouplingsAttention", "SigmoidAttention", "SoftmaxAttention"]
+__all__ = [
+    "BoltzmannAttention",
+    "CardinalityAttention",
+    "CouplingsAttention",
+    "SigmoidAttention",
+    "SoftmaxAttention",
+]
 
 ATTENTION: dict[str, type[MultiheadAttention]] = {
     "boltzmann": BoltzmannAttention,
     "softmax": SoftmaxAttention,
     "sigmoid": SigmoidAttention,
     "couplings": CouplingsAttention,
+    "cardinality": CardinalityAttention,
 }
 """The arms of the ablation by the name that the command line uses."""

@@ -7,17 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qattn.attention import ising_batch, occupations_from_backend, weights_of_sequences
+from qattn.attention.models import check_interaction, ising_batch, weights_and_info
 from qattn.backends import Backend, check_num_reads, get_backend
+from qattn.couplings import Couplings
 from qattn.estimators import check_estimator
 from qattn.ising.batch import IsingBatch
 from qattn.ising.checks import check_beta
-from qattn.ising.coupling_matrix import coupling_matrix
 from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.controls import SigmoidAttention
-
-INITIAL_COUPLING_STD = 0.02
-"""Standard deviation of the initial couplings."""
+from qattn.layers.structures import make_structure
 
 
 class BoltzmannAttention(SigmoidAttention):
@@ -95,7 +93,15 @@ class BoltzmannAttention(SigmoidAttention):
         is_causal: bool = True,
         qk_norm: bool = False,
         normalize: bool = False,
+        position_bias: str = "none",
+        couplings: str = "dense",
+        width: int | None = None,
+        sign: int | None = None,
+        block_size: int | None = None,
+        max_count: int | None = None,
         relative: bool = False,
+        content: bool = False,
+        interaction: str = "spin",
         beta: float = 1.0,
         backend: str | Backend = "exact",
         num_reads: int = 100,
@@ -106,14 +112,36 @@ class BoltzmannAttention(SigmoidAttention):
             raise TypeError(
                 f"Argument `sampler` of a layer is called `backend`: pass backend={sampler!r}."
             )
-        common = {"is_causal": is_causal, "qk_norm": qk_norm, "normalize": normalize}
-        super().__init__(embed_dim, num_heads, context, **common)
+        super().__init__(
+            embed_dim,
+            num_heads,
+            context,
+            is_causal=is_causal,
+            qk_norm=qk_norm,
+            normalize=normalize,
+            position_bias=position_bias,
+        )
         self.beta = beta
         self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
         self.last_info = {}
-        self.relative = relative
-        entries = context - 1 if relative else context * (context - 1) // 2
-        self.coupling_values = nn.Parameter(INITIAL_COUPLING_STD * torch.randn(num_heads, entries))
+        self.structure = make_structure(
+            couplings,
+            num_heads,
+            context,
+            embed_dim,
+            width=width,
+            sign=sign,
+            block_size=block_size,
+            max_count=max_count,
+            relative=relative,
+            content=content,
+        )
+        check_interaction(interaction, couplings)
+        self.interaction = interaction
+        start = self.structure.start()
+        self._coupling_names = tuple(start)
+        for name, value in start.items():
+            self.register_parameter(name, nn.Parameter(value))
 
     @property
     def backend(self) -> str | Backend:
@@ -166,15 +194,21 @@ class BoltzmannAttention(SigmoidAttention):
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a layer that was made on the meta device, say."""
         super().reset_parameters()
-        nn.init.normal_(self.coupling_values, std=INITIAL_COUPLING_STD)
+        with torch.no_grad():
+            for name, value in self.structure.start().items():
+                self.get_parameter(name).copy_(value)
 
     def extra_repr(self) -> str:
         """The settings."""
         made = self._backend if isinstance(self._backend, str) else type(self._backend).__name__
         reads = "" if made == "exact" else f", num_reads={self.num_reads}"
         reads += f", estimator={self.estimator!r}" if self.estimator else ""
+        shown = {} if self.structure.kind == "dense" else {"couplings": self.structure.kind}
+        shown |= self.structure.options
+        shown |= {} if self.interaction == "spin" else {"interaction": self.interaction}
+        options = "".join(f", {name}={value!r}" for name, value in shown.items())
         return (
-            f"{super().extra_repr()}, relative={self.relative}, beta={self.beta}, "
+            f"{super().extra_repr()}{options}, beta={self.beta}, "
             f"backend={self._backend_name or made}{reads}"
         )
 
@@ -192,40 +226,81 @@ class BoltzmannAttention(SigmoidAttention):
         return state | {"_backend": None} if self._backend_name else state
 
     @property
-    def couplings(self) -> Float[Tensor, "heads context context"]:
-        """J, symmetric with zero diagonal, differentiable in ``coupling_values``."""
-        return self._couplings(self.context)
+    def couplings(self) -> Float[Tensor, "heads context context"] | Couplings:
+        """J, differentiable in ``coupling_values``: a matrix if it is dense, else its structure.
 
-    def _couplings(self, size: int) -> Tensor:
-        values = at_least_single(self.coupling_values)
-        return coupling_matrix(values, self.context, size, self.relative)
+        Raises:
+            ValueError: It depends on the input: take :meth:`couplings_of`.
+        """
+        if self.structure.content:
+            raise ValueError(
+                "These couplings depend on the layer's input x: take layer.couplings_of(x)."
+            )
+        return self._couplings(None, self.context)
+
+    def _couplings(self, x: Tensor | None, size: int) -> Tensor | Couplings:
+        values = {name: at_least_single(getattr(self, name)) for name in self._coupling_names}
+        x = at_least_single(x) if x is not None and self.structure.content else None
+        return self.structure.couplings(values, x, size)
+
+    def couplings_of(self, x: Float[Tensor, "batch positions embed"]) -> Tensor | Couplings:
+        """The couplings on x: of each head, or of each sequence and head if they depend on x."""
+        with without_autocast(x.device):
+            return self._couplings(x, x.shape[1])
 
     def ising_batch(self, x: Float[Tensor, "batch positions embed"]) -> IsingBatch:
-        """The Ising models that `forward` solves on x: a group is a head, queries by position."""
+        """The Ising models that `forward` solves on x, queries by position.
+
+        A group is a head; or a head of a sequence, where couplings depend on the input.
+        """
         query, key, _ = self._heads(x)
         with without_autocast(query.device):
-            return self._ising_batch(at_least_single(query), at_least_single(key))
-
-    def _ising_batch(self, query: Tensor, key: Tensor) -> IsingBatch:
-        n = key.shape[2]
-        fields = self._fields(query, key)
-        J = self._couplings(n)
-        return ising_batch(fields, J, is_causal=self.is_causal, beta=self.beta, validate=False)
+            fields = self._fields(at_least_single(query), at_least_single(key))
+            return ising_batch(
+                fields,
+                self.couplings_of(x),
+                is_causal=self.is_causal,
+                interaction=self.interaction,
+                beta=self.beta,
+            )
 
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
-        return self._scores(query, key, 0.5) + self._bias() / 2
+        return self._scores(query, key, 0.5)
 
     def _is_traceable(self) -> bool:
         return self._backend == "exact" and self.estimator is None
 
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        batch = self._ising_batch(query, key)
-        occupations, info = occupations_from_backend(
-            batch, self.backend, self.num_reads, self.estimator, self.normalize
+    def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
+        assert couplings is not None
+        weights, info = weights_and_info(
+            self._fields(query, key),
+            _leading(couplings, key.shape[2]),
+            self.backend,
+            self.num_reads,
+            self.estimator,
+            is_causal=self.is_causal,
+            interaction=self.interaction,
+            beta=self.beta,
+            normalize=self.normalize,
         )
         if not torch.compiler.is_compiling():  # an exported model has no side effects
             self.last_info = info
-        return weights_of_sequences(occupations, query.shape[2])
+        return weights
+
+
+class CardinalityAttention(BoltzmannAttention):
+    r"""Boltzmann attention with a potential on the number of attended positions for its couplings.
+
+    .. math::
+        p_i(n) \propto \varphi\Big(\sum_j n_j\Big) \exp\Big(\sum_j z_{ij} n_j\Big), \qquad
+        z_{ij} = q_i \cdot k_j/\sqrt d + b, \qquad w_{ij} = \langle n_j \rangle_i
+
+    with log φ learned for each head: sigmoid attention is φ = 1, softmax attention
+    φ = [count = 1] (:class:`qattn.couplings.Cardinality`).
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, context: int, **options: Any) -> None:
+        super().__init__(embed_dim, num_heads, context, **{"couplings": "cardinality"} | options)
 
 
 class CouplingsAttention(BoltzmannAttention):
@@ -235,5 +310,12 @@ class CouplingsAttention(BoltzmannAttention):
     """
 
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
-        shape = (1, self.num_heads, query.shape[2], key.shape[2])
-        return (self._bias() / 2).expand(shape)
+        # Without components there are no products: the biases are left.
+        return self._scores(query[:1, :, :, :0], key[:1, :, :, :0], 0.5)
+
+
+def _leading(couplings: Tensor | Couplings, size: int) -> Tensor | Couplings:
+    """The couplings among the first positions."""
+    if isinstance(couplings, Couplings):
+        return couplings if couplings.num_spins == size else couplings.leading(size)
+    return couplings[:, :size, :size]

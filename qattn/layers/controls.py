@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qattn.attention.models import independent_weights, masked
+from qattn.couplings import Couplings
 from qattn.layers.multihead import MultiheadAttention
 
 
@@ -13,11 +15,19 @@ class SoftmaxAttention(MultiheadAttention):
     Its weights sum to one as they are, so that `normalize` changes nothing here.
     """
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
+    ) -> Tensor:
+        bias = self._position_bias(query.shape[2], key.shape[2])
+        if bias is None:
+            return F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
+        mask = masked(bias, -torch.inf, self.is_causal).to(query.dtype)
+        return F.scaled_dot_product_attention(
+            query, key, value, mask.expand(len(query), -1, -1, -1)
+        )
 
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        return self._masked(self._scores(query, key), -torch.inf).softmax(-1)
+    def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
+        return masked(self._scores(query, key), -torch.inf, self.is_causal).softmax(-1)
 
 
 class SigmoidAttention(MultiheadAttention):
@@ -28,9 +38,5 @@ class SigmoidAttention(MultiheadAttention):
 
     has_field_bias = True
 
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        scores = self._scores(query, key) + self._bias()
-        if self.normalize:
-            # σ(x)/Σσ(x), right also where every σ(x) of a query is too small for a float.
-            return self._masked(F.logsigmoid(scores), -torch.inf).softmax(-1)
-        return self._masked(scores.sigmoid(), 0.0)
+    def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
+        return independent_weights(self._scores(query, key), self.is_causal, self.normalize)

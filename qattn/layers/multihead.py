@@ -4,14 +4,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable would load Dynamo on import
 
+from qattn.attention.models import scores
+from qattn.couplings import Couplings
 from qattn.ising.precision import at_least_single, without_autocast
+from qattn.layers.position_bias import position_bias, unbiased
 
 
 class MultiheadAttention(nn.Module, ABC):
@@ -29,9 +32,19 @@ class MultiheadAttention(nn.Module, ABC):
         qk_norm: Layer-normalise queries and keys over the head dimension before their product;
             keeps the local fields of order one, whatever the width and the training time.
         normalize: Divide by the sum of a query's weights; those of softmax sum to one already.
+        position_bias: What is added to the scores of query i and key j: "none"; "relative", a
+            number for each head and distance i - j; "absolute", one for each head, i and j. All
+            start at 0. Couplings act first as such a bias, so that an arm with couplings is
+            compared with others that have one.
     """
 
     has_field_bias: ClassVar[bool] = False
+
+    TILE: ClassVar[int] = 128
+    """Queries of a tile, where a causal layer with exact weights takes them by tiles."""
+
+    TILES_FROM: ClassVar[int] = 256
+    """Number of positions from which on it does."""
 
     def __init__(
         self,
@@ -42,6 +55,7 @@ class MultiheadAttention(nn.Module, ABC):
         is_causal: bool = True,
         qk_norm: bool = False,
         normalize: bool = False,
+        position_bias: str = "none",
     ) -> None:
         super().__init__()
         sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "context": context}
@@ -58,6 +72,9 @@ class MultiheadAttention(nn.Module, ABC):
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.out = nn.Linear(embed_dim, embed_dim)
         head_dim = embed_dim // num_heads
+        self.position_bias = position_bias
+        if (bias := unbiased(position_bias, num_heads, context)) is not None:
+            self.position_bias_values = nn.Parameter(bias)
         if self.has_field_bias:
             self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
         self.query_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
@@ -68,16 +85,19 @@ class MultiheadAttention(nn.Module, ABC):
         reset_children(self)
         if self.has_field_bias:
             nn.init.constant_(self.field_bias, -math.log(self.context))
+        if self.position_bias != "none":
+            nn.init.zeros_(self.position_bias_values)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         """The settings."""
+        bias = "" if self.position_bias == "none" else f", position_bias={self.position_bias!r}"
         return (
             f"embed_dim={self.out.out_features}, num_heads={self.num_heads}, "
             f"context={self.context}, is_causal={self.is_causal}, "
-            f"qk_norm={isinstance(self.query_norm, nn.LayerNorm)}, normalize={self.normalize}"
+            f"qk_norm={isinstance(self.query_norm, nn.LayerNorm)}, normalize={self.normalize}{bias}"
         )
 
     def forward(
@@ -98,7 +118,8 @@ class MultiheadAttention(nn.Module, ABC):
         query, key, value = self._heads(x)
         # What draws reads is left to Python: compiled code has one break here.
         attend = self._attend if self._is_traceable() else partial(uncompiled, self._attend)
-        projected: Tensor = self.out(attend(query, key, value).transpose(1, 2).flatten(2))
+        heads = attend(query, key, value, self.couplings_of(x))
+        projected: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return projected
 
     def weights(
@@ -106,7 +127,8 @@ class MultiheadAttention(nn.Module, ABC):
     ) -> Float[Tensor, "batch heads positions positions"]:
         """The attention weights that `forward` uses on x, in float32 at least."""
         query, key, _ = self._heads(x)
-        return self._precise_weights(query, key).expand(len(x), -1, -1, -1)
+        weights = self._precise_weights(query, key, self.couplings_of(x))
+        return weights.expand(len(x), -1, -1, -1)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         width = self.qkv.in_features
@@ -131,29 +153,52 @@ class MultiheadAttention(nn.Module, ABC):
         """Whether ``torch.compile`` can see through the weights."""
         return True
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return self._precise_weights(query, key).to(value.dtype) @ value
+    def couplings_of(self, x: Float[Tensor, "batch positions embed"]) -> Tensor | Couplings | None:
+        """The couplings on x, of a layer that has some."""
+        return None
 
-    def _precise_weights(self, query: Tensor, key: Tensor) -> Tensor:
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
+    ) -> Tensor:
+        T = query.shape[2]
+        tile = self.TILE if self.is_causal and T >= self.TILES_FROM and self._is_traceable() else T
+        # Causal queries by tiles, each with the positions that it sees: T x T tensors are neither
+        # stored nor moved, and the upper half is not computed.
+        outputs = []
+        for end in range(tile, T + tile, tile):
+            rows, seen = slice(end - tile, end), slice(min(end, T))
+            weights = self._precise_weights(query[:, :, rows], key[:, :, seen], couplings)
+            outputs.append(weights.to(value.dtype) @ value[:, :, seen])
+        return outputs[0] if tile == T else torch.cat(outputs, 2)
+
+    def _precise_weights(
+        self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None
+    ) -> Tensor:
         """The weights in float32 at least, also under autocast and of half-precision layers."""
         with without_autocast(query.device):
-            return self._weights(at_least_single(query), at_least_single(key))
+            return self._weights(at_least_single(query), at_least_single(key), couplings)
 
     @abstractmethod
-    def _weights(self, query: Tensor, key: Tensor) -> Tensor:
-        """Weights, shape (batch or 1, heads, queries, positions)."""
+    def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
+        """Weights, shape (batch or 1, heads, queries, positions).
+
+        Args:
+            query: Queries, in a causal layer those of the last positions.
+            key: Keys of the first positions.
+            couplings: Those of all positions, of a layer that has some.
+        """
 
     def _scores(self, query: Tensor, key: Tensor, factor: float = 1.0) -> Tensor:
-        return (query * (factor / math.sqrt(query.shape[-1]))) @ key.mT
+        """Scores with their biases, times `factor`."""
+        scale = (self.out.in_features // self.num_heads) ** -0.5
+        field_bias = at_least_single(self.field_bias) if self.has_field_bias else None
+        position_bias = self._position_bias(query.shape[2], key.shape[2])
+        return scores(query, key, scale, field_bias, position_bias, factor=factor)
 
-    def _bias(self) -> Tensor:
-        """The bias of the scores, shape (heads, 1, 1)."""
-        return at_least_single(self.field_bias)[:, None, None]
-
-    def _masked(self, x: Tensor, value: float) -> Tensor:
-        if not self.is_causal:
-            return x
-        return x.masked_fill(x.new_ones(x.shape[-2:], dtype=torch.bool).triu(1), value)
+    def _position_bias(self, num_queries: int, num_positions: int) -> Tensor | None:
+        if self.position_bias == "none":
+            return None
+        return position_bias(at_least_single(self.position_bias_values), num_queries, num_positions)
 
 
 def reset_children(module: nn.Module) -> None:
@@ -164,6 +209,6 @@ def reset_children(module: nn.Module) -> None:
 
 
 @_disable_dynamo
-def uncompiled(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+def uncompiled(function: Callable[..., Tensor], *args: Any) -> Tensor:
     """Call a function that ``torch.compile`` is not to look into."""
     return function(*args)

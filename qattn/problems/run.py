@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from qattn.couplings import joined
 from qattn.ising.batch import IsingBatch
 from qattn.layers import BoltzmannAttention
 from qattn.training.folder import RunFolder
@@ -33,10 +34,12 @@ def from_run(folder: Path, num_problems: int, *, seed: int = 0) -> IsingBatch:
     words = words[torch.randint(len(words), (queries,), generator=generator)]
     batches = model.ising_batches(words)
     h, J, lengths = [], [], []
-    for batch in batches:
-        chosen = torch.randint(batch.num_queries, (queries,), generator=generator)
+    for layer, batch in zip(layers, batches, strict=True):
+        # Couplings with a structure make each head of each sequence a group.
+        each = max(1, queries * layer.num_heads // batch.num_groups)
+        chosen = torch.randint(batch.num_queries, (each,), generator=generator)
         h.append(batch.h[:, chosen].double())
-        J.append(batch.J.double())
+        J.append(batch.J.to(torch.float64))
         active = torch.from_numpy(batch.num_active.copy())
         lengths.append(active[:, chosen])
-    return IsingBatch(torch.cat(h), torch.cat(J), torch.cat(lengths), batches[0].beta)
+    return IsingBatch(torch.cat(h), joined(J), torch.cat(lengths), batches[0].beta)

@@ -24,7 +24,7 @@ def exact_reference(problems: IsingBatch, direction: Float[Tensor, "problems n"]
     """
     means, pairs, log_Z, of_h, of_J = [], [], [], [], []
     for part, piece in pieces(problems):
-        h, J = piece.h.clone().requires_grad_(), piece.J.clone().requires_grad_()
+        h, J = piece.h.clone().requires_grad_(), piece.matrix.clone().requires_grad_()
         mean = exact.mean_spins(IsingBatch(h, J, piece.lengths, validate=False))[:, 0]
         (mean * direction[part]).sum().backward()
         assert h.grad is not None
@@ -36,7 +36,9 @@ def exact_reference(problems: IsingBatch, direction: Float[Tensor, "problems n"]
         of_J.append(J.grad)
     energies = tuple(
         exact_distribution(h[0, :n], J[:n, :n])
-        for h, J, n in zip(problems.h, problems.J, problems.num_active[:, 0].tolist(), strict=True)
+        for h, J, n in zip(
+            problems.h, problems.matrix, problems.num_active[:, 0].tolist(), strict=True
+        )
     )
 
     def draw(num_reads: int, seed: int) -> SpinSamples:

@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 
+from qattn import kernels
 from qattn._clock import sampling_clock
 from qattn._vmap import BackwardFunction, GroupwiseFunction
-from qattn.exact.dense import enumeration, factorised
+from qattn.exact.dense import compiled, enumeration, factorised
 from qattn.exact.dense.factorised import Factors
 from qattn.exact.dense.layout import Layout, masks, tables
 from qattn.exact.memory import check_layout
@@ -117,6 +118,11 @@ class Moments(GroupwiseFunction):
     ) -> tuple[Tensor, ...]:
         """The :class:`Solution`, flat."""
         with sampling_clock.running(h.device), _full_precision(h.device):
+            if kernels.usable(h, J):
+                limit = FLOAT32_COUPLING_LIMIT
+                found = compiled.forward(h, J, lay, wants_log_Z, normalize, limit)
+                if found is not None:
+                    return found
             solution = solve(h, J, lay, wants_log_Z=wants_log_Z, normalize=normalize)
         log_Z = () if solution.log_Z is None else (solution.log_Z.to(h.dtype),)
         factors = (x for f in solution.factors for x in f)
@@ -177,16 +183,18 @@ class MomentsBackward(BackwardFunction):
         occupations: Tensor,
         *flat_factors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """In the order of the layout; `flat_factors` are the factors of all blocks."""
-        per_block = len(Factors._fields)
-        factors = [
-            Factors(*flat_factors[i * per_block : (i + 1) * per_block])
-            for i in range(len(lay.blocks))
-        ]
+        """In the order of the layout; `flat_factors` are the factors of all blocks, or the workspace of the compiled loops."""
         with sampling_clock.running(h.device), _full_precision(h.device):
             if normalize:
                 # r = n/Σn: dL/dn_j = (g_j - Σ_k g_k r_k)/Σn, and Σn is in the factors' scale.
                 grad = grad - (grad * occupations).sum(-1, keepdim=True)
+            if len(flat_factors) == 1:
+                return compiled.backward(lay, grad_log_Z, grad, *flat_factors)
+            per_block = len(Factors._fields)
+            factors = [
+                Factors(*flat_factors[i * per_block : (i + 1) * per_block])
+                for i in range(len(lay.blocks))
+            ]
             grad_h, grad_J = _backward_blocks(lay, grad_log_Z, grad, factors)
             uncertain = torch.cat([f.scale for f in factors], 1) == 0
             for models in separate_models(h, J, lay, uncertain):

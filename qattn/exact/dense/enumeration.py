@@ -128,8 +128,8 @@ def gradients(
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m n n"]]:
     """Gradients in h and J, half of a pair's in each entry, from those in ⟨n⟩ and log Z.
 
-    As :func:`qattn.exact.dense.factorised.backward`: if `normalize`, g holds the gradients in ⟨n⟩ times
-    Σ⟨n⟩, with Σ_j g_j ⟨n_j⟩ = 0.
+    As :func:`qattn.exact.dense.factorised.backward`: if `normalize`, g holds the gradients in ⟨n⟩
+    times Σ⟨n⟩, with Σ_j g_j ⟨n_j⟩ = 0.
     """
     log_Z = log_partition(models)
     g = g * models.active

@@ -3,8 +3,8 @@
 ``torch.compile``, ``torch.export`` and FakeTensorMode need an operation whose output's shape is
 known without values; how the engine computes (which blocks, float32 or not) depends on values. Its
 backward pass computes the forward pass again, because what that would leave depends on them too.
-Elsewhere :class:`qattn.exact.dense.autograd.Moments` is called itself, which spares both that and the
-overhead of an operation that is registered.
+Elsewhere :class:`qattn.exact.dense.autograd.Moments` is called itself, which spares both that and
+the overhead of an operation that is registered.
 """
 
 from typing import Any

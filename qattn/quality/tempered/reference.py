@@ -47,7 +47,7 @@ def tempered_reference(
     files = [
         stored.file_of(h[0, :n].numpy(), J[:n, :n].numpy(), g[:n].numpy(), num_sweeps, seed)
         for h, J, g, n in zip(
-            problems.h, problems.J, direction, problems.num_active[:, 0].tolist(), strict=True
+            problems.h, problems.matrix, direction, problems.num_active[:, 0].tolist(), strict=True
         )
     ]
     runs = [stored.load(file) for file in files]

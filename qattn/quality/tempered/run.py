@@ -91,7 +91,7 @@ class Run:
     ) -> None:
         # Nothing may come from absent spins.
         active = problems.active.expand_as(problems.h).double()
-        h, J = problems.h * active, problems.J * active * active.mT
+        h, J = problems.h * active, problems.matrix * active * active.mT
         self.sizes = problems.num_active[:, 0].tolist()
         self.direction = direction
         self.num_sets = num_sets

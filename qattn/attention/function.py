@@ -1,17 +1,15 @@
 r"""Boltzmann attention as a function: the counterpart of ``F.scaled_dot_product_attention``."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn import estimators, exact
 from qattn._tracing import is_traced
-from qattn.backends import Backend, get_backend
-from qattn.ising.batch import IsingBatch
+from qattn.attention.models import check_interaction, scores, weights_and_info
+from qattn.backends import Backend
+from qattn.couplings import Couplings
 from qattn.ising.checks import check_beta, checked_couplings
 from qattn.ising.precision import at_least_single, without_autocast
 
@@ -20,10 +18,12 @@ def boltzmann_attention(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch heads positions head_dim"],
     value: Float[Tensor, "batch heads positions value_dim"],
-    couplings: Float[Tensor, "heads positions positions"],
+    couplings: Float[Tensor, "heads positions positions"] | Couplings,
     *,
     is_causal: bool = True,
+    interaction: str = "spin",
     field_bias: Float[Tensor, " heads"] | float | None = None,
+    position_bias: Float[Tensor, "#heads queries positions"] | None = None,
     beta: float | Tensor = 1.0,
     normalize: bool = False,
     scale: float | None = None,
@@ -51,10 +51,19 @@ def boltzmann_attention(
         key: Shape (batch, heads, positions, head_dim).
         value: Shape (batch, heads, positions, value_dim).
         couplings: J, shape (heads, positions, positions), symmetric with zero diagonal; positive
-            is cooperative.
+            is cooperative. Or a structure of :mod:`qattn.couplings` with a group for each head,
+            or for each head of each sequence (sequence by sequence), which is exact at lengths at
+            which a dense J cannot be enumerated.
         is_causal: Query i attends to positions j ≤ i only: a smaller Ising model, not a masked
-            one. Needs as many queries as positions.
+            one. Fewer queries than positions are the last ones: of Q queries and n positions,
+            query i attends to j ≤ n - Q + i, so that a sequence can be decoded query by query.
+        interaction: What J acts between. "spin": Σ J_jk s_j s_k, as above. "occupation":
+            Σ 4 J_jk n_j n_k with n = (1 + s)/2, the same with fields h_ij + Σ_k J_jk over the
+            positions k that query i sees: no pull on a spin whose partners are down. "field":
+            h_ij - Σ_k J_jk and no interaction: what "spin" does to a spin whose partners are all
+            down, a bias of position, and the control of it.
         field_bias: b, one number or one per head; None means 0.
+        position_bias: Added to the scores q·k/√d + b, shape (heads or 1, queries, positions).
         beta: Inverse temperature.
         normalize: Divide by Σ_j w_ij, so that the weights of a query sum to one.
         scale: Factor of q·k; None means 1/√head_dim.
@@ -71,9 +80,10 @@ def boltzmann_attention(
         :func:`boltzmann_weights` returns w.
 
     Raises:
-        ValueError: A shape does not fit, or couplings are asymmetric or not finite. A query or key
-            that is not finite makes the outputs NaN that depend on it.
-        MemoryError: More positions than exact enumeration can hold.
+        ValueError: A shape does not fit, couplings are asymmetric or not finite, or the
+            interaction does not go with them. A query or key that is not finite makes the outputs
+            NaN that depend on it.
+        MemoryError: More positions than exact enumeration of a dense J can hold.
 
     Source: Kim and Park, "Boltzmann Attention", arXiv 2606.12478.
 
@@ -85,6 +95,13 @@ def boltzmann_attention(
     torch.Size([1, 2, 4, 6])
     >>> torch.allclose(out[0, 0, 2], 3 * torch.tensor(6**0.5).sigmoid())  # positions 0, 1, 2
     True
+
+    Couplings between neighbours, exact at any number of positions:
+
+    >>> from qattn.couplings import Banded
+    >>> chain = Banded.relative(torch.full((2, 1), 0.5), num_spins=4)
+    >>> boltzmann_attention(query, key, value, couplings=chain).shape
+    torch.Size([1, 2, 4, 6])
     """
     if value.ndim != 4 or value.shape[:3] != key.shape[:3]:
         raise ValueError(
@@ -96,7 +113,9 @@ def boltzmann_attention(
         key,
         couplings,
         is_causal=is_causal,
+        interaction=interaction,
         field_bias=field_bias,
+        position_bias=position_bias,
         beta=beta,
         normalize=normalize,
         scale=scale,
@@ -111,10 +130,12 @@ def boltzmann_attention(
 def boltzmann_weights(
     query: Float[Tensor, "batch heads queries head_dim"],
     key: Float[Tensor, "batch heads positions head_dim"],
-    couplings: Float[Tensor, "heads positions positions"],
+    couplings: Float[Tensor, "heads positions positions"] | Couplings,
     *,
     is_causal: bool = True,
+    interaction: str = "spin",
     field_bias: Float[Tensor, " heads"] | float | None = None,
+    position_bias: Float[Tensor, "#heads queries positions"] | None = None,
     beta: float | Tensor = 1.0,
     normalize: bool = False,
     scale: float | None = None,
@@ -128,77 +149,45 @@ def boltzmann_weights(
     In float32, or in float64 if `query` is.
     """
     _check_query_and_key(query, key, couplings, is_causal)
+    _check_position_bias(position_bias, query, key)
+    check_interaction(interaction, getattr(couplings, "kind", "dense"))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     with without_autocast(query.device):
-        query, key, couplings = (at_least_single(x) for x in (query, key, couplings))
-        fields = (query * (scale / 2)) @ key.mT
+        query, key = at_least_single(query), at_least_single(key)
+        couplings = couplings.to(torch.promote_types(couplings.dtype, torch.float32))
+        if validate and not is_traced(query):
+            # Fields are not checked: NaN in one sequence stays there, as in PyTorch's attention.
+            couplings = checked_couplings(couplings)
+            check_beta(beta)
         if field_bias is not None:
-            bias = torch.as_tensor(field_bias, dtype=fields.dtype, device=fields.device)
-            fields = fields + bias.reshape(-1, 1, 1) / 2
-        batch = ising_batch(fields, couplings, is_causal=is_causal, beta=beta, validate=validate)
-        occupations, _ = occupations_from_backend(batch, backend, num_reads, estimator, normalize)
-        return weights_of_sequences(occupations, query.shape[2])
+            field_bias = torch.as_tensor(field_bias, dtype=query.dtype, device=query.device)
+        fields = scores(query, key, scale, field_bias, position_bias, factor=0.5)
+        weights, _ = weights_and_info(
+            fields,
+            couplings,
+            backend,
+            num_reads,
+            estimator,
+            is_causal=is_causal,
+            interaction=interaction,
+            beta=beta,
+            normalize=normalize,
+        )
+        return weights
 
 
-def ising_batch(
-    fields: Float[Tensor, "batch heads queries positions"],
-    couplings: Float[Tensor, "heads positions positions"],
-    *,
-    is_causal: bool,
-    beta: float | Tensor = 1.0,
-    validate: bool = True,
-) -> IsingBatch:
-    """The Ising models of all queries: a group is a head, its queries are ordered by position."""
-    B, H, Q, n = fields.shape
-    # Spin axis first, query axis last: the order in which the exact engine computes, so no copy
-    # there.
-    h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
-    lengths = torch.arange(1, Q + 1, device="cpu").repeat_interleave(B) if is_causal else None
-    if validate and not is_traced(couplings):
-        # Fields are not checked: NaN in one sequence stays there, as in PyTorch's attention.
-        couplings = checked_couplings(couplings)
-        check_beta(beta)
-    return IsingBatch(h, couplings, lengths, beta, validate=False)
+def _check_position_bias(position_bias: Tensor | None, query: Tensor, key: Tensor) -> None:
+    shapes = [(heads, query.shape[2], key.shape[2]) for heads in (query.shape[1], 1)]
+    if position_bias is not None and tuple(position_bias.shape) not in shapes:
+        raise ValueError(
+            f"Argument `position_bias` must have shape (heads, queries, positions) = {shapes[0]}, "
+            f"or 1 for all heads, but has shape {tuple(position_bias.shape)}."
+        )
 
 
-def occupations_from_backend(
-    batch: IsingBatch,
-    backend: str | Backend,
-    num_reads: int,
-    estimator: str | None,
-    normalize: bool,
-) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
-    """Weights w = ⟨n⟩ with their gradients, exact or from reads, and the `info` of the reads.
-
-    Exact ones come from the engine as occupations, which keeps small weights (and their sum) to
-    rounding; of reads, w = (1 + ⟨s⟩)/2 has the error of sampling.
-    """
-    if backend == "exact" and estimator is None:
-        return exact.occupations(batch, normalize=normalize), {}
-    if isinstance(backend, str):
-        backend = get_backend(backend)
-    estimator = estimators.DEFAULT_ESTIMATOR if estimator is None else estimator
-    mean, info = estimators.mean_spins_and_info(batch, backend, num_reads, estimator)
-    # A position that a query cannot see has ⟨s⟩ = 0 and must get w = 0, hence no 1 either.
-    weights = (mean + batch.active.to(mean.dtype)) / 2
-    return normalized(weights) if normalize else weights, info
-
-
-def weights_of_sequences(
-    occupations: Float[Tensor, "heads queries_times_batch positions"], num_queries: int
-) -> Float[Tensor, "batch heads queries positions"]:
-    """Attention weights by sequence, from the occupations of an :func:`ising_batch`."""
-    H, _, n = occupations.shape
-    return occupations.mT.reshape(H, n, num_queries, -1).permute(3, 0, 2, 1)
-
-
-def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*batch positions"]:
-    """Weights that sum to one over the positions of each query; zeros stay, without gradient."""
-    total = weights.sum(-1, keepdim=True)
-    return weights / total.masked_fill(total == 0, torch.inf)
-
-
-def _check_query_and_key(query: Tensor, key: Tensor, couplings: Tensor, is_causal: bool) -> None:
+def _check_query_and_key(
+    query: Tensor, key: Tensor, couplings: Tensor | Couplings, is_causal: bool
+) -> None:
     if query.ndim != 4:
         raise ValueError(
             f"Argument `query` must have shape (batch, heads, queries, head_dim), "
@@ -210,13 +199,21 @@ def _check_query_and_key(query: Tensor, key: Tensor, couplings: Tensor, is_causa
             f"{tuple(query.shape)}, but has shape {tuple(key.shape)}."
         )
     heads, positions = key.shape[1:3]
-    if tuple(couplings.shape) != (heads, positions, positions):
+    if isinstance(couplings, Couplings):
+        groups = {heads, len(query) * heads}
+        if couplings.num_spins != positions or couplings.num_groups not in groups:
+            raise ValueError(
+                f"Argument `couplings` must have {positions} spins, and {heads} groups (heads) or "
+                f"{len(query) * heads} (sequences times heads), but has {couplings.num_spins} "
+                f"spins and {couplings.num_groups} groups."
+            )
+    elif tuple(couplings.shape) != (heads, positions, positions):
         raise ValueError(
             f"Argument `couplings` must have shape (heads, positions, positions) = "
             f"{(heads, positions, positions)}, but has shape {tuple(couplings.shape)}."
         )
-    if is_causal and query.shape[2] != positions:
+    if is_causal and query.shape[2] > positions:
         raise ValueError(
-            f"Causal attention needs as many queries as positions, but `query` has "
+            f"Causal attention takes at most as many queries as positions, but `query` has "
             f"{query.shape[2]} and `key` {positions}: pass is_causal=False."
         )

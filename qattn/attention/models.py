@@ -1,0 +1,201 @@
+"""From scores to the Ising models of all queries, and from their moments to attention weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from qattn import estimators, exact
+from qattn.backends import Backend, get_backend
+from qattn.couplings import Banded, Block, Cardinality, Couplings
+from qattn.ising.batch import IsingBatch
+
+INTERACTIONS = ("spin", "occupation", "field")
+"""What couplings act between."""
+
+
+def scores(
+    query: Float[Tensor, "batch heads queries head_dim"],
+    key: Float[Tensor, "batch heads positions head_dim"],
+    scale: float,
+    field_bias: Float[Tensor, "*heads"] | None,
+    position_bias: Float[Tensor, "#heads queries positions"] | None,
+    *,
+    factor: float = 1.0,
+) -> Float[Tensor, "batch heads queries positions"]:
+    """q·k·scale + b + position bias, times `factor`; the query axis is the last one in memory."""
+    query = query * (scale * factor)
+    if field_bias is not None:
+        # One component more of every query, and 1 of every key: no pass over the scores.
+        b = (factor * field_bias.to(query.dtype)).reshape(-1, 1, 1)
+        query = torch.cat([query, b.expand(*query.shape[:3], 1)], -1)
+        key = F.pad(key, (0, 1), value=1.0)
+    product = (key @ query.mT).mT
+    if position_bias is None:
+        return product
+    return product + factor * position_bias.to(product.dtype)
+
+
+def weights_and_info(
+    fields: Float[Tensor, "#batch heads queries positions"],
+    couplings: Float[Tensor, "heads positions positions"] | Couplings,
+    backend: str | Backend,
+    num_reads: int,
+    estimator: str | None,
+    *,
+    is_causal: bool,
+    interaction: str,
+    beta: float | Tensor,
+    normalize: bool,
+) -> tuple[Float[Tensor, "batch heads queries positions"], Mapping[str, Any]]:
+    """Attention weights of given fields, and the `info` of the reads if a backend draws them."""
+    exactly = backend == "exact" and estimator is None
+    if exactly and interaction == "field":
+        fields = _shifted(fields, couplings, is_causal, -1)
+        logits = 2 * (beta.reshape(-1, 1, 1) if isinstance(beta, Tensor) else beta) * fields
+        return independent_weights(logits, is_causal, normalize), {}
+    batch = ising_batch(
+        fields,
+        couplings,
+        is_causal=is_causal,
+        interaction=interaction,
+        beta=beta,
+        by_sequence=exactly,
+    )
+    occupations, info = occupations_from_backend(batch, backend, num_reads, estimator, normalize)
+    return weights_of_sequences(occupations, *fields.shape[1:3]), info
+
+
+def independent_weights(
+    scores: Float[Tensor, "batch heads queries positions"], is_causal: bool, normalize: bool
+) -> Float[Tensor, "batch heads queries positions"]:
+    """Sigmoid of the scores, 0 where a query does not see; divided by their sum, if requested."""
+    if normalize:
+        # σ(x)/Σσ(x), right also where every σ(x) of a query is too small for a float.
+        return masked(F.logsigmoid(scores), -torch.inf, is_causal).softmax(-1)
+    return masked(scores.sigmoid(), 0.0, is_causal)
+
+
+def masked(
+    x: Float[Tensor, "*batch queries positions"], value: float, is_causal: bool
+) -> Float[Tensor, "*batch queries positions"]:
+    """X with this value where a query does not see a position; the last query sees all."""
+    if not is_causal:
+        return x
+    queries, positions = x.shape[-2:]
+    mask = x.new_ones(positions, queries, dtype=torch.bool).tril(queries - positions - 1)
+    return x.masked_fill(mask.mT, value)  # in the order of the scores
+
+
+def ising_batch(
+    fields: Float[Tensor, "#batch heads queries positions"],
+    couplings: Float[Tensor, "heads positions positions"] | Couplings,
+    *,
+    is_causal: bool,
+    interaction: str = "spin",
+    beta: float | Tensor = 1.0,
+    by_sequence: bool = False,
+) -> IsingBatch:
+    """The Ising models of all queries.
+
+    A group is a head, its queries ordered by position. Where couplings differ between sequences,
+    and `by_sequence` for the engines of structures, which then need no copy, a group is a head of
+    a sequence.
+    """
+    if interaction != "spin":
+        fields = _shifted(fields, couplings, is_causal, 1 if interaction == "occupation" else -1)
+    B, H, Q, n = fields.shape
+    if interaction == "field":
+        couplings = Banded(fields.new_zeros(H, n, 0))
+    by_sequence = by_sequence and not isinstance(couplings, Block)
+    if isinstance(couplings, Couplings) and (by_sequence or couplings.num_groups > H):
+        B = max(B, couplings.num_groups // H)
+        h = fields.expand(B, -1, -1, -1).flatten(0, 1)
+        if couplings.num_groups < B * H:
+            couplings = couplings.repeated(B)
+        if isinstance(beta, Tensor) and beta.ndim:
+            beta = beta.repeat(B)
+    else:
+        # Spin axis first, query axis last: the order in which the exact engine of a dense J
+        # computes, so no copy there.
+        h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
+    lengths = None
+    if is_causal:
+        lengths = torch.arange(n - Q + 1, n + 1, device="cpu")
+        lengths = lengths.repeat_interleave(h.shape[1] // Q)
+    return IsingBatch(h, couplings, lengths, beta, validate=False)
+
+
+def _shifted(
+    fields: Float[Tensor, "#batch heads queries positions"],
+    couplings: Float[Tensor, "heads positions positions"] | Couplings,
+    is_causal: bool,
+    sign: int,
+) -> Float[Tensor, "batch heads queries positions"]:
+    """Fields ± Σ_k J_jk over the positions k that the query sees."""
+    _, H, Q, n = fields.shape
+    seen = fields.new_ones(1, n, Q if is_causal else 1)
+    if is_causal:
+        seen = seen.triu(Q - n)
+    if isinstance(couplings, Couplings):
+        total = couplings.matvec(seen.expand(couplings.num_groups, -1, -1))
+    else:
+        total = couplings @ seen
+    shifted: Tensor = fields + sign * total.unflatten(0, (-1, H)).mT
+    return shifted
+
+
+def occupations_from_backend(
+    batch: IsingBatch,
+    backend: str | Backend,
+    num_reads: int,
+    estimator: str | None,
+    normalize: bool,
+) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
+    """Weights w = ⟨n⟩ with their gradients, exact or from reads, and the `info` of the reads.
+
+    Exact ones come from the engine as occupations, which keeps small weights (and their sum) to
+    rounding; of reads, w = (1 + ⟨s⟩)/2 has the error of sampling.
+    """
+    if backend == "exact" and estimator is None:
+        return exact.occupations(batch, normalize=normalize), {}
+    if isinstance(backend, str):
+        backend = get_backend(backend)
+    estimator = estimators.DEFAULT_ESTIMATOR if estimator is None else estimator
+    mean, info = estimators.mean_spins_and_info(batch, backend, num_reads, estimator)
+    # A position that a query cannot see has ⟨s⟩ = 0 and must get w = 0, hence no 1 either.
+    weights = (mean + batch.active.to(mean.dtype)) / 2
+    return normalized(weights) if normalize else weights, info
+
+
+def weights_of_sequences(
+    occupations: Float[Tensor, "groups columns positions"], num_heads: int, num_queries: int
+) -> Float[Tensor, "batch heads queries positions"]:
+    """Attention weights by sequence, from the occupations of an :func:`ising_batch`."""
+    n = occupations.shape[2]
+    # Sequences are further groups, or the last axis of the columns.
+    by_group = occupations.mT.reshape(
+        -1, num_heads, n, num_queries, occupations.shape[1] // num_queries
+    )
+    return by_group.permute(0, 4, 1, 3, 2).flatten(0, 1)
+
+
+def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*batch positions"]:
+    """Weights that sum to one over the positions of each query; zeros stay, without gradient."""
+    total = weights.sum(-1, keepdim=True)
+    return weights / total.masked_fill(total == 0, torch.inf)
+
+
+def check_interaction(interaction: str, kind: str) -> None:
+    """Raise a ValueError unless couplings of this kind have this interaction."""
+    if interaction not in INTERACTIONS:
+        names = ", ".join(repr(name) for name in INTERACTIONS)
+        raise ValueError(f"Argument `interaction` must be one of {names}, but is {interaction!r}.")
+    if interaction != "spin" and kind == Cardinality.kind:
+        raise ValueError(
+            f"Argument `interaction` must be 'spin' for a potential on the number of attended "
+            f"positions, which has no couplings between spins, but is {interaction!r}."
+        )

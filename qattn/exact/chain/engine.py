@@ -1,0 +1,147 @@
+"""Bands of queries in any order: in tiles, and in log space where float64 underflows."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from qattn.couplings import Couplings
+from qattn.exact.chain import compiled, log_space, scan
+from qattn.exact.chain.windows import SPINS_A_STEP, Windows
+from qattn.exact.engine import Solution
+
+TILE_ELEMENTS = 1 << 18
+"""Numbers of one message of the queries that are solved together: what stays in the cache."""
+
+
+def forward(
+    h: Float[Tensor, "g n q"], couplings: Couplings, lengths: Int[Tensor, "#g q"]
+) -> Solution:
+    """Occupations and log Z."""
+    values = _values(couplings)
+    if values.shape[2] == 0:
+        return _independent(h, lengths)
+    if compiled.serves(h, values):
+        up, log_Z, least = compiled.moments(h, values, lengths)
+    else:
+        up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
+        least = torch.ones_like(log_Z)
+        for g, q, windows in _tiles(h, values, lengths):
+            part, log_Z[g, q], least[g, q] = scan.moments(windows)
+            up[g, : part.shape[1], q] = part[:, : h.shape[1]]
+
+    # What has underflowed is below 2^w tiny of every message.
+    info = torch.finfo(h.dtype)
+    enough = 4 * (1 << values.shape[2]) * info.tiny / info.eps
+    failed = ~((least >= enough) & log_Z.isfinite())
+    if not bool(failed.any()):
+        return Solution(up, log_Z, torch.ones((), dtype=torch.bool), ())
+    wrong = failed & ~_finite(h, values, lengths)
+    up = up.masked_fill(wrong.unsqueeze(1) & _present(h, lengths), torch.nan)
+    log_Z = log_Z.masked_fill(wrong, torch.nan)
+    failed &= ~wrong
+    if h.dtype != torch.float64:
+        return Solution(up, log_Z, ~failed.any(), ())
+    for g, q, *lane in log_space.Lanes(failed, h, values, lengths):
+        up[g, :, q], log_Z[g, q] = log_space.moments(*lane)
+    return Solution(up, log_Z, torch.ones((), dtype=torch.bool), (failed,))
+
+
+def backward(
+    grad_up: Float[Tensor, "g n q"] | None,
+    grad_log_Z: Float[Tensor, "g q"] | None,
+    h: Float[Tensor, "g n q"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#g q"],
+    solution: Solution,
+) -> tuple[Float[Tensor, "g n q"], Tensor]:
+    """Gradients in h and in the couplings' values."""
+    values, up = _values(couplings), solution.up
+    present = _present(h, lengths)
+    grad_values = torch.zeros_like(couplings.values, memory_format=torch.contiguous_format)
+    if values.shape[2] == 0:
+        if grad_up is not None:
+            return 2 * grad_up * up * torch.sigmoid(-2 * h) * present, grad_values
+        assert grad_log_Z is not None
+        return (2 * up - 1) * grad_log_Z.unsqueeze(1) * present, grad_values
+
+    log_space_too = solution.saved[0] if solution.saved else None
+    linear = lengths
+    if log_space_too is not None:
+        linear = lengths.expand(log_space_too.shape).masked_fill(log_space_too.cpu(), 0)
+    within = grad_values[..., : values.shape[2]]
+    if compiled.serves(h, values):
+        grad_h, part = compiled.gradients(grad_up, grad_log_Z, h, values, linear, up)
+        within += part
+    else:
+        grad_h = torch.zeros_like(h)
+        for g, q, windows in _tiles(h, values, linear):
+            outer = (x if x is None else x[g][..., q] for x in (grad_up, grad_log_Z, up))
+            first, second = scan.gradients(windows, *outer)
+            grad_h[g, : first.shape[1], q] = first[:, : h.shape[1]]
+            within[g, : first.shape[1]] += second[:, : h.shape[1], : values.shape[2]]
+    if log_space_too is not None:
+        for g, q, lane_h, lane_values, L in log_space.Lanes(log_space_too, h, values, lengths):
+            x = lane_h.requires_grad_(), lane_values.requires_grad_()
+            lane_up, log_Z = log_space.moments(*x, L)
+            with torch.enable_grad():
+                loss = (
+                    lane_up * grad_up[g, :, q] if grad_up is not None else log_Z * grad_log_Z[g, q]
+                )
+                one, other = torch.autograd.grad(loss.sum(), x)
+            grad_h[g, :, q] = one
+            within.index_add_(0, g, other)
+    return grad_h * present, grad_values
+
+
+def _values(couplings: Couplings) -> Float[Tensor, "g n w"]:
+    """The couplings over distances that there are."""
+    return couplings.values[..., : max(0, couplings.num_spins - 1)]
+
+
+def _tiles(
+    h: Float[Tensor, "g n q"], values: Float[Tensor, "g n w"], lengths: Int[Tensor, "#g q"]
+) -> Iterator[tuple[slice, slice | Tensor, Windows]]:
+    """Groups, queries and windows, each of a size that stays in the cache."""
+    G, _, Q = h.shape
+    longest = lengths.amax(0)
+    order = None if bool((longest.diff() >= 0).all()) else longest.argsort()
+    room = max(1, TILE_ELEMENTS >> max(values.shape[2], SPINS_A_STEP))
+    groups = max(1, room // min(Q, 64))
+    queries = max(16, room // min(G, groups))
+    for g in range(0, G, groups):
+        for q in range(0, Q, queries):
+            G_, Q_ = slice(g, g + groups), slice(q, q + queries)
+            if order is not None:
+                Q_ = order[Q_]
+            rows = lengths[G_] if len(lengths) > 1 else lengths
+            if int(longest[Q_].max()):
+                yield G_, Q_, Windows(h[G_][..., Q_], values[G_], rows[:, Q_])
+
+
+def _independent(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Solution:
+    """Spins without couplings."""
+    present = _present(h, lengths)
+    h = h.masked_fill(h.isinf(), torch.nan)
+    log_Z = (h.abs() + F.softplus(-2 * h.abs())).masked_fill(~present, 0.0).sum(1)
+    wrong = log_Z.isnan().unsqueeze(1)
+    up = torch.sigmoid(2 * h).masked_fill(wrong, torch.nan).masked_fill(~present, 0.0)
+    return Solution(up, log_Z, torch.ones((), dtype=torch.bool), ())
+
+
+def _present(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Bool[Tensor, "#g n q"]:
+    return torch.arange(h.shape[1], device=h.device)[:, None] < lengths.to(h.device)[:, None]
+
+
+def _finite(
+    h: Float[Tensor, "g n q"], values: Float[Tensor, "g n w"], lengths: Int[Tensor, "#g q"]
+) -> Bool[Tensor, "g q"]:
+    """Whether all fields and couplings of a query are."""
+    fields = (h.isfinite() | ~_present(h, lengths)).all(1)
+    no_pair = torch.arange(h.shape[1], device=h.device)[:, None] < torch.arange(
+        1, values.shape[2] + 1, device=h.device
+    )
+    wrong = (~(values.isfinite() | no_pair)).any(2).cumsum(1)
+    return fields & (F.pad(wrong, (1, 0)).gather(1, lengths.to(h.device).expand(fields.shape)) == 0)

@@ -1,0 +1,119 @@
+r"""The engine of rank-one couplings J_jk = ±U_jU_k, at any number of spins: quadrature.
+
+A Gaussian integral makes the spins independent: see :mod:`qattn.exact.quadrature.grid` for its
+nodes and their error, :mod:`qattn.exact.quadrature.sums` for the moments.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int, Int8
+from torch import Tensor
+
+from qattn.couplings import Couplings, LowRank
+from qattn.exact.engine import Solution
+from qattn.exact.quadrature import bound as bounds
+from qattn.exact.quadrature import compiled, reads, sums
+from qattn.exact.quadrature.grid import Grid, Spins, grid_of
+
+__all__: list[str] = []
+
+
+def forward(
+    h: Float[Tensor, "groups n queries"], couplings: Couplings, lengths: Int[Tensor, "#groups q"]
+) -> Solution:
+    """Occupations and log Z.
+
+    Raises:
+        ValueError: Couplings of negative sign are so strong that float64 does not resolve Z.
+    """
+    assert isinstance(couplings, LowRank)
+    if compiled.usable(h, couplings):
+        return compiled.forward(h, couplings, lengths)
+    sign = couplings.sign
+    up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
+    grid = Grid(log_Z.clone(), log_Z.clone(), torch.zeros_like(log_Z, dtype=torch.long))
+    accurate = torch.ones_like(log_Z, dtype=torch.bool)
+    for q, n, spins in _blocks(h, couplings, lengths):
+        found = grid_of(spins, sign)
+        up[:, :n, q], log_Z[:, q], accurate[:, q] = sums.moments(spins, found, sign)
+        for whole, part in zip(grid, found, strict=True):
+            whole[:, q] = part
+    if h.dtype == torch.float64 and not bool(accurate.all()):
+        raise ValueError(
+            "Argument `couplings` is a LowRank of negative sign whose U is so large that Z is less "
+            f"than {sums.SMALLEST_SIGN[h.dtype]} of the sum of its terms' sizes: take "
+            "`J=couplings.dense()` for few spins, or Cardinality.competitive where U is constant."
+        )
+    return Solution(up, log_Z, accurate.all(), tuple(grid))
+
+
+def backward(
+    grad_up: Float[Tensor, "groups n queries"] | None,
+    grad_log_Z: Float[Tensor, "groups queries"] | None,
+    h: Float[Tensor, "groups n queries"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#groups queries"],
+    solution: Solution,
+) -> tuple[Float[Tensor, "groups n queries"], Float[Tensor, "groups n"]]:
+    """Gradients in h and U."""
+    assert isinstance(couplings, LowRank)
+    if compiled.usable(h, couplings):
+        return compiled.backward(grad_up, grad_log_Z, h, couplings, lengths, solution.saved)
+    sign = couplings.sign
+    grad_h, grad_U = torch.zeros_like(h), torch.zeros_like(couplings.values)
+    for q, n, spins in _blocks(h, couplings, lengths):
+        grid = Grid(*(x[:, q] for x in solution.saved))
+        up = None if grad_up is None else grad_up[:, :n, q]
+        log_Z = None if grad_log_Z is None else grad_log_Z[:, q]
+        grad_h[:, :n, q], part = sums.gradients(up, log_Z, spins, grid, sign)
+        grad_U[:, :n] += part.sum(2)
+    return grad_h, grad_U
+
+
+def error_bound(
+    h: Float[Tensor, "groups n queries"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#groups queries"],
+    solution: Solution,
+) -> Float[Tensor, "groups queries"]:
+    """Largest error of the occupations and of log Z of a solution, besides rounding."""
+    assert isinstance(couplings, LowRank)
+    bound = torch.empty_like(solution.log_Z)
+    for q, _, spins in _blocks(h.double(), couplings.to(torch.float64), lengths):
+        grid = Grid(*(x[:, q] for x in solution.saved))
+        bound[:, q] = bounds.error_bound(spins, grid, couplings.sign).to(bound.dtype)
+    return bound
+
+
+def draw(
+    h: Float[Tensor, "groups n queries"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#groups queries"],
+    num_reads: int,
+    generator: torch.Generator | None,
+) -> Int8[Tensor, "groups queries reads n"]:
+    """Independent reads."""
+    assert isinstance(couplings, LowRank)
+    method = reads.mixed if couplings.sign > 0 else reads.accepted
+    G, n, Q = h.shape
+    spins = torch.ones(G, Q, num_reads, n, dtype=torch.int8, device=h.device)
+    for q, m, block in _blocks(h, couplings, lengths):
+        spins[:, q, :, :m] = method(block, num_reads, generator)
+    return spins
+
+
+def _blocks(
+    h: Float[Tensor, "groups n queries"], couplings: Couplings, lengths: Int[Tensor, "#groups q"]
+) -> Iterator[tuple[slice, int, Spins]]:
+    """Queries a few at a time: which, the number of spins of the longest, and the spins."""
+    G, n, Q = h.shape
+    step = max(1, sums.CHUNK // max(1, G * n))
+    for start in range(0, Q, step):
+        q = slice(start, min(start + step, Q))
+        m = int(lengths[:, q].max())
+        present = torch.arange(m)[:, None] < lengths[:, None, q]
+        present = present.to(h.device).expand(G, -1, -1)
+        U = couplings.values[:, :m, None].expand_as(present)
+        fields, U = torch.where(present, h[:, :m, q], 0.0), torch.where(present, U, 0.0)
+        yield q, m, Spins(fields, U, present)

@@ -93,8 +93,9 @@ class JobPlan:
     def from_arrays(cls, arrays: Arrays) -> "JobPlan":
         """The plan of :meth:`to_arrays`."""
         # The journals of earlier versions know no shared spins.
-        shared = int(arrays.get("shared", 0))
-        placement = Placement(*(arrays[name] for name in PLACED), shared)
+        shared = int(arrays["shared"]) if "shared" in arrays else 0
+        problem, slot, offset, size = (arrays[name] for name in PLACED)
+        placement = Placement(problem, slot, offset, size, shared)
         beta_h, beta_J = arrays["betas"].tolist()
         return cls(placement, arrays["gauge"], (beta_h, beta_J))
 

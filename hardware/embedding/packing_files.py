@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.pattern import Pattern
@@ -86,6 +87,11 @@ def load_packing(file: Path, graph: WorkingGraph, pattern: Pattern) -> Packing:
         raise ValueError(f"{file} is not a packing ({error}).") from error
     origin = packing.graph.digest, packing.graph.graph_id, packing.num_spins
     expected = graph.digest, graph.graph_id, pattern.num_spins
-    if origin != expected or not np.array_equal(packing.pairs, pattern.pairs):
+    same_pairs = _bytes(packing.pairs) == _bytes(pattern.pairs)
+    if origin != expected or not same_pairs:
         raise ValueError(f"{file} is not the packing of {pattern.name} for {graph!r}.")
     return packing
+
+
+def _bytes(pairs: NDArray[np.int64] | None) -> bytes | None:
+    return None if pairs is None else pairs.tobytes()

@@ -179,9 +179,7 @@ def place(
     problem, slot, offsets, size_of = (x[order] for x in (problem, slot, offsets, size_of))
     starts = np.searchsorted(slot // num_slots, np.arange(-(-num_filled // num_slots) + 1))
     return [
-        Placement(
-            problem[a:b], slot[a:b] % num_slots, offsets[a:b], size_of[a:b] + shared, shared
-        )
+        Placement(problem[a:b], slot[a:b] % num_slots, offsets[a:b], size_of[a:b] + shared, shared)
         for a, b in pairwise(starts.tolist())
     ]
 

@@ -1,4 +1,4 @@
-"""Slots of long bands: one after the other, each as near as possible to where the last one ended."""
+"""Slots of long bands: one after the other, each beside those before it."""
 
 import numpy as np
 from numpy.typing import NDArray

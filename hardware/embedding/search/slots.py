@@ -1,4 +1,4 @@
-"""Slots of a pattern: from shapes on a tile, in windows of free qubits; large cliques one by one."""
+"""Slots of a pattern: from shapes on a tile, in windows of free qubits, or one by one."""
 
 from typing import Any
 

@@ -65,6 +65,28 @@ def test_compiled_moments_of_rank_one_are_one_graph(sign):
     assert_equal([value, *grads], [expected, *expected_grads])
 
 
+STRUCTURED = [
+    {"couplings": "banded", "width": 2, "content": True, "position_bias": "relative"},
+    {"couplings": "banded", "relative": True, "interaction": "occupation"},
+    {"couplings": "low_rank", "content": True, "position_bias": "absolute"},
+    {"couplings": "low_rank", "sign": -1},
+    {"couplings": "block", "block_size": 4},
+    {"couplings": "cardinality"},
+    {"interaction": "field"},
+]
+
+
+@pytest.mark.parametrize(
+    "options", [STRUCTURED[0], *(pytest.param(o, marks=pytest.mark.slow) for o in STRUCTURED[1:])]
+)
+def test_compiled_layers_with_structures_and_tiles_are_one_graph(options):
+    layer, x = layer_and_input("boltzmann", **options)
+    expected = outcome(layer, x)
+    layer.TILE, layer.TILES_FROM = 4, 6
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert_equal(outcome(compiled, x), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ["sigmoid", "boltzmann"])
 def test_compiled_layers_under_autocast(arm):

@@ -11,7 +11,10 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from qattn.exact.quadrature.grid import Spins, grid_of
-from qattn.exact.quadrature.sums import CHUNK, Reference
+from qattn.exact.quadrature.sums import Reference
+
+CHUNK = 1 << 20
+"""Spins that are drawn at a time."""
 
 SMALLEST_ACCEPTANCE = 1e-4
 """Least probability of acceptance with which reads are drawn."""

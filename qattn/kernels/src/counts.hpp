@@ -33,51 +33,35 @@ struct Shape {
 // Degrees of children and parent, known to the compiler or, as 0, not.
 template <int D, int E> struct Degrees {};
 
-// Vectors as wide as registers are, PARTS of them in a `lanes`: sums of wider ones would not stay
-// in registers. Neighbouring coefficients are PARTS apart.
-#if defined(__AVX512F__)
-typedef float native __attribute__((vector_size(64), may_alias));
-#elif defined(__AVX__)
-typedef float native __attribute__((vector_size(32), may_alias));
-#else
-typedef float native __attribute__((vector_size(16), may_alias));
-#endif
-constexpr int PARTS = sizeof(lanes) / sizeof(native);
-
 // out = a b or, where the children change by da and db, its change da b + a db; cut at degree e.
 template <bool CHANGE, int D, int E>
-INLINE void multiply(Degrees<D, E>, int d_, int e_, native* out, const native* a, const native* b,
-                     const native* da, const native* db) {
+INLINE void multiply(Degrees<D, E>, int d_, int e_, lanes* out, const lanes* a, const lanes* b,
+                     const lanes* da, const lanes* db) {
     const int d = D ? D : d_, e = D ? E : e_;
     for (int c = 0; c <= e; ++c) {
-        native sum = {};
+        lanes sum = {};
         for (int r = c > d ? c - d : 0; r <= (c < d ? c : d); ++r) {
-            const int i = r * PARTS, j = (c - r) * PARTS;
-            if constexpr (CHANGE) sum += da[i] * b[j] + a[i] * db[j];
-            else sum += a[i] * b[j];
+            if constexpr (CHANGE) sum += da[r] * b[c - r] + a[r] * db[c - r];
+            else sum += a[r] * b[c - r];
         }
-        out[c * PARTS] = sum;
+        out[c] = sum;
     }
 }
 
 // out_c = Σ_r parent_{c+r} b_r, the transpose of multiply, or its change.
 template <bool CHANGE, int D, int E>
-INLINE void correlate(Degrees<D, E>, int d_, int e_, native* out, const native* parent,
-                      const native* b, const native* dparent, const native* db) {
+INLINE void correlate(Degrees<D, E>, int d_, int e_, lanes* out, const lanes* parent, const lanes* b,
+                      const lanes* dparent, const lanes* db) {
     const int d = D ? D : d_, e = D ? E : e_;
     for (int c = 0; c <= d; ++c) {
-        native sum = {};
+        lanes sum = {};
         for (int r = 0; r <= (e - c < d ? e - c : d); ++r) {
-            const int i = (c + r) * PARTS, j = r * PARTS;
-            if constexpr (CHANGE) sum += dparent[i] * b[j] + parent[i] * db[j];
-            else sum += parent[i] * b[j];
+            if constexpr (CHANGE) sum += dparent[c + r] * b[r] + parent[c + r] * db[r];
+            else sum += parent[c + r] * b[r];
         }
-        out[c * PARTS] = sum;
+        out[c] = sum;
     }
 }
-
-INLINE native* part(lanes* x, int64_t at, int k) { return (native*)(x + at) + k; }
-INLINE const native* part(const lanes* x, int64_t at, int k) { return (const native*)(x + at) + k; }
 
 template <class Work> void with_degrees(int64_t d, int64_t e, Work work) {
     switch (64 * d + e) {
@@ -102,9 +86,7 @@ template <bool CHANGE> void products(const Shape& s, lanes* P, lanes* dP) {
         with_degrees(d, e, [&](auto degrees) {
             for (int64_t i = 0; i < s.nodes[l] / 2; ++i) {
                 const int64_t a = s.offset[l] + 2 * i * (d + 1), b = a + d + 1;
-                for (int k = 0; k < PARTS; ++k)
-                    multiply<CHANGE>(degrees, d, e, part(all, i * (e + 1), k), part(P, a, k),
-                                     part(P, b, k), part(dP, a, k), part(dP, b, k));
+                multiply<CHANGE>(degrees, d, e, all + i * (e + 1), P + a, P + b, dP + a, dP + b);
             }
         });
         // A node 1 makes their number even.
@@ -123,12 +105,8 @@ void cofactors(const Shape& s, const lanes* P, const lanes* dP, lanes* C, lanes*
             for (int64_t i = 0; i < s.nodes[l] / 2; ++i) {
                 const int64_t up = s.offset[l + 1] + i * (e + 1);
                 const int64_t a = s.offset[l] + 2 * i * (d + 1), b = a + d + 1;
-                for (int k = 0; k < PARTS; ++k) {
-                    correlate<CHANGE>(degrees, d, e, part(out, a, k), part(C, up, k), part(P, b, k),
-                                      part(dC, up, k), part(dP, b, k));
-                    correlate<CHANGE>(degrees, d, e, part(out, b, k), part(C, up, k), part(P, a, k),
-                                      part(dC, up, k), part(dP, a, k));
-                }
+                correlate<CHANGE>(degrees, d, e, out + a, C + up, P + b, dC + up, dP + b);
+                correlate<CHANGE>(degrees, d, e, out + b, C + up, P + a, dC + up, dP + a);
             }
         });
     }

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from qattn import exact
 from qattn.backends import Backend
+from qattn.couplings import Banded, Block, Cardinality, LowRank
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
@@ -50,8 +51,8 @@ def deviation_from_exact(
     """
     N = samples.counts()[..., None, None]
     active = batch.active.expand(batch.h.shape)
-    h, J = (x.detach().double() for x in batch.scaled())
-    double = IsingBatch(h, J, batch.lengths)
+    h, J = batch.scaled_structure()
+    double = IsingBatch(h.detach().double(), J.detach().to(torch.float64), batch.lengths)
     estimated = samples.pair_correlations(torch.float64)
     expected = exact.pair_correlations(double)
     # The diagonal of the correlations is 1 always: put the mean spins there.
@@ -175,6 +176,26 @@ class BackendConformance:
     def test_moments_agree_with_exact_at_other_betas_and_lengths(self) -> None:
         """⟨s⟩ and ⟨s s⟩ agree too for a β per group and for queries of different lengths."""
         self._agrees(self.problems(torch.tensor([5, 1, 3]), torch.tensor([0.6, 1.2])))
+
+    def test_moments_of_couplings_with_a_structure_agree_with_exact(self) -> None:
+        """⟨s⟩ and ⟨s s⟩ of a band agree; blocks, products and potentials are understood too."""
+        batch = self.problems()
+        J, lengths = batch.matrix, torch.tensor([5, 1, 3])
+        band = torch.zeros(2, 5, 2)
+        for d in (1, 2):
+            band[:, d:, d - 1] = J.diagonal(-d, 1, 2)
+        self._agrees(IsingBatch(batch.h, Banded(band), lengths))
+        others = (
+            Block(J[:, None, :3, :3].expand(-1, 2, -1, -1), 5),
+            LowRank(J[:, 0], sign=-1),
+            Cardinality.competitive(J[:, 0, 1].abs(), 5),
+        )
+        for couplings in others:
+            model = IsingBatch(batch.h, couplings, lengths)
+            spins = self.sample(model, 4).spins
+            assert spins.shape[3] == 5, f"{spins.shape[3]} spins of {couplings}, not 5"
+            absent = ~model.active.unsqueeze(2).expand(spins.shape)
+            assert bool((spins[absent] == 0).all()), "an absent spin is not 0"
 
     def test_queries_are_independent(self) -> None:
         """Read r of one query does not correlate with read r of another, in its group or not."""

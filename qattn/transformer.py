@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
 from qattn.layers.multihead import reset_children
@@ -113,6 +114,11 @@ class Transformer(nn.Module):
     ) -> list[Float[Tensor, "batch heads positions positions"]]:
         """The attention weights of every layer on these tokens."""
         return [attention.weights(x) for attention, x in self._attention_inputs(tokens)]
+
+    def couplings(self, tokens: Int[Tensor, "batch positions"]) -> list[Tensor | Couplings]:
+        """The couplings of every layer that has some on these tokens."""
+        found = (attention.couplings_of(x) for attention, x in self._attention_inputs(tokens))
+        return [couplings for couplings in found if couplings is not None]
 
     def ising_batches(self, tokens: Int[Tensor, "batch positions"]) -> list[IsingBatch]:
         """The Ising models that every layer with couplings solves on these tokens."""

@@ -13,6 +13,7 @@ from qattn.backends.base import Backend, drawn_seed
 from qattn.backends.options import option
 from qattn.chains import Chains, equilibrium
 from qattn.chains.equilibrium import warn_of
+from qattn.chains.neighbours import sweepable
 from qattn.chains.settle import LEAST_CHAINS, enough_chains, opposite_starts, settle
 from qattn.chains.store import ChainStore
 from qattn.ising.batch import IsingBatch
@@ -33,7 +34,7 @@ class GibbsBackend(Backend):
     :class:`~qattn.quality.EquilibriumWarning` that names their problems.
 
     Each chain gives one read, so reads are independent; they alternate between the two starts.
-    Plain PyTorch in float32, on the device of the batch.
+    In float32, on the device of the batch; on the CPU by a compiled kernel where there is one.
 
     >>> import torch
     >>> from qattn import IsingBatch
@@ -47,6 +48,7 @@ class GibbsBackend(Backend):
     """
 
     name: ClassVar[str] = "gibbs"
+    takes_structure: ClassVar[bool] = True
     description: ClassVar[str] = "Gibbs sampling and parallel tempering (PyTorch), any size"
 
     @dataclass(frozen=True)
@@ -84,8 +86,7 @@ class GibbsBackend(Backend):
         """
         start = time.perf_counter()
         generator = torch.Generator(batch.h.device).manual_seed(drawn_seed(seed))
-        h, J = batch.scaled()
-        models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
+        models = sweepable(batch)
         with sampling_clock.running(batch.h.device):
             if self.options.num_sweeps == "auto":
                 spins, info = self._in_equilibrium(models, num_reads, generator)

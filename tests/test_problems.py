@@ -109,7 +109,10 @@ def test_bqms_of_a_batch_come_back():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("glass", "must start with one of synthetic, ferromagnet, sk, ring, planted, ea, regular"),
+        (
+            "glass",
+            "must start with one of synthetic, ferromagnet, sk, banded, ring, planted, ea, regular",
+        ),
         ("sk:size=4", "have no option 'size'; the options are problems, spins, field_sd"),
         ("sk:spins=many", "Option 'spins' .* must be a number, but is 'many'"),
         ("sk:spins", "must be key=value, but one is 'spins'"),

@@ -13,7 +13,7 @@ from qattn.compare import CompareSettings, compare
 from qattn.compare.table import table
 from qattn.compare.verdict import is_at_floor
 from qattn.exact import memory, tree
-from qattn.quality import states, tree_reference
+from qattn.quality import drawn_reference, states
 from qattn.quality.choose_reference import reference_of
 
 
@@ -31,8 +31,8 @@ def ladder(rungs, *, problems=3, field=1.0, seed=0, lengths=None):
 
 @pytest.fixture
 def few_reads(monkeypatch):
-    monkeypatch.setattr(tree_reference, "ENERGY_READS", 20_000)
-    monkeypatch.setattr(tree_reference, "POOL_READS", 20_000)
+    monkeypatch.setattr(drawn_reference, "ENERGY_READS", 20_000)
+    monkeypatch.setattr(drawn_reference, "POOL_READS", 20_000)
 
 
 @pytest.mark.usefixtures("few_reads")
@@ -127,16 +127,16 @@ def test_reads_of_the_floor_are_independent():
 
 def test_which_reference_a_batch_gets(monkeypatch):
     batch = ladder(6, problems=2)
-    monkeypatch.setattr(tree_reference, "ENERGY_READS", 10)
-    monkeypatch.setattr(tree_reference, "POOL_READS", 10)
+    monkeypatch.setattr(drawn_reference, "ENERGY_READS", 10)
+    monkeypatch.setattr(drawn_reference, "POOL_READS", 10)
     assert reference_of(batch, exact_spins=11).kind == "tree decomposition"
     assert reference_of(batch).kind == "enumeration"
-    assert not tree_reference.is_sparse(batch, max_width=1)
+    assert not drawn_reference.is_sparse(batch, max_width=1)
     n = 40
     dense = IsingBatch(torch.zeros(1, 1, n), 1 - torch.eye(n).unsqueeze(0))
-    assert not tree_reference.is_sparse(dense, max_width=25)
+    assert not drawn_reference.is_sparse(dense, max_width=25)
     monkeypatch.setattr(memory, "MEMORY_LIMIT", 500)
-    assert not tree_reference.is_sparse(batch, max_width=25)
+    assert not drawn_reference.is_sparse(batch, max_width=25)
 
 
 @pytest.mark.parametrize("num_spins", [62, 63, 130])

@@ -33,7 +33,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from qattn.chains.neighbours import sweepable
 from qattn.chains.sweeps import chunks
+from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
@@ -192,7 +194,8 @@ def equilibrium(
             f"Argument `first` must divide {R} reads into two groups of at least 2, but makes "
             f"groups of {counts[0]} and {counts[1]}."
         )
-    h, J = (x.detach().float() for x in batch.scaled())
+    models = sweepable(batch)
+    h, J = models.h.float(), models.J.to(torch.float32)
     inverse = 1 / counts[0] + 1 / counts[1]
     # The difference of the groups' means as a sum over the reads.
     contrast = torch.where(first, 1 / counts[0], -1 / counts[1]).to(h)
@@ -208,15 +211,23 @@ def equilibrium(
         noise[g, q] = (trace * inverse).double().cpu()
         # tr C², without what the noise of R reads adds to it.
         centred = s - m.unsqueeze(2)
-        C = centred.mT @ centred / (R - 1)
+        # C, or the smaller matrix of the reads' products, whose squares sum to the same.
+        C = (centred.mT @ centred if n < R else centred @ centred.mT) / (R - 1)
         of_squares = C.square().sum((2, 3)) - trace.square() / R
         dof[g, q] = (trace.square() / of_squares.clamp_min(1e-30)).clamp(1, n).double().cpu()
-        b = s @ J[g].unsqueeze(1) + h[g, q].unsqueeze(2)
+        b = h[g, q].unsqueeze(2) + _product(J[g], s)
         pull = (b * (s - b.tanh() * s.abs())).sum(-1)
         coldness += float(pull.mean(2).sum())
         variance += float((pull.var(2) / R).sum())
     z2 = torch.where(noise > 0, squares / noise.clamp_min(1e-30), 0.0)
     return Equilibrium(z2, dof, noise, coldness / variance**0.5 if variance > 0 else 0.0)
+
+
+def _product(J: Tensor | Couplings, s: Float[Tensor, "g q reads n"]) -> Tensor:
+    """Σ_k J_jk s_k of every read."""
+    if isinstance(J, Tensor):
+        return s @ J.unsqueeze(1)
+    return J.matvec(s.flatten(1, 2).mT).mT.view_as(s)
 
 
 class Doubling:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Int, Int8
 from torch import Tensor
 
 from qattn.chains.equilibrium import LEVEL, Doubling, Equilibrium, equilibrium
+from qattn.chains.neighbours import sweepable
 from qattn.chains.sweeps import Chains
 from qattn.chains.tempering import Tempering
 from qattn.ising.batch import IsingBatch
@@ -101,13 +102,12 @@ def settle(
         max_sweeps: Sweeps, and sweeps of a replica, by which chains must agree.
         generator: Source of all randomness, on the device of the batch.
     """
-    h, J = batch.scaled()
-    models = IsingBatch(h.detach(), J.detach(), batch.lengths, validate=False)
+    models = sweepable(batch)
     result = Settled(opposite_starts(models, num_chains))
     slow = _sweep(models, result, min(PLAIN_SWEEPS, max_sweeps), generator)
     size = SLICE_ELEMENTS // (EXPECTED_TEMPERATURES * num_chains * models.num_spins)
     for problems in _together(slow):
-        for part in problems.to(h.device).split(max(1, size)):
+        for part in problems.to(models.h.device).split(max(1, size)):
             _temper(models, result, part, max_sweeps, generator)
     if result.tempered:
         result.test = equilibrium(SpinSamples(result.spins), models)

@@ -1,15 +1,17 @@
-r"""Gibbs sweeps over many chains of many models side by side, in plain PyTorch.
+r"""Gibbs sweeps over many chains of many models side by side.
 
 A sweep draws every spin anew given the others, p(s_j = 1 | s) = σ(2β b_j) with
 b_j = h_j + Σ_k J_jk s_k. With logistic noise ℓ = logit(u) that is
 
 .. math:: s_j = \operatorname{sign}\big(2 b_j + \ell / \beta\big),
 
-so that noise and fields of all spins are made in a few passes, and each spin costs a row of a
-matrix product and a sign. Spins are taken in blocks: one product brings a block the fields from
-outside it (two, where several blocks share the first), and within it only the spins drawn before
-are added. Where couplings are sparse, a block is a set of spins that are not coupled among
-themselves, and is drawn at once.
+so that, in plain PyTorch, noise and fields of all spins are made in a few passes, and each spin
+costs a row of a matrix product and a sign. Spins are taken in blocks: one product brings a block
+the fields from outside it (two, where several blocks share the first), and within it only the
+spins drawn before are added. Where couplings are sparse, a block is a set of spins that are not
+coupled among themselves, and is drawn at once; its fields come from lists of neighbours where
+these are short.
+On the CPU a compiled kernel sweeps instead (:mod:`qattn.chains.compiled`).
 
 float32 throughout: reads are signs, and a field's rounding is 1e-7 of it.
 """
@@ -20,9 +22,13 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
+from qattn import kernels
+from qattn.chains.compiled import CompiledSweeper
+from qattn.chains.neighbours import Neighbours, Sweepable, neighbours_of, sweepable
+from qattn.couplings import Banded, Couplings, LowRank
 from qattn.ising.batch import IsingBatch
 
 BLOCK = 8
@@ -37,6 +43,9 @@ CHUNK_ELEMENTS = 1 << 19
 SPARSE = 0.5
 """Share of the blocks of a dense J below which blocks of uncoupled spins are used."""
 
+SHORT = 1 / 16
+"""Neighbours of a spin, relative to all spins, up to which lists of them beat a matrix product."""
+
 LEAST_UNIFORM = 2.0**-25
 """Bound of u and 1 - u: half the spacing of float32's uniform numbers."""
 
@@ -46,14 +55,14 @@ class _Block(NamedTuple):
 
     Attributes:
         rows: Spins to which a product brings fields before: the block's, or the whole span's.
-        columns: Spins from which it brings them.
+        columns: Spins from which it brings them; or lists of each row's neighbours.
         couplings: Twice the couplings between them, 0 where the field comes later.
         first: Number of the first draw.
         earlier: For each draw twice the couplings to those before it in the block.
     """
 
     rows: slice
-    columns: slice
+    columns: slice | Int[Tensor, "rows degree"]
     couplings: Float[Tensor, "g rows columns"]
     first: int
     earlier: list[tuple[Float[Tensor, "g 1 1"], ...]]
@@ -66,28 +75,41 @@ class Sweeper:
 
     Args:
         h: Local fields of each column at β = 1.
-        J: Couplings at β = 1, symmetric, with zero diagonal.
+        J: Couplings at β = 1.
         active: Where a column has a spin; None means everywhere.
     """
 
     def __init__(
         self,
         h: Float[Tensor, "g n columns"],
-        J: Float[Tensor, "g n n"],
+        J: Sweepable,
         active: Bool[Tensor, "g n columns"] | None = None,
     ) -> None:
+        J = J.dense() if isinstance(J, LowRank) else J
         order, blocks, coupled = _plan(J)
-        self.order = torch.tensor(order, device=J.device)
+        self.order = torch.tensor(order, device=h.device)
         self.h = h[:, self.order].float()
-        self.J = J[:, self.order][:, :, self.order].float()
+        # Lists of neighbours for spins that are drawn at once, if they are short.
+        neighbours = None if coupled else neighbours_of(J)
+        self.J: Tensor | Banded
+        if isinstance(J, Tensor):
+            self.J = J[:, self.order][:, :, self.order].float()
+            if neighbours is not None and neighbours.others.shape[1] > SHORT * len(order):
+                neighbours = None
+        else:
+            self.J = Banded(J.values.float())
         self.fields = 2 * self.h
-        self.blocks = _prepared(2 * self.J, blocks, coupled)
+        if neighbours is not None:
+            self.blocks = _listed(neighbours.in_order(self.order), blocks)
+        else:
+            assert isinstance(self.J, Tensor)
+            self.blocks = _prepared(2 * self.J, blocks, coupled)
         # Sizes of what is drawn at once, and whether its spins are there.
         self.sizes = [1] * len(order) if coupled else [end - start for start, end in blocks]
         self.active = None
         if active is not None:
             self.active = active[:, self.order].float().split(self.sizes, 1)
-        self.one = self.J.new_ones(())
+        self.one = self.h.new_ones(())
 
     def arrange(self, spins: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
         """A copy of spins of the models, in the order of the sweeps."""
@@ -102,6 +124,7 @@ class Sweeper:
         s: Float[Tensor, "g n columns"],
         generator: torch.Generator,
         temperature: Float[Tensor, "g 1 columns"] | None = None,
+        num_sweeps: int = 1,
     ) -> None:
         """Draw every spin anew, in place.
 
@@ -109,7 +132,12 @@ class Sweeper:
             s: Arranged spins in {-1, +1}, 0 where they are absent.
             generator: Source of the noise, on the device of the spins.
             temperature: 1/β of each column, relative to the β that h and J hold; None means 1.
+            num_sweeps: How many times.
         """
+        for _ in range(num_sweeps):
+            self._sweep(s, generator, temperature)
+
+    def _sweep(self, s: Tensor, generator: torch.Generator, temperature: Tensor | None) -> None:
         noise = torch.empty_like(s).uniform_(generator=generator).logit_(LEAST_UNIFORM)
         if temperature is not None:
             noise.mul_(temperature)
@@ -117,7 +145,12 @@ class Sweeper:
         # Views of what is drawn at once, made together: one by one takes longer than drawing.
         drawn, fields = s.split(self.sizes, 1), noise.split(self.sizes, 1)
         for block in self.blocks:
-            noise[:, block.rows].baddbmm_(block.couplings, s[:, block.columns])
+            if isinstance(block.columns, slice):
+                noise[:, block.rows].baddbmm_(block.couplings, s[:, block.columns])
+            else:
+                rows, couplings = noise[:, block.rows], block.couplings.unsqueeze(3).unbind(2)
+                for others, coupling in zip(block.columns.unbind(1), couplings, strict=True):
+                    rows.addcmul_(coupling, s.index_select(1, others))
             for i, earlier in enumerate(block.earlier, block.first):
                 for k, coupling in enumerate(earlier, block.first):
                     fields[i].addcmul_(coupling, drawn[k])
@@ -127,13 +160,20 @@ class Sweeper:
 
     def local_fields(self, s: Float[Tensor, "g n columns"]) -> Float[Tensor, "g n columns"]:
         """b_j = h_j + Σ_k J_jk s_k of arranged spins, at β = 1."""
-        return torch.baddbmm(self.h, self.J, s)
+        if isinstance(self.J, Tensor):
+            return torch.baddbmm(self.h, self.J, s)
+        return self.h + self.J.matvec(self.restored(s))[:, self.order]
 
-    def energies(
-        self, s: Float[Tensor, "g n columns"], b: Float[Tensor, "g n columns"]
-    ) -> Float[Tensor, "g columns"]:
-        """Energies -Σ h s - Σ_{j<k} J s s of arranged spins and their local fields, at β = 1."""
-        return ((b + self.h) * s).sum(1).mul_(-0.5)
+
+def sweeper(
+    h: Float[Tensor, "g n columns"],
+    J: Tensor | Couplings,
+    active: Bool[Tensor, "g n columns"] | None = None,
+) -> Sweeper | CompiledSweeper:
+    """Sweeps over columns of :func:`sweepable` models, compiled where these are on the CPU."""
+    assert isinstance(J, (Tensor, Banded, LowRank))
+    compiled = h.device.type == "cpu" and kernels.level() is not None
+    return (CompiledSweeper if compiled else Sweeper)(h, J, active)
 
 
 class Chains:
@@ -145,8 +185,8 @@ class Chains:
     """
 
     def __init__(self, batch: IsingBatch, spins: Int8[Tensor, "g q chains n"]) -> None:
-        h, J = batch.scaled()
-        self.h, self.J = h.detach().mT, J.detach()
+        models = sweepable(batch)
+        self.h, self.J = models.h.mT, models.J
         G, n, Q = self.h.shape
         self.active = None if batch.lengths is None else batch.active.expand(G, Q, n).mT
         s = spins if self.active is None else spins * self.active.mT.unsqueeze(2)
@@ -158,11 +198,10 @@ class Chains:
         for g, q in chunks(G, Q, n * R):
             h = self.h[g, :, q].repeat_interleave(R, -1)
             active = None if self.active is None else self.active[g, :, q].repeat_interleave(R, -1)
-            sweeper = Sweeper(h, self.J[g], active)
-            s = sweeper.arrange(self._columns[g, :, q].flatten(2))
-            for _ in range(num_sweeps):
-                sweeper.sweep(s, generator)
-            self._columns[g, :, q] = sweeper.restored(s).unflatten(2, (-1, R))
+            sweeps = sweeper(h, self.J[g], active)
+            s = sweeps.arrange(self._columns[g, :, q].flatten(2))
+            sweeps.sweep(s, generator, num_sweeps=num_sweeps)
+            self._columns[g, :, q] = sweeps.restored(s).unflatten(2, (-1, R))
 
     @property
     def spins(self) -> Int8[Tensor, "g q chains n"]:
@@ -182,8 +221,11 @@ def chunks(num_groups: int, num_queries: int, size: int) -> Iterator[tuple[slice
 Blocks = tuple[tuple[int, int], ...]
 
 
-def _plan(J: Float[Tensor, "g n n"]) -> tuple[tuple[int, ...], Blocks, bool]:
+def _plan(J: Tensor | Banded) -> tuple[tuple[int, ...], Blocks, bool]:
     """An order of the spins, blocks of it as (start, end), and whether they are coupled within."""
+    if isinstance(J, Banded):  # every (w + 1)-th spin
+        classes = [list(range(c, J.num_spins, J.width + 1)) for c in range(J.width + 1)]
+        return *_in_turn([c for c in classes if c]), False
     n = J.shape[-1]
     coupled = (J != 0).any(0)
     if float(coupled.float().mean()) < SPARSE:
@@ -214,6 +256,15 @@ def _prepared(couplings: Float[Tensor, "g n n"], blocks: Blocks, coupled: bool) 
     return prepared
 
 
+def _listed(neighbours: Neighbours, blocks: Blocks) -> list[_Block]:
+    """Blocks of uncoupled spins, whose fields come from lists of neighbours."""
+    parts = [slice(start, end) for start, end in blocks]
+    return [
+        _Block(part, neighbours.others[part], 2 * neighbours.J[:, part].float(), number, [()])
+        for number, part in enumerate(parts)
+    ]
+
+
 @lru_cache(maxsize=64)
 def _colour_classes(coupled: bytes, n: int) -> tuple[tuple[int, ...], Blocks]:
     """Classes of spins that are not coupled among themselves: greedy, most neighbours first."""
@@ -224,6 +275,11 @@ def _colour_classes(coupled: bytes, n: int) -> tuple[tuple[int, ...], Blocks]:
         if home is None:
             classes.append(home := [])
         home.append(j)
+    return _in_turn(classes)
+
+
+def _in_turn(classes: list[list[int]]) -> tuple[tuple[int, ...], Blocks]:
+    """The spins of one class after the other, and where each class is."""
     ends = list(accumulate(map(len, classes)))
     blocks = tuple((end - len(c), end) for end, c in zip(ends, classes, strict=True))
     return tuple(j for c in classes for j in c), blocks

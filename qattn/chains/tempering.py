@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
-from qattn.chains.sweeps import Sweeper, chunks
+from qattn.chains.neighbours import sweepable
+from qattn.chains.sweeps import chunks, sweeper
 from qattn.ising.batch import IsingBatch
 
 REJECTION = 0.5
@@ -60,8 +61,8 @@ class Tempering:
         generator: torch.Generator,
         betas: Float[Tensor, "g q temperatures"] | None = None,
     ) -> None:
-        h, J = batch.scaled()
-        self.h, self.J = h.detach().mT, J.detach()
+        models = sweepable(batch)
+        self.h, self.J = models.h.mT, models.J
         G, n, Q = self.h.shape
         self.active = None if batch.lengths is None else batch.active.expand(G, Q, n).mT
         self.generator = generator
@@ -145,16 +146,18 @@ class Tempering:
         h = self.h[g, :, q].repeat_interleave(K * R, -1)
         active = None if self.active is None else self.active[g, :, q]
         active = None if active is None else active.repeat_interleave(K * R, -1)
-        sweeper = Sweeper(h, self.J[g], active)
-        s = sweeper.arrange(self._replicas[g, :, q].flatten(2))
+        sweeps = sweeper(h, self.J[g], active)
+        s = sweeps.arrange(self._replicas[g, :, q].flatten(2))
         betas = self.betas[g, q]
         temperatures = 1 / betas.clamp_min(1e-18)
         slot, replica_at, came = self._slot[g, q], self._replica_at[g, q], self._came[g, q]
         for number in range(num_sweeps):
             of_replica = temperatures.unsqueeze(-1).expand(slot.shape).gather(2, slot)
-            sweeper.sweep(s, self.generator, of_replica.flatten(1).unsqueeze(1))
-            b = sweeper.local_fields(s)
-            energies = sweeper.energies(s, b).view(slot.shape).gather(2, replica_at)
+            sweeps.sweep(s, self.generator, of_replica.flatten(1).unsqueeze(1))
+            b = sweeps.local_fields(s)
+            # E = -Σ h s - Σ_{j<k} J s s.
+            energies = ((b + sweeps.h) * s).sum(1).mul_(-0.5)
+            energies = energies.view(slot.shape).gather(2, replica_at)
             if observe is not None:
                 observe(g, q, energies, s, b, replica_at)
             self._swap(g, q, energies, betas, (self._sweeps + number) % 2)
@@ -166,7 +169,7 @@ class Tempering:
             came.scatter_(2, hot, 1)
             last = came.gather(2, cold)
             came.scatter_(2, cold, torch.where(last == 1, 2, last).to(came.dtype))
-        self._replicas[g, :, q] = sweeper.restored(s).unflatten(2, (-1, K, R))
+        self._replicas[g, :, q] = sweeps.restored(s).unflatten(2, (-1, K, R))
 
     def _swap(self, g: slice, q: slice, energies: Tensor, betas: Tensor, parity: int) -> None:
         """Swap the replicas of every second pair of neighbouring temperatures."""

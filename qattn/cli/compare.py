@@ -34,8 +34,8 @@ def compare(
     problems: Annotated[
         list[str] | None,
         typer.Option(
-            help="synthetic, ferromagnet, sk, ring, planted, ea, regular or native, with options "
-            "as in sk:spins=10,beta=0.5; or run:DIR, file:PATH; may be repeated "
+            help="synthetic, ferromagnet, sk, banded, ring, planted, ea, regular or native, with "
+            "options as in sk:spins=10,beta=0.5; or run:DIR, file:PATH; may be repeated "
             "(default: synthetic)."
         ),
     ] = None,

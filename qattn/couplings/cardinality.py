@@ -9,7 +9,7 @@ from torch import Tensor
 from qattn.couplings.base import Couplings, beta_like, check_finite, check_values
 
 QUADRATIC_TOLERANCE = 1e-5
-"""Largest third difference of log φ, relative to its largest value, that counts as rounding."""
+"""Third differences of log φ below this part of the values next to them count as rounding."""
 
 
 class Cardinality(Couplings):
@@ -19,19 +19,30 @@ class Cardinality(Couplings):
               \qquad n_j = \tfrac12 (1 + s_j) \in \{0, 1\}
 
     The interaction of a state is log φ(count). Sigmoid attention is φ = 1, softmax attention
-    φ = [count = 1], an exact k-subset φ = [count = k], and competition between all pairs,
-    J_jk = -λ, is φ(c) = exp(-2λ(c - 1)²) (:meth:`competitive`). Counts above K have weight 0. For
-    this class of models see Swersky et al., "Cardinality Restricted Boltzmann Machines", NeurIPS
-    2012.
+    φ = [count = 1] (:meth:`subset`), an exact k-subset φ = [count = k], and competition between all
+    pairs, J_jk = -λ, is φ(c) = exp(-2λ(c - 1)²) (:meth:`competitive`). For this class of models see
+    Swersky et al., "Cardinality Restricted Boltzmann Machines", NeurIPS 2012.
+
+    Counts above K have weight 0. A query with fewer spins than every allowed count attends to all
+    of them, the limit of a potential that forbids a count the more, the further it is from an
+    allowed one; its log Z is -∞, and has no gradient.
 
     Args:
         values: log φ of the counts 0 … K, shape (groups, K + 1); -∞ forbids a count.
         num_spins: Number of spins n.
 
+    The derivative of log Z in log φ(c) is the probability of the count c. It tells whether a
+    potential was cut too early: with r = p(K)/p(K - 1) < 1, and a log φ that is concave, all counts
+    above K together would weigh at most r/(1 - r) times what K does. Here K = 3 of four positions,
+    r = 1/3 and p(3) = 0.1: the count 4 would weigh at most 0.05 (it would weigh 0.0125):
+
     >>> import torch
-    >>> softmax = Cardinality.subset(1, num_groups=1, num_spins=3)
-    >>> softmax.values
-    tensor([[-inf, 0.]])
+    >>> from qattn import IsingBatch, exact
+    >>> log_phi = torch.zeros(1, 4, requires_grad=True)
+    >>> h = torch.full((1, 1, 4), 0.5).log() / 2  # odds of 1/2
+    >>> log_Z = exact.log_partition(IsingBatch(h, Cardinality(log_phi, num_spins=4)))
+    >>> torch.autograd.grad(log_Z.sum(), log_phi)
+    (tensor([[0.2000, 0.4000, 0.3000, 0.1000]]),)
     """
 
     kind: ClassVar[str] = "cardinality"
@@ -44,7 +55,11 @@ class Cardinality(Couplings):
     def subset(
         cls, size: int, *, num_groups: int, num_spins: int, dtype: torch.dtype = torch.float32
     ) -> "Cardinality":
-        """Exactly `size` attended positions: softmax attention for one."""
+        """Exactly `size` attended positions: softmax attention, softmax(2h), for one.
+
+        >>> Cardinality.subset(1, num_groups=1, num_spins=3).values
+        tensor([[-inf, 0.]])
+        """
         values = torch.full((num_groups, size + 1), -torch.inf, dtype=dtype)
         values[:, size] = 0.0
         return cls(values, num_spins)
@@ -58,15 +73,23 @@ class Cardinality(Couplings):
         size: float = 1.0,
         max_count: int | None = None,
     ) -> "Cardinality":
-        r"""J_jk = -λ between all spins: φ(c) = exp(-2λ(c - k)²).
+        r"""Competition between all pairs of positions: φ(c) = exp(-2λ(c - k)²).
 
-        λ = 0 is sigmoid attention, λ → ∞ softmax attention (k = 1).
+        λ = 0 is sigmoid attention, λ → ∞ softmax attention (k = 1) or a k-subset. The same model
+        with pairs has J_jk = -λ and the field λ(2k - n_q) in a query of n_q spins. Of T positions
+        with scores near 0 about c = 1 + log(T/c)/(4λ) are attended: the count grows with log T
+        only, where that of sigmoid attention grows with T.
 
         Args:
-            strength: λ of each group.
+            strength: λ of each group, differentiable.
             num_spins: Number of spins n.
             size: k, the number of positions that is favoured.
-            max_count: Largest count K that is allowed; None means n.
+            max_count: Largest count K that is allowed; None means n. Where λ is so small that more
+                positions would be attended, as of a sigmoid with scores near 0, the cut is a
+                potential of its own: at most K positions.
+
+        >>> Cardinality.competitive(torch.tensor([0.5]), num_spins=3).values
+        tensor([[-1., -0., -1., -4.]])
         """
         largest = num_spins if max_count is None else min(max_count, num_spins)
         counts = torch.arange(largest + 1, dtype=strength.dtype, device=strength.device)
@@ -103,6 +126,8 @@ class Cardinality(Couplings):
     def dense(self) -> Float[Tensor, "groups n n"]:
         r"""J_jk = Δ²/4, a quarter of the second difference of log φ, if log φ is quadratic.
 
+        With :meth:`field` the same model: energies differ by a constant of each query.
+
         Raises:
             ValueError: log φ is not quadratic in the count over all counts 0 … n.
         """
@@ -119,18 +144,20 @@ class Cardinality(Couplings):
 
     def _quadratic(self) -> tuple[Tensor, Tensor]:
         """First difference of log φ at 0 and its second difference, the same everywhere."""
-        v = self.values
-        reach = min(self.max_count, self.num_spins)
-        third = v.diff(n=3, dim=1).detach() if reach > 2 else v.new_zeros(1)
-        flat = third.abs().max() <= QUADRATIC_TOLERANCE * v.detach().abs().max()
-        if self.max_count < self.num_spins or not bool(v.isfinite().all()) or not bool(flat):
+        v = self.values[:, : self.num_spins + 1]
+        quadratic = v.shape[1] == self.num_spins + 1 and bool(v.isfinite().all())
+        if quadratic and self.num_spins > 2:
+            third, size = v.detach().diff(n=3, dim=1).abs(), v.detach().abs().unfold(1, 4, 1)
+            quadratic = bool((third <= QUADRATIC_TOLERANCE * size.amax(2)).all())
+        if not quadratic:
             raise ValueError(
                 "Argument `couplings` is a potential on counts that is not quadratic in the count "
                 "0 … n, so that there is no matrix J, and no binary quadratic model: take exact "
                 "moments or exact reads, or Cardinality.competitive."
             )
-        first = v[:, 1] - v[:, 0]
-        second = v[:, 2] - 2 * v[:, 1] + v[:, 0] if reach > 1 else torch.zeros_like(first)
+        none = torch.zeros_like(v[:, 0])
+        first = v[:, 1] - v[:, 0] if self.num_spins > 0 else none
+        second = v[:, 2] - 2 * v[:, 1] + v[:, 0] if self.num_spins > 1 else none
         return first, second
 
     def matvec(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups n columns"]:
@@ -139,8 +166,8 @@ class Cardinality(Couplings):
         return (curvature / 4)[:, None, None] * (s.sum(1, keepdim=True) - s)
 
     def leading(self, num_spins: int) -> "Cardinality":
-        """The potential on fewer spins."""
-        return Cardinality(self.values[:, : num_spins + 1], num_spins)
+        """The potential on fewer spins: the same numbers, of which the largest counts have no use."""
+        return Cardinality(self.values, num_spins)
 
     def scaled(self, beta: float | Tensor) -> "Cardinality":
         """φ^β; a forbidden count stays forbidden."""

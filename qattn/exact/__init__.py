@@ -23,6 +23,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 __all__ = [
+    "error_bound",
     "log_partition",
     "log_prob",
     "mean_spins",
@@ -108,6 +109,24 @@ def mean_spins(batch: IsingBatch) -> Float[Tensor, "groups queries spins"]:
     tensor([[[0.4621, 0.3519]]])
     """
     return 2 * occupations(batch) - batch.active.to(batch.h.dtype)
+
+
+def error_bound(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
+    r"""How far occupations and log Z of a query can be from exact, besides rounding.
+
+    0 for all couplings but :class:`qattn.couplings.LowRank`, whose moments are integrals by the
+    trapezoid rule: there it is a bound from the step and from the nodes that are left out, without
+    an estimate (:mod:`qattn.exact.quadrature`). Takes about the time of the moments themselves in
+    float64. NaN where a moment is.
+
+    >>> from qattn.couplings import LowRank
+    >>> h, U = torch.zeros(1, 1, 100), torch.full((1, 100), 0.3)
+    >>> bool(error_bound(IsingBatch(h, LowRank(U))) < 1e-6)
+    True
+    """
+    if isinstance(batch.J, Tensor | Block):
+        return batch.h.new_zeros(batch.h.shape[:2])
+    return structured.error_bound(batch)
 
 
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:

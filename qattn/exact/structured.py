@@ -11,7 +11,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
+from torch._C._functorch import (
+    get_unwrapped,
+    is_functorch_wrapped_tensor,
+    is_legacy_batchedtensor,
+)
 
 from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
@@ -64,6 +68,18 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
 
 
 @torch.no_grad()
+def error_bound(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
+    """Largest error of occupations and log Z besides rounding: 0 but for quadrature."""
+    h, couplings = _scaled(batch)
+    if ENGINES[couplings.kind] is not quadrature:
+        return h.new_zeros(h.shape[:2])
+    lengths = _Lengths(batch.lengths, h).values
+    with without_autocast(h.device):
+        solution, x, couplings = _solved(h.mT, couplings, lengths)
+        return quadrature.error_bound(x, couplings, lengths, solution).to(h.dtype)
+
+
+@torch.no_grad()
 def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     """Independent reads."""
     h, couplings = _scaled(batch)
@@ -82,6 +98,9 @@ class _Lengths:
         if lengths is None:
             lengths = torch.full((1, h.shape[1]), h.shape[2], device="cpu")
         self.values = lengths if lengths.ndim == 2 else lengths[None]
+        # What is made inside vmap or grad is wrapped, also where it does not depend on members.
+        while is_functorch_wrapped_tensor(self.values):
+            self.values = get_unwrapped(self.values)
 
     def of(self, num_groups: int) -> Int[Tensor, "#groups queries"]:
         """One row, or one for each of the groups, which may be those of several members."""

@@ -230,11 +230,11 @@ class BoltzmannAttention(SigmoidAttention):
         """J, differentiable in ``coupling_values``: a matrix if it is dense, else its structure.
 
         Raises:
-            ValueError: It depends on the input: ``ising_batch(x).J`` has it.
+            ValueError: It depends on the input: take :meth:`couplings_of`.
         """
         if self.structure.content:
             raise ValueError(
-                "These couplings depend on the layer's input x: take layer.ising_batch(x).J."
+                "These couplings depend on the layer's input x: take layer.couplings_of(x)."
             )
         return self._couplings(None, self.context)
 
@@ -243,7 +243,8 @@ class BoltzmannAttention(SigmoidAttention):
         x = at_least_single(x) if x is not None and self.structure.content else None
         return self.structure.couplings(values, x, size)
 
-    def _interactions(self, x: Tensor) -> Tensor | Couplings:
+    def couplings_of(self, x: Float[Tensor, "batch positions embed"]) -> Tensor | Couplings:
+        """The couplings on x: of each head, or of each sequence and head if they depend on x."""
         with without_autocast(x.device):
             return self._couplings(x, x.shape[1])
 
@@ -257,7 +258,7 @@ class BoltzmannAttention(SigmoidAttention):
             fields = self._fields(at_least_single(query), at_least_single(key))
             return ising_batch(
                 fields,
-                self._interactions(x),
+                self.couplings_of(x),
                 is_causal=self.is_causal,
                 interaction=self.interaction,
                 beta=self.beta,

@@ -118,7 +118,7 @@ class MultiheadAttention(nn.Module, ABC):
         query, key, value = self._heads(x)
         # What draws reads is left to Python: compiled code has one break here.
         attend = self._attend if self._is_traceable() else partial(uncompiled, self._attend)
-        heads = attend(query, key, value, self._interactions(x))
+        heads = attend(query, key, value, self.couplings_of(x))
         projected: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return projected
 
@@ -127,7 +127,7 @@ class MultiheadAttention(nn.Module, ABC):
     ) -> Float[Tensor, "batch heads positions positions"]:
         """The attention weights that `forward` uses on x, in float32 at least."""
         query, key, _ = self._heads(x)
-        weights = self._precise_weights(query, key, self._interactions(x))
+        weights = self._precise_weights(query, key, self.couplings_of(x))
         return weights.expand(len(x), -1, -1, -1)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,8 +153,8 @@ class MultiheadAttention(nn.Module, ABC):
         """Whether ``torch.compile`` can see through the weights."""
         return True
 
-    def _interactions(self, x: Tensor) -> Tensor | Couplings | None:
-        """The couplings of a layer that has some, which may depend on its input."""
+    def couplings_of(self, x: Float[Tensor, "batch positions embed"]) -> Tensor | Couplings | None:
+        """The couplings on x, of a layer that has some."""
         return None
 
     def _attend(

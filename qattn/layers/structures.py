@@ -214,18 +214,36 @@ def make_structure(
     Raises:
         ValueError: There is no such structure, or it does not take an option.
     """
-    if couplings not in STRUCTURES:
-        names = ", ".join(repr(name) for name in STRUCTURES)
-        raise ValueError(f"Argument `couplings` must be one of {names}, but is {couplings!r}.")
-    given = {k: v for k, v in options.items() if v is not None and v is not False}
-    for name, value in given.items():
-        takers = [k for k, made in STRUCTURES.items() if name in made.__dataclass_fields__]
-        if couplings not in takers:
-            raise ValueError(
-                f"Argument `{name}` must be left out for couplings={couplings!r}, but is "
-                f"{value!r}: it is for {' and '.join(map(repr, takers))}."
-            )
+    check_options(couplings, options)
+    given = {k: v for k, v in options.items() if is_given(v)}
     return STRUCTURES[couplings](num_heads, context, embed_dim, **given)
+
+
+def check_options(
+    couplings: str, options: Mapping[str, Any], names: Mapping[str, str] | None = None
+) -> None:
+    """Raise a ValueError unless there is this structure and it takes the options that are given.
+
+    Args:
+        couplings: Its name.
+        options: Options by name; those that are None or False are not given.
+        names: What the user calls them, where that is something else.
+    """
+    if couplings not in STRUCTURES:
+        known = ", ".join(repr(name) for name in STRUCTURES)
+        raise ValueError(f"Argument `couplings` must be one of {known}, but is {couplings!r}.")
+    for name, value in options.items():
+        takers = [k for k, made in STRUCTURES.items() if name in made.__dataclass_fields__]
+        if is_given(value) and couplings not in takers:
+            raise ValueError(
+                f"Argument `{(names or {}).get(name, name)}` must be left out for couplings = "
+                f"{couplings!r}, but is {value!r}: it is for {' and '.join(map(repr, takers))}."
+            )
+
+
+def is_given(value: Any) -> bool:
+    """Whether this is the value of an option, and not that of one that is left out."""
+    return value is not None and value is not False
 
 
 def _normal(*shape: int, std: float = INITIAL_COUPLING_STD) -> Tensor:

@@ -4,6 +4,7 @@ from qattn.problems.by_name import SETS, named, with_strength
 from qattn.problems.files import from_bqms, read_bqms
 from qattn.problems.graphs import edwards_anderson, qpu_native, random_regular
 from qattn.problems.standard import (
+    banded,
     ferromagnet,
     frustrated_ring,
     planted,
@@ -14,6 +15,7 @@ from qattn.problems.standard import (
 
 __all__ = [
     "SETS",
+    "banded",
     "edwards_anderson",
     "ferromagnet",
     "from_bqms",

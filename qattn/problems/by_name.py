@@ -9,6 +9,7 @@ set             what it is                                    options
 ``synthetic``   attention-like, Gaussian fields and couplings spins, field_sd, coupling_sd
 ``ferromagnet`` all coupled alike, in random fields           spins, coupling, field_sd
 ``sk``          Sherrington and Kirkpatrick's spin glass      spins, field_sd
+``banded``      Gaussian couplings in a band, any length      spins, width, field_sd, coupling_sd
 ``ring``        frustrated ring                               spins, coupling, field_sd
 ``planted``     frustrated loops around a known ground state  spins, coupling, loops_per_spin
 ``ea``          Edwards and Anderson's spin glass, a lattice  size, dimensions, periodic
@@ -18,8 +19,9 @@ set             what it is                                    options
 ``file:PATH``   BQMs in dimod's serializations                beta only
 =============== ============================================= ===========================
 
-The three on sparse graphs also take ``couplings`` (binary or gaussian), ``coupling`` and
-``field_sd``; ``periodic`` is true or false, ``topology`` chimera, pegasus or zephyr:
+``n`` stands for ``spins``. The three on sparse graphs also take ``couplings`` (binary or gaussian),
+``coupling`` and ``field_sd``; ``periodic`` is true or false, ``topology`` chimera, pegasus or
+zephyr:
 ``ea:size=6,dimensions=3,periodic=false,couplings=gaussian``.
 """
 
@@ -32,7 +34,14 @@ from typing import Any, TypeVar, get_args
 from qattn.ising.batch import IsingBatch
 from qattn.problems.files import from_bqms, read_bqms
 from qattn.problems.graphs import edwards_anderson, qpu_native, random_regular
-from qattn.problems.standard import ferromagnet, frustrated_ring, planted, spin_glass, synthetic
+from qattn.problems.standard import (
+    banded,
+    ferromagnet,
+    frustrated_ring,
+    planted,
+    spin_glass,
+    synthetic,
+)
 
 N = TypeVar("N", int, float)
 
@@ -40,6 +49,7 @@ SETS: dict[str, Callable[..., IsingBatch]] = {
     "synthetic": synthetic,
     "ferromagnet": ferromagnet,
     "sk": spin_glass,
+    "banded": banded,
     "ring": frustrated_ring,
     "planted": planted,
     "ea": edwards_anderson,
@@ -140,7 +150,8 @@ def _options(name: str, text: str) -> dict[str, str]:
             raise ValueError(
                 f"Options of problems {name!r} must be key=value, but one is {part!r}."
             )
-        options[key.strip()] = value.strip()
+        key = key.strip()
+        options["spins" if key == "n" else key] = value.strip()
     return options
 
 

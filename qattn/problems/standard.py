@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn.couplings import Banded
 from qattn.ising.batch import IsingBatch
 
 QUERIES_PER_GROUP = 10
@@ -34,6 +35,35 @@ def synthetic(
     h = field_sd * torch.randn(shape, generator=generator, dtype=torch.float64)
     J = coupling_sd * torch.randn(groups, n, n, generator=generator, dtype=torch.float64)
     return IsingBatch(h, J.triu(1) + J.triu(1).mT)
+
+
+def banded(
+    num_problems: int = 10,
+    num_spins: int = 64,
+    *,
+    width: int = 4,
+    field_sd: float = 1.0,
+    coupling_sd: float = 0.5,
+    seed: int = 0,
+) -> IsingBatch:
+    r"""Gaussian couplings over distances up to a width, of any length: J is a band.
+
+    .. math:: h_j \sim N(0, \text{field\_sd}^2), \qquad
+              J_{j,j-d} \sim N(0, \text{coupling\_sd}^2), \quad d \le \text{width}
+
+    Raises:
+        ValueError: A number of problems or spins is not positive, another one is negative.
+
+    >>> banded(2, num_spins=256).J
+    Banded(values of shape (2, 256, 4))
+    """
+    if width < 0:
+        raise ValueError(f"Argument `width` must not be negative, but is {width}.")
+    h = random_fields(num_problems, num_spins, field_sd, seed)
+    _check(num_problems, num_spins, coupling_sd=coupling_sd)
+    generator = torch.Generator().manual_seed(seed + 1)
+    J = torch.randn(num_problems, num_spins, width, generator=generator, dtype=torch.float64)
+    return IsingBatch(h.unsqueeze(1), Banded(coupling_sd * J))
 
 
 def ferromagnet(

@@ -17,7 +17,7 @@ from qattn.estimators import DEFAULT_ESTIMATOR
 from qattn.ising.samples import SpinSamples
 from qattn.pseudolikelihood import fit_betas_of_each
 from qattn.quality.autocorrelation import integrated_time
-from qattn.quality.reference import Reference, estimated_gradients
+from qattn.quality.reference import Reference, estimated_gradients, is_quadratic
 from qattn.quality.split import part_of
 from qattn.quality.states import distances
 
@@ -164,12 +164,14 @@ def _gradients(samples: SpinSamples, reference: Reference, part: slice, estimato
         return {}
     batch, direction = part_of(reference.batch, part), reference.direction[part]
     of_h, of_J = estimated_gradients(samples, batch, direction, estimator)
-    of_J = of_J * reference.known_pairs[part]
+    if isinstance(batch.J, Tensor):
+        of_J = of_J * reference.known_pairs[part]
     size_h = _typical_size(reference.gradient_h)
     size_J = _typical_size(reference.gradient_J.flatten(1))
+    error_J = (of_J - reference.gradient_J[part]).flatten(1)
     return {
         "gradient_h": (of_h - reference.gradient_h[part]).square().sum(1).sqrt() / size_h,
-        "gradient_J": (of_J - reference.gradient_J[part]).square().sum((1, 2)).sqrt() / size_J,
+        "gradient_J": error_J.square().sum(1).sqrt() / size_J,
     }
 
 
@@ -192,9 +194,16 @@ def _order(samples: SpinSamples, reference: Reference, part: slice) -> Values:
 def regression(
     samples: SpinSamples, reference: Reference, part: slice = slice(None)
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Arguments of :func:`qattn.pseudolikelihood.fit_betas` for a slice of the problems."""
-    batch = reference.batch
+    """Arguments of :func:`qattn.pseudolikelihood.fit_betas` for a slice of the problems.
+
+    An interaction that is that of no matrix has no β_J: then there is nothing to fit.
+    """
+    batch = part_of(reference.batch, part)
     spins = samples.spins[:, 0].double()
     weights = spins.new_ones(spins.shape[:2]) if samples.weights is None else samples.weights[:, 0]
-    active = batch.active.expand_as(batch.h)[part, 0]
-    return batch.h[part, 0], batch.J[part], spins, weights.double(), active
+    active = batch.active.expand_as(batch.h)[:, 0]
+    if not is_quadratic(batch):
+        nothing = batch.h.new_zeros(len(spins), batch.num_spins, batch.num_spins)
+        return nothing[:, 0], nothing, spins, weights.double(), active
+    batch = batch.dense()
+    return batch.h[:, 0], batch.matrix, spins, weights.double(), active

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from qattn.exact.memory import required_bytes
 from qattn.ising.batch import IsingBatch
@@ -18,7 +19,8 @@ def one_group_per_problem(batch: IsingBatch) -> IsingBatch:
     Raises:
         ValueError: No query has spins.
     """
-    h, J = (x.detach().to("cpu", torch.float64) for x in batch.scaled())
+    h, J = batch.scaled_structure()
+    h, J = h.detach().to("cpu", torch.float64), J.detach().to("cpu", torch.float64)
     sizes = torch.from_numpy(batch.num_active.copy()).flatten()
     kept = sizes > 0
     n = int(sizes.max()) if len(sizes) else 0
@@ -28,7 +30,7 @@ def one_group_per_problem(batch: IsingBatch) -> IsingBatch:
     lengths = sizes[kept].unsqueeze(1)
     return IsingBatch(
         h.flatten(0, 1)[kept, None, :n],
-        J[group, :n, :n],
+        J[group, :n, :n] if isinstance(J, Tensor) else J[group].leading(n),
         None if batch.lengths is None else lengths,
     )
 

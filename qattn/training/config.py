@@ -16,17 +16,21 @@ from qattn.backends import Backend, parse_sampler
 from qattn.backends.options import FromFile, described, members_of, words_of
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
-from qattn.layers import ATTENTION
+from qattn.layers.structures import BlockStructure
+from qattn.training.attention_settings import AttentionSettings
 from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
 from qattn.training.tasks import TASKS, make_task
 from qattn.transformer import Transformer
+
+LR_DECAYS = ("none", "linear", "cosine")
+"""How the learning rate falls to 0 at the end of the run."""
 
 LARGEST = 2**63 - 1
 """Largest whole number of a setting."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare its fields
+class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # SamplerSettings
     """Settings of a run: values, the same names in TOML files and, with dashes, as flags.
 
     Making one constructs nothing and looks at nothing outside it, so that the settings of a run
@@ -43,7 +47,6 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
 
     task: str = setting("brackets", f"Task: {', '.join(TASKS)}.")
     data: str | None = setting(None, "Text file of the task shakespeare.")
-    attention: str = setting("boltzmann", f"Attention: {', '.join(ATTENTION)}.")
     sampler: str = setting(
         "exact", "Where the mean spins come from: see `qattn backends`; or NAME:key=value,...."
     )
@@ -58,15 +61,15 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
     heads: int = setting(4, "Number of heads in each.")
     width: int = setting(64, "Width of the model, a multiple of heads.")
     ffn: bool = setting(True, "Feed-forward network in each block.")
-    qk_norm: bool = setting(False, "Layer-normalise queries and keys.")
-    relative: bool = setting(False, "Couplings depend on the distance only.")
-    normalize: bool = setting(False, "Divide attention weights by their sum (not for softmax).")
     steps: int = setting(1000, "Number of training steps.")
     batch_size: int = setting(64, "Sequences per step.")
     lr: float = setting(1e-3, "Learning rate of AdamW.")
-    coupling_lr_factor: float = setting(1.0, "Learning rate of the couplings over --lr.")
+    coupling_lr_factor: float = setting(
+        1.0, "Learning rate of couplings and biases of the scores over --lr."
+    )
     weight_decay: float = setting(0.0, "Weight decay of AdamW.")
     warmup: int = setting(100, "Steps over which the learning rate rises linearly.")
+    lr_decay: str = setting("none", f"How it falls to 0 at --steps: {', '.join(LR_DECAYS)}.")
     seed: int = setting(0, "Seed of the weights and the data.")
     ensemble: int = setting(1, "Train this many seeds (seed, seed + 1, ...) in one process.")
     device: str = setting("cpu", "PyTorch device: cpu, cuda, ...")
@@ -84,7 +87,8 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
 
     def __post_init__(self) -> None:
         _one_of("task", self.task, TASKS)
-        _one_of("attention", self.attention, ATTENTION)
+        _one_of("lr_decay", self.lr_decay, LR_DECAYS)
+        self.check_attention()
         if self.estimator is not None:
             _one_of("estimator", self.estimator, available_estimators())
         if self.sampled and self.num_reads < 2:
@@ -95,7 +99,7 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
         for own in dataclasses.fields(self):
             value = getattr(self, own.name)
             least = 0 if own.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
-            if own.name in OF_BACKENDS or type(value) is not int:
+            if own.name in (*OF_BACKENDS, "coupling_sign") or type(value) is not int:
                 continue
             if value < least:
                 raise ValueError(f"Argument `{own.name}` must be at least {least}, but is {value}.")
@@ -133,14 +137,9 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
         """
         _check_device(self.device)
         make_task(self.task, self.context, self.seed, self.data_path)
-        if self.attention in ("boltzmann", "couplings") and "exact" in (
-            self.sampler,
-            self.eval_sampler,
-        ):
-            sequences = 1 if self.attention == "couplings" else self.batch_size
-            lengths = torch.arange(1, self.context + 1).repeat_interleave(sequences)
-            groups = self.ensemble * self.heads
-            check_memory(groups, len(lengths), self.context, itemsize=4, lengths=lengths)
+        enumerated = self.structure in ("dense", "block") and self.interaction != "field"
+        if enumerated and "exact" in (self.sampler, self.eval_sampler):
+            self._check_memory()
         return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
 
     @property
@@ -156,9 +155,6 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
 
     def model(self, vocab_size: int) -> Transformer:
         """A new model, with weights from PyTorch's global generator."""
-        options: dict[str, Any] = {"qk_norm": self.qk_norm, "normalize": self.normalize}
-        if self.attention in ("boltzmann", "couplings"):
-            options |= {"relative": self.relative}
         return Transformer(
             vocab_size,
             self.context,
@@ -167,8 +163,18 @@ class TrainConfig(SamplerSettings):  # type: ignore[misc]  # backends declare it
             num_heads=self.heads,
             embed_dim=self.width,
             ffn=self.ffn,
-            **options,
+            **self.attention_options,
         )
+
+    def _check_memory(self) -> None:
+        """Raise a MemoryError if enumeration takes too much, of whole models or of their blocks."""
+        sequences = 1 if self.attention == "couplings" else self.batch_size
+        lengths = torch.arange(1, self.context + 1).repeat_interleave(sequences)
+        groups, spins = self.ensemble * self.heads, self.context
+        if self.structure == "block":
+            spins = min(spins, self.block_size or BlockStructure.block_size)
+            groups, lengths = groups * -(-self.context // spins), lengths.clamp_max(spins)
+        check_memory(groups, len(lengths), spins, itemsize=4, lengths=lengths)
 
     def _backend(self, text: str) -> Backend:
         """The backend of this text, with the settings that are addressed to it."""

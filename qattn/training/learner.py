@@ -5,6 +5,7 @@ members' small matrix products become batched ones, and their Ising models more 
 enumeration. Members share nothing: each has its own seed, weights and data.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from qattn.training.tasks import Task, make_task
 
 EVALUATION_BATCH = 256
 """Sequences per forward pass of a validation."""
+
+
+OWN_RATE = ("coupling_values", "field_bias", "position_bias_values")
+"""Ends of the names of parameters whose learning rate has a factor of its own."""
 
 
 class Learner:
@@ -53,7 +58,7 @@ class Learner:
             [task.batch(number, self.config.batch_size) for task in self.tasks]
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * min(1.0, (number + 1) / max(1, self.config.warmup))
+            group["lr"] = group["peak_lr"] * _share_of_peak(number, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._losses(inputs, targets)
         losses.sum().backward()
@@ -174,8 +179,20 @@ class Learner:
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(self._regrouped(state["optimizer"]))
         self.load_chance_state(state)
+
+    def _regrouped(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """An optimiser's state in the present groups, from when biases had no rate of their own."""
+        own = self.optimizer.state_dict()
+        sizes = [[len(group["params"]) for group in s["param_groups"]] for s in (saved, own)]
+        if sizes[0] == sizes[1]:
+            return saved
+        before = sorted(self.parameters, key=lambda name: name.endswith("coupling_values"))
+        now = sorted(self.parameters, key=lambda name: name.endswith(OWN_RATE))
+        place = {name: number for number, name in enumerate(before)}
+        state = {number: saved["state"].get(place[name]) for number, name in enumerate(now)}
+        return {"state": {k: v for k, v in state.items() if v}, "param_groups": own["param_groups"]}
 
     def chance_state(self) -> dict[str, Any]:
         """States of the random numbers and the backends: what a step changes before its end."""
@@ -227,12 +244,23 @@ class Learner:
         return torch.stack(inputs).to(self.device), torch.stack(targets).to(self.device)
 
 
+def _share_of_peak(number: int, config: TrainConfig) -> float:
+    """Share of the peak learning rate that step `number`, from 0 on, takes."""
+    if number < config.warmup:
+        return (number + 1) / config.warmup
+    if config.lr_decay == "none":
+        return 1.0
+    # From 1 at the first step after the warm-up to 0 at the one after the last.
+    left = max(0.0, (config.steps - number) / max(1, config.steps - config.warmup))
+    return left if config.lr_decay == "linear" else math.sin(math.pi / 2 * left) ** 2
+
+
 def _optimizer(parameters: dict[str, Tensor], config: TrainConfig) -> torch.optim.AdamW:
     groups = []
-    for is_coupling in (False, True):
-        chosen = [v for k, v in parameters.items() if k.endswith("coupling_values") == is_coupling]
+    for own_rate in (False, True):
+        chosen = [v for k, v in parameters.items() if k.endswith(OWN_RATE) == own_rate]
         if chosen:
-            factor = config.coupling_lr_factor if is_coupling else 1.0
+            factor = config.coupling_lr_factor if own_rate else 1.0
             groups.append({"params": chosen, "peak_lr": config.lr * factor})
     for value in parameters.values():
         value.requires_grad_()

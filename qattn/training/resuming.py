@@ -34,13 +34,13 @@ def check_resumes(started: TrainConfig, config: TrainConfig, folder: Path) -> No
     may_change = [f.name for f in dataclasses.fields(config) if f.metadata["may_change"]]
     for field in dataclasses.fields(config):
         value, old = getattr(config, field.name), getattr(started, field.name)
-        grows = field.name == "steps" and value > old
+        grows = field.name == "steps" and value > old and config.lr_decay == "none"
         if value != old and field.name not in may_change and not grows:
             raise ValueError(
                 f"Cannot resume '{folder}' with {field.name} = {value}, from a flag or its "
-                f"config.toml: it was started with {field.name} = {old}. Only --steps may grow, "
-                f"and these may change: {', '.join(may_change)}; for other settings start a "
-                f"new run."
+                f"config.toml: it was started with {field.name} = {old}. Only --steps may grow "
+                f"(without lr_decay), and these may change: {', '.join(may_change)}; for other "
+                f"settings start a new run."
             )
 
 

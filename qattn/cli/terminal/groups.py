@@ -41,8 +41,10 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "train": {
         "Task": "task data download context",
-        "Model": "attention layers heads width ffn qk_norm relative normalize",
-        "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup",
+        "Model": "attention layers heads width ffn qk_norm normalize position_bias",
+        "Couplings": "couplings relative content coupling_width coupling_sign block_size "
+        "max_count interaction",
+        "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup lr_decay",
         "Sampler": "sampler num_reads estimator refine_sweeps eval_sampler",
         "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent ramp_sweeps",
         "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "

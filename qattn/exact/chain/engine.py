@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn.couplings import Couplings
-from qattn.exact.chain import log_space, scan
+from qattn.exact.chain import compiled, log_space, scan
+from qattn.exact.chain.windows import SPINS_A_STEP, Windows
 from qattn.exact.engine import Solution
 
 TILE_ELEMENTS = 1 << 18
@@ -22,15 +23,18 @@ def forward(
     values = _values(couplings)
     if values.shape[2] == 0:
         return _independent(h, lengths)
-    up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
-    least = torch.full_like(log_Z, torch.inf)
-    for g, q, chain in _tiles(h, values, lengths):
-        part, log_Z[g, q], least[g, q] = scan.moments(chain)
-        up[g, : part.shape[1], q] = part[:, : up.shape[1]]
+    if compiled.serves(h, values):
+        up, log_Z, least = compiled.moments(h, values, lengths)
+    else:
+        up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
+        least = torch.ones_like(log_Z)
+        for g, q, windows in _tiles(h, values, lengths):
+            part, log_Z[g, q], least[g, q] = scan.moments(windows)
+            up[g, : part.shape[1], q] = part[:, : h.shape[1]]
 
     # What has underflowed is below 2^w tiny of every message.
     info = torch.finfo(h.dtype)
-    enough = 4 * (h.shape[1] << values.shape[2]) * info.tiny / info.eps
+    enough = 4 * (1 << values.shape[2]) * info.tiny / info.eps
     failed = ~((least >= enough) & log_Z.isfinite())
     if not bool(failed.any()):
         return Solution(up, log_Z, torch.ones((), dtype=torch.bool), ())
@@ -63,22 +67,21 @@ def backward(
         assert grad_log_Z is not None
         return (2 * up - 1) * grad_log_Z.unsqueeze(1) * present, grad_values
 
-    grad_h = torch.zeros_like(h)
-    within = grad_values[..., : values.shape[2]]
     log_space_too = solution.saved[0] if solution.saved else None
     linear = lengths
     if log_space_too is not None:
         linear = lengths.expand(log_space_too.shape).masked_fill(log_space_too.cpu(), 0)
-    for g, q, chain in _tiles(h, values, linear):
-        first, second = scan.gradients(
-            chain,
-            None if grad_up is None else grad_up[g][..., q],
-            None if grad_log_Z is None else grad_log_Z[g][..., q],
-            up[g][..., q],
-        )
-        n = min(h.shape[1], first.shape[1])
-        grad_h[g, :n, q] = first[:, :n]
-        within[g, :n] += second[:, :n]
+    within = grad_values[..., : values.shape[2]]
+    if compiled.serves(h, values):
+        grad_h, part = compiled.gradients(grad_up, grad_log_Z, h, values, linear, up)
+        within += part
+    else:
+        grad_h = torch.zeros_like(h)
+        for g, q, windows in _tiles(h, values, linear):
+            outer = (x if x is None else x[g][..., q] for x in (grad_up, grad_log_Z, up))
+            first, second = scan.gradients(windows, *outer)
+            grad_h[g, : first.shape[1], q] = first[:, : h.shape[1]]
+            within[g, : first.shape[1]] += second[:, : h.shape[1], : values.shape[2]]
     if log_space_too is not None:
         for g, q, lane_h, lane_values, L in log_space.Lanes(log_space_too, h, values, lengths):
             x = lane_h.requires_grad_(), lane_values.requires_grad_()
@@ -100,12 +103,12 @@ def _values(couplings: Couplings) -> Float[Tensor, "g n w"]:
 
 def _tiles(
     h: Float[Tensor, "g n q"], values: Float[Tensor, "g n w"], lengths: Int[Tensor, "#g q"]
-) -> Iterator[tuple[slice, slice | Tensor, scan.Chain]]:
-    """Groups, queries and chains, each of a size that stays in the cache."""
+) -> Iterator[tuple[slice, slice | Tensor, Windows]]:
+    """Groups, queries and windows, each of a size that stays in the cache."""
     G, _, Q = h.shape
     longest = lengths.amax(0)
     order = None if bool((longest.diff() >= 0).all()) else longest.argsort()
-    room = max(1, TILE_ELEMENTS >> values.shape[2])
+    room = max(1, TILE_ELEMENTS >> max(values.shape[2], SPINS_A_STEP))
     groups = max(1, room // min(Q, 64))
     queries = max(16, room // min(G, groups))
     for g in range(0, G, groups):
@@ -115,7 +118,7 @@ def _tiles(
                 Q_ = order[Q_]
             rows = lengths[G_] if len(lengths) > 1 else lengths
             if int(longest[Q_].max()):
-                yield G_, Q_, scan.Chain(h[G_][..., Q_], values[G_], rows[:, Q_])
+                yield G_, Q_, Windows(h[G_][..., Q_], values[G_], rows[:, Q_])
 
 
 def _independent(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Solution:

@@ -1,13 +1,9 @@
 r"""Moments of spins in a band by transfer matrices, in plain PyTorch.
 
-A window of w spins has 2^w states. Advancing it by m spins is a matrix product that all queries of
-a group share: with a state (old, kept) of the window, of which the oldest m spins leave, and m new
-spins,
+With the weights K and u of :class:`~qattn.exact.chain.windows.Windows`, a message for each state of
+a window goes forwards and another backwards,
 
 .. math::
-    K_t(\mathrm{kept}, \mathrm{new}, \mathrm{old})
-        = e^{\sum_{a\,\mathrm{new}} \sum_d J_{a,a-d} s_a s_{a-d}}, \qquad
-    u_t(\mathrm{new}) = e^{\sum_a h_a s_a}, \\
     \alpha_t = u_t \odot K_t \alpha_{t-1} / c_t, \qquad
     \beta_{t-1} = K_t^T (u_t \odot \beta_t) / c_t, \qquad
     \langle n_a \rangle = \sum_{s_a = +1} \alpha_t \beta_t \Big/ \sum \alpha_t \beta_t,
@@ -21,267 +17,191 @@ component of each message carries the part of f that its spins have (an expectat
 
 so that E[f s_a] and E[f s_a s_b] are sums over αᶠβ + αβᶠ.
 
-Spins before the first are a window of one state without couplings. A query may end within a block:
-the block's absent spins are fixed to -1, and the present ones get the field Σ J over the absent
-ones, which undoes that. Scaling: u and K are divided by their maxima, the messages by their sums.
-What underflows is then below tiny of a message, and the least Σ_{s_a=+1} αβ tells whether it
-matters.
+Every product is of positive numbers but for f: occupations keep their relative accuracy. What
+underflows is below tiny of a message, whose sum is kept near √(1/tiny); the least Σ_{s_a=+1} αβ
+tells whether it matters.
 
 Queries are last in every tensor, (groups, …, queries), in ascending order of their lengths, so
 that those which have ended are a leading part.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-SPINS_A_STEP = 4
-"""Spins by which the window advances, at most: fewer matrix products, of larger matrices."""
+from qattn.exact.chain.windows import Windows
 
-CHUNK_ELEMENTS = 1 << 22
-"""Numbers of the messages that are kept at a time; others are computed again from checkpoints."""
+HEIGHT = {torch.float32: 2.0**60, torch.float64: 2.0**490}
+"""Sum of the messages: room for what is small beside them, and for the product of two."""
 
 
-class Chain:
-    """Fields and couplings of some groups and queries, cut into blocks of m spins.
+class Filtered(NamedTuple):
+    """A chunk forwards: messages before it and after each block, sums c, weights and tables."""
 
-    Args:
-        h: Fields.
-        values: Couplings J_{j,j-d} at [:, j, d - 1], of at least one distance.
-        lengths: On the CPU, in ascending order (of the longest of all groups).
-        step: Spins of a block, at most the width.
-    """
-
-    def __init__(
-        self,
-        h: Float[Tensor, "g n q"],
-        values: Float[Tensor, "g n w"],
-        lengths: Int[Tensor, "#g q"],
-        step: int | None = None,
-    ) -> None:
-        self.shape, self.width = h.shape, values.shape[2]
-        self.step = min(self.width, SPINS_A_STEP) if step is None else step
-        longest = lengths.amax(0)
-        self.num_blocks = -(-int(longest.max()) // self.step)
-        n = self.num_blocks * self.step
-        self.lengths = lengths.to(h.device)
-        j = torch.arange(n, device=h.device)
-        self.present = j[:, None] < self.lengths[:, None]
-        # Queries that have no spin in block t are the first ended[t].
-        starts = self.step * torch.arange(self.num_blocks + 1)
-        self.ended = torch.searchsorted(longest.contiguous(), starts, right=True).tolist()
-        self.uneven = len(lengths) > 1
-
-        # Couplings to positions before the first are those of no pair.
-        self.no_pair = j[:, None] < torch.arange(1, self.width + 1, device=h.device)
-        self.values = self.padded(values).masked_fill(self.no_pair, 0.0)
-        h = self.padded(h).masked_fill(~self.present, 0.0)
-        self.undo, self.cause = self._fixed_spins(n)
-        h.view(-1).index_add_(0, self.undo, self.values.view(-1)[self.cause])
-        self.log_scale = torch.where(self.present, h.abs(), -h).sum(1)
-        self.h = h.masked_fill(~self.present, -torch.inf)
-
-        bits = (torch.arange(1 << self.step)[:, None] >> torch.arange(self.step).flip(0)) & 1
-        self.bits = bits.to(h)
-        self.pairs = self._pairs().to(h)
-
-    def padded(self, x: Float[Tensor, "g n k"]) -> Float[Tensor, "g m k"]:
-        """With as many rows as the blocks have spins."""
-        n = self.num_blocks * self.step
-        return F.pad(x[:, :n], (0, 0, 0, max(0, n - x.shape[1])))
-
-    def _fixed_spins(self, n: int) -> tuple[Tensor, Tensor]:
-        """Of each pair with an absent spin of a query's last block: where h and where J stand."""
-        G, _, Q = self.shape
-        w, device = self.width, self.lengths.device
-        L = self.lengths.expand(G, Q)[:, :, None, None]
-        absent = L + torch.arange(self.step - 1, device=device)[:, None]
-        d = torch.arange(1, w + 1, device=device)
-        end = (L + self.step - 1) // self.step * self.step
-        g, q, i, k = ((absent < end) & (absent >= d)).nonzero(as_tuple=True)
-        a, d = absent[g, q, i, 0], k + 1
-        return (g * n + a - d) * Q + q, (g * n + a) * w + d - 1
-
-    def _pairs(self) -> Tensor:
-        """s_a s_{a-d} of the states (kept, new, old), a row for each new spin a and distance d."""
-        m, w = self.step, self.width
-        states = (torch.arange(1 << (w + m))[:, None] >> torch.arange(w + m).flip(0)) & 1
-        s = 2 * states - 1
-        products = [s[:, w + i] * s[:, w + i - d] for i in range(m) for d in range(1, w + 1)]
-        # (old, kept, new), in the order of time, becomes (kept, new, old).
-        return torch.stack(products).view(m * w, 1 << m, -1).mT.flatten(1)
-
-    def weights(self, chunk: range) -> Float[Tensor, "g b new q"]:
-        """u of each block, divided by its maximum: a product over its spins."""
-        h = self.h.unflatten(1, (self.num_blocks, self.step))[:, chunk.start : chunk.stop]
-        down = torch.exp(-2 * h.relu())
-        up = torch.exp(-2 * (-h).relu())
-        spin = torch.stack([down, up], 3)
-        u = spin[:, :, 0]
-        for i in range(1, self.step):
-            u = (u.unsqueeze(3) * spin[:, :, i].unsqueeze(2)).flatten(2, 3)
-        return u
-
-    def tables(self, chunk: range) -> tuple[Tensor, Tensor]:
-        """K of each block, (g, b, kept, new, old), over its maximum, and that maximum's log."""
-        m, w = self.step, self.width
-        rows = self.values.unflatten(1, (self.num_blocks, m))[:, chunk.start : chunk.stop]
-        log_K = rows.flatten(2) @ self.pairs
-        top = log_K.amax(2)
-        K = (log_K - top.unsqueeze(2)).exp_()
-        return K.unflatten(2, (1 << (w - m), 1 << m, 1 << m)), top
-
-    def chunks(self, components: int) -> list[range]:
-        """Blocks whose messages are kept at a time."""
-        G, _, Q = self.shape
-        size = max(1, CHUNK_ELEMENTS // max(1, components * G * Q << self.width))
-        return [range(t, min(t + size, self.num_blocks)) for t in range(0, self.num_blocks, size)]
-
-    def start(self, c: Tensor | None = None) -> Float[Tensor, "g states components q"]:
-        """The message before the first block: one state, with the constant part c of f."""
-        G, _, Q = self.shape
-        A = self.h.new_zeros(G, 1 << self.width, 1 if c is None else 2, Q)
-        A[:, 0, 0] = 1.0
-        if c is not None:
-            A[:, 0, 1] = c
-        return A
-
-    def filtered(
-        self, chunk: range, A: Tensor, f: Tensor | None = None
-    ) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor, Tensor]:
-        """Messages before the chunk and after each of its blocks, sums c, and tables."""
-        u, (K, top) = self.weights(chunk), self.tables(chunk)
-        messages, sums = [A], []
-        for i, t in enumerate(chunk):
-            first = self.ended[t]
-            A = A[..., first - self.shape[2] + A.shape[3] :]
-            X = (K[:, i] @ split(A, K[:, i])).unflatten(3, A.shape[2:])
-            X *= u[:, None, i, :, None, first:]
-            c = X[..., 0, :].sum((1, 2))
-            X /= c[:, None, None, None]
-            if f is not None:
-                X[..., 1, :] += f[:, None, i, :, first:] * X[..., 0, :]
-            A = X.flatten(1, 2)
-            messages.append(A)
-            sums.append(c)
-        return messages, sums, u, K, top
-
-    def restarted(self, t: int, B: Tensor | None, ones: Tensor) -> Tensor:
-        """Messages at the end of block t: those that arrived, or `ones` where it is the last."""
-        G, _, Q = self.shape
-        arriving = 0 if B is None else B.shape[3]
-        P = ones.shape[0]
-        one = ones.expand(G, 1 << self.width, P, Q)
-        if B is None:
-            return one[..., self.ended[t] :]
-        if self.uneven:
-            over = self.lengths[:, None, None, Q - arriving :] <= (t + 1) * self.step
-            B = torch.where(over, one[..., Q - arriving :], B)
-        return torch.cat([one[..., self.ended[t] : Q - arriving], B], 3)
+    messages: list[Float[Tensor, "g states p q"]]
+    sums: list[Float[Tensor, "g q"]]
+    u: Float[Tensor, "g b new q"]
+    K: Float[Tensor, "b g kept new old"]
+    log_top: Float[Tensor, "b g"]
 
 
-def moments(chain: Chain) -> tuple[Tensor, Tensor, Tensor]:
-    """Occupations, log Z, and the least Σ_{s_a=+1} αβ of each query with messages of sum 1."""
-    G, _, Q = chain.shape
-    m, chunks = chain.step, chain.chunks(1)
-    log_Z, A, checkpoints = chain.log_scale, chain.start(), []
-    messages: list[Tensor] = []
+def moments(windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    """Occupations; log Z; and, with messages of sum 1, the least Σ_{s_a=+1} αβ of each query."""
+    G, Q, m = windows.num_groups, windows.num_queries, windows.step
+    chunks, height = windows.chunks(1), HEIGHT[windows.h.dtype]
+    log_Z, A, checkpoints = windows.log_scale.clone(), _start(windows), []
     for chunk in chunks:
         checkpoints.append(A)
-        messages, sums, u, K, top = chain.filtered(chunk, A)
-        A = messages[-1]
-        for i, t in enumerate(chunk):
-            gain = sums[i].log() + top[:, i, None]
-            if chain.uneven:
-                gain = gain.masked_fill(chain.lengths[:, chain.ended[t] :] <= t * m, 0.0)
-            log_Z[:, chain.ended[t] :] += gain
+        run = _filtered(windows, chunk, A)
+        A = run.messages[-1]
+        for t, c, top in zip(range(chunk.start, chunk.stop), run.sums, run.log_top, strict=True):
+            gain = c.log() + top.unsqueeze(1)
+            if windows.uneven:
+                gain.masked_fill_(windows.lengths[:, windows.ended[t] :] <= t * m, 0.0)
+            log_Z[:, windows.ended[t] :] += gain
 
-    up = chain.h.new_zeros(G, chain.num_blocks, m, Q)
-    least = chain.h.new_full((G, Q), torch.inf)
-    one, B = chain.h.new_ones(1, Q), None
+    up, least, B = [], windows.h.new_full((G, Q), torch.inf), None
+    smallest = torch.full_like(least, height)
+    one = windows.h.new_full((1, Q), height)
     for chunk, checkpoint in zip(reversed(chunks), reversed(checkpoints), strict=True):
         if chunk is not chunks[-1]:
-            messages, _, u, K, _ = chain.filtered(chunk, checkpoint)
-        for t in reversed(chunk):
-            i, q = t - chunk.start, slice(chain.ended[t], None)
-            B = chain.restarted(t, B, one)
-            joint = (messages[i + 1] * B).unflatten(1, (-1, 1 << m)).sum(1).squeeze(2)
-            upper = chain.bits.mT @ joint
-            up[:, t, :, q] = upper / joint.sum(1, keepdim=True)
-            present = chain.present[:, t * m : (t + 1) * m, q]
-            least[:, q] = torch.minimum(least[:, q], upper.masked_fill(~present, torch.inf).amin(1))
-            B = passed_back(K[:, i], weighted(B, u[:, i, :, q]))
-            B = B / B.sum(1, keepdim=True)
-    return up.flatten(1, 2) * chain.present, log_Z, least
+            run = _filtered(windows, chunk, checkpoint)
+        blocks = range(chunk.start, chunk.stop)
+        joint = windows.h.new_zeros(G, len(blocks), 1 << windows.width, Q)
+        for i, t in reversed(list(enumerate(blocks))):
+            q = slice(windows.ended[t], None)
+            B = _arrived(windows, t, B, one)
+            torch.mul(run.messages[i + 1].squeeze(2), B.squeeze(2), out=joint[:, i, :, q])
+            B = _passed_back(run.K[i], _weighted(B, run.u[:, i, :, q]))
+            c = B.sum(1, keepdim=True)
+            B = B * (height / c)
+            smallest[:, q] = torch.minimum(smallest[:, q], torch.minimum(c[:, 0, 0], height * run.sums[i]))
+        joint = joint.unflatten(2, (-1, 1 << m)).sum(2)
+        upper, total = windows.bits.mT @ joint, joint.sum(2, keepdim=True)
+        value = upper / total
+        up.append(value.flatten(1, 2))
+        # An occupation below the normal numbers is not accurate either.
+        upper = torch.where(value < 8 * torch.finfo(value.dtype).tiny, 0.0, upper / height**2)
+        absent = ~windows.in_blocks(windows.present)[:, chunk]
+        least = torch.minimum(least, upper.masked_fill(absent, torch.inf).amin((1, 2)))
+    occupations = torch.cat(up[::-1], 1).masked_fill(~windows.present, 0.0)
+    return occupations, log_Z, least * smallest
 
 
 def gradients(
-    chain: Chain, grad_up: Tensor | None, grad_log_Z: Tensor | None, up: Tensor
+    windows: Windows, grad_up: Tensor | None, grad_log_Z: Tensor | None, up: Tensor
 ) -> tuple[Tensor, Tensor]:
     """E[f s_a] and E[f s_a s_b], as gradients in h and in the couplings' values."""
-    G, _, Q = chain.shape
-    m, chunks, blocks = chain.step, chain.chunks(2), chain.num_blocks
-    c = chain.h.new_zeros(G, Q) if grad_log_Z is None else grad_log_Z
-    f = None if grad_up is None else _centred(chain, grad_up, up)
-    A, checkpoints = chain.start(c), []
-    run: list[Any] = []
+    G, Q, m = windows.num_groups, windows.num_queries, windows.step
+    chunks = windows.chunks(2)
+    c = windows.h.new_zeros(G, Q) if grad_log_Z is None else grad_log_Z
+    f = None if grad_up is None else _centred(windows, grad_up, up)
+    A, checkpoints = _start(windows, c), []
     for chunk in chunks:
         checkpoints.append(A)
-        run = chain.filtered(chunk, A, None if f is None else f[:, chunk.start : chunk.stop])
-        A = run[0][-1]
+        run = _filtered(windows, chunk, A, f)
+        A = run.messages[-1]
 
-    grad_h = chain.h.new_zeros(G, blocks, m, Q)
-    grad_values = chain.values.new_zeros(G, blocks, m * chain.width)
-    # The components of B are in the other order, (βᶠ, β), so that A B sums up to αβᶠ + αᶠβ.
-    one, B = torch.stack([torch.zeros_like(c[0]), torch.ones_like(c[0])]), None
+    grad_h, grad_values = [], []
+    # Σ αβ is neither so large nor so small that α or β would leave the range of floats. The
+    # components of B are in the other order, (βᶠ, β), so that A B adds up to αβᶠ + αᶠβ.
+    unit = HEIGHT[windows.h.dtype] ** 0.5
+    one = windows.h.new_zeros(2, Q)
+    one[1], B = 1 / unit, None
     for chunk, checkpoint in zip(reversed(chunks), reversed(checkpoints), strict=True):
         if chunk is not chunks[-1]:
-            within = None if f is None else f[:, chunk.start : chunk.stop]
-            run = chain.filtered(chunk, checkpoint, within)
-        messages, sums, u, K, _ = run
-        for t in reversed(chunk):
-            i, q = t - chunk.start, slice(chain.ended[t], None)
-            B = chain.restarted(t, B, one)
-            joint = (messages[i + 1] * B).sum(2).unflatten(1, (-1, 1 << m)).sum(1)
-            grad_h[:, t, :, q] = 2 * chain.bits.mT @ joint - c[:, None, q]
+            run = _filtered(windows, chunk, checkpoint, f)
+        blocks = range(chunk.start, chunk.stop)
+        joint = windows.h.new_zeros(G, len(blocks), 1 << windows.width, 2, Q)
+        grad_K = torch.empty_like(run.K)
+        for i, t in reversed(list(enumerate(blocks))):
+            q = slice(windows.ended[t], None)
+            B = _arrived(windows, t, B, one)
+            torch.mul(run.messages[i + 1], B, out=joint[:, i, ..., q])
             if f is not None:
-                own = f[:, t, :, q].repeat(1, 1 << (chain.width - m), 1)
-                B = torch.stack([B[:, :, 0] + own * B[:, :, 1], B[:, :, 1]], 2)
-            Z = weighted(B, u[:, i, :, q] / sums[i].unsqueeze(1))
-            if chain.uneven:
-                Z = Z.masked_fill(chain.lengths[:, None, None, None, q] <= t * m, 0.0)
-            before = split(messages[i][..., -B.shape[3] :], K[:, i])
-            grad_K = K[:, i] * (Z.flatten(3) @ before.mT)
-            grad_values[:, t] = (grad_K.flatten(1).unsqueeze(1) @ chain.pairs.mT).squeeze(1)
-            B = passed_back(K[:, i], Z)
+                own = f[:, t, :, q].repeat(1, 1 << (windows.width - m), 1)
+                B = torch.stack([torch.addcmul(B[:, :, 0], own, B[:, :, 1]), B[:, :, 1]], 2)
+            Z = _weighted(B, run.u[:, i, :, q] / run.sums[i].unsqueeze(1))
+            if windows.uneven:
+                Z.masked_fill_(windows.lengths[:, None, None, None, q] <= t * m, 0.0)
+            before = _split(run.messages[i][..., -B.shape[3] :], run.K[i])
+            torch.matmul(Z.flatten(3), before.mT, out=grad_K[i])
+            B = _passed_back(run.K[i], Z)
+        upper = windows.bits.mT @ joint.sum(3).unflatten(2, (-1, 1 << m)).sum(2)
+        grad_h.append((2 * upper / unit - c[:, None, None]).flatten(1, 2))
+        pairs = (grad_K * run.K).flatten(2) @ windows.pairs.mT / unit
+        grad_values.append(pairs.transpose(0, 1).reshape(G, -1, windows.width))
 
-    grad_h, grad_values = grad_h.flatten(1, 2), grad_values.view(G, -1, chain.width)
-    grad_values.view(-1).index_add_(0, chain.cause, grad_h.view(-1)[chain.undo])
-    return grad_h * chain.present, grad_values.masked_fill_(chain.no_pair, 0.0)
+    first, second = torch.cat(grad_h[::-1], 1), torch.cat(grad_values[::-1], 1)
+    second.view(-1).index_add_(0, windows.cause, first.view(-1)[windows.undo])
+    return first.masked_fill(~windows.present, 0.0), second.masked_fill_(windows.no_pair, 0.0)
 
 
-def _centred(chain: Chain, grad_up: Tensor, up: Tensor) -> Float[Tensor, "g b new q"]:
+def _start(windows: Windows, c: Tensor | None = None) -> Float[Tensor, "g states p q"]:
+    """The message before the first block: one state, with the constant part c of f."""
+    height = HEIGHT[windows.h.dtype]
+    shape = windows.num_groups, 1 << windows.width, 1 if c is None else 2, windows.num_queries
+    A = windows.h.new_zeros(shape)
+    A[:, 0, 0] = height
+    if c is not None:
+        A[:, 0, 1] = height * c
+    return A
+
+
+def _filtered(windows: Windows, chunk: slice, A: Tensor, f: Tensor | None = None) -> Filtered:
+    u, (K, top) = windows.weights(chunk), windows.tables(chunk)
+    messages, sums, height = [A], [], HEIGHT[A.dtype]
+    for i, t in enumerate(range(chunk.start, chunk.stop)):
+        first = windows.ended[t]
+        A = A[..., first - windows.num_queries + A.shape[3] :]
+        X = (K[i] @ _split(A, K[i])).unflatten(3, A.shape[2:])
+        X *= u[:, None, i, :, None, first:]
+        c = X[..., 0, :].sum((1, 2))
+        sums.append(c / height)
+        X *= (height / c)[:, None, None, None]
+        if f is not None:
+            X[..., 1, :].addcmul_(f[:, None, t, :, first:], X[..., 0, :])
+        A = X.flatten(1, 2)
+        messages.append(A)
+    return Filtered(messages, sums, u, K, top)
+
+
+def _centred(windows: Windows, grad_up: Tensor, up: Tensor) -> Float[Tensor, "g b new q"]:
     """f of each block: g_j p(s_j = -1) where a spin is up and -g_j p(s_j = +1) where it is down."""
-    grad = chain.padded(grad_up).masked_fill(~chain.present, 0.0)
-    p, cut = chain.padded(up), (chain.num_blocks, chain.step)
-    higher, lower = (grad * (1 - p)).unflatten(1, cut), (grad * p).unflatten(1, cut)
-    return chain.bits @ higher - (1 - chain.bits) @ lower
+    grad = windows.padded(grad_up).masked_fill(~windows.present, 0.0)
+    p = windows.padded(up)
+    higher, lower = windows.in_blocks(grad * (1 - p)), windows.in_blocks(grad * p)
+    return windows.bits @ higher - (1 - windows.bits) @ lower
 
 
-def split(A: Float[Tensor, "g states p q"], K: Tensor) -> Float[Tensor, "g kept old pq"]:
+def _arrived(windows: Windows, t: int, B: Tensor | None, one: Tensor) -> Tensor:
+    """Messages at the end of block t: those passed back, or `one` where the block is the last."""
+    Q, first = windows.num_queries, windows.ended[t]
+    arriving = 0 if B is None else B.shape[3]
+    if arriving == Q - first and not windows.uneven and B is not None:
+        return B
+    ones = one.expand(windows.num_groups, 1 << windows.width, *one.shape)
+    if B is None:
+        return ones[..., first:]
+    if windows.uneven:
+        over = windows.lengths[:, None, None, Q - arriving :] <= (t + 1) * windows.step
+        B = torch.where(over, ones[..., Q - arriving :], B)
+    return torch.cat([ones[..., first : Q - arriving], B], 3)
+
+
+def _split(A: Float[Tensor, "g states p q"], K: Tensor) -> Float[Tensor, "g kept old pq"]:
     """The states of a window as the kept and the oldest spins, all columns in one."""
     return A.reshape(len(A), K.shape[3], K.shape[1], -1).transpose(1, 2)
 
 
-def passed_back(K: Tensor, Z: Float[Tensor, "g kept new p q"]) -> Float[Tensor, "g states p q"]:
+def _weighted(B: Float[Tensor, "g states p q"], u: Tensor) -> Float[Tensor, "g kept new p q"]:
+    """u times B, for the states of the new spins."""
+    return B.unflatten(1, (-1, u.shape[1])) * u[:, None, :, None]
+
+
+def _passed_back(K: Tensor, Z: Float[Tensor, "g kept new p q"]) -> Float[Tensor, "g states p q"]:
     """Kᵀ Z, over the states of the window before."""
     B = K.mT @ Z.flatten(3)
     return B.transpose(1, 2).flatten(1, 2).unflatten(2, Z.shape[3:])
-
-
-def weighted(B: Float[Tensor, "g states p q"], u: Tensor) -> Float[Tensor, "g kept new p q"]:
-    """u times B, for the states of the new spins."""
-    return B.unflatten(1, (-1, u.shape[1])) * u[:, None, :, None]

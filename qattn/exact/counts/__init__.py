@@ -22,33 +22,37 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
+from qattn import kernels
 from qattn.couplings import Couplings
 from qattn.couplings.base import check_finite
-from qattn.exact.counts import log_space
+from qattn.exact.counts import compiled, log_space
 from qattn.exact.counts.moments import moments
-from qattn.exact.counts.potential import Problem, problem, tilt
+from qattn.exact.counts.potential import Models, by_group, flat, tilt
+from qattn.exact.counts.potential import models as models_of
 from qattn.exact.engine import Solution
 
-BLOCK = 2**18
-"""Largest number of pairs of a position and a query that are solved at once."""
+BLOCK = {"cpu": 2**17, "cuda": 2**21}
+"""Largest number of pairs of a position and a query that are solved at once: about 200 B each."""
 
 
 def forward(
     h: Float[Tensor, "groups n queries"], couplings: Couplings, lengths: Int[Tensor, "#g queries"]
 ) -> Solution:
     """Occupations and log Z."""
+    if kernels.usable(h, couplings.values):
+        return compiled.forward(h, couplings, lengths)
     up, (log_Z, u) = torch.zeros_like(h), h.new_zeros(2, h.shape[0], h.shape[2])
     accurate = torch.ones((), dtype=torch.bool, device=h.device)
     for block, models in _blocks(h, couplings, lengths):
-        u[:, block] = tilt(models)
-        found = moments(models, u[:, block])
+        tilted = tilt(models)
+        found = moments(models, tilted)
         accurate &= found.accurate(models)
-        _store(models, found.up, found.log_Z(models, u[:, block]), up, log_Z, block)
+        u[:, block] = tilted.unflatten(0, (len(h), -1))
+        _store(models, found.up, found.log_Z(models, tilted), up[..., block], log_Z[:, block])
     if bool(accurate) or h.dtype != torch.float64:
         return Solution(up, log_Z, accurate, (u,))
     for block, models in _blocks(h, couplings, lengths):
-        n_up, log_Z_up = log_space.solve(models)
-        _store(models, n_up, log_Z_up - models.h.sum(1), up, log_Z, block)
+        _store(models, *log_space.solve(models), up[..., block], log_Z[:, block])
     return Solution(up, log_Z, torch.ones_like(accurate), ())
 
 
@@ -61,31 +65,25 @@ def backward(
     solution: Solution,
 ) -> tuple[Float[Tensor, "groups n queries"], Tensor]:
     """Gradients in h and in log φ; computes the tree again."""
+    if solution.saved and kernels.usable(h, couplings.values):
+        return compiled.backward(grad_up, grad_log_Z, h, couplings, lengths, *solution.saved)
     grad_h, grad_values = torch.zeros_like(h), torch.zeros_like(couplings.values)
     for block, models in _blocks(h, couplings, lengths):
-        n, present = models.h.shape[1], models.present
-        # Nothing from absent spins, nor from a query whose log Z is -∞ or NaN.
-        g_up = g_log_Z = None
-        if grad_up is not None:
-            g_up = torch.where(present, grad_up[:, :n, block], 0.0)
-        if grad_log_Z is not None:
-            g_log_Z = grad_log_Z[:, block].masked_fill(models.stuck, 0.0)
+        n = len(models.h)
+        # Nothing from absent spins, nor from a query whose log Z is -∞.
+        g_up = None if grad_up is None else flat(grad_up[:, :n, block])
+        g_up = None if g_up is None else torch.where(models.present, g_up, 0.0)
+        g_log_Z = None if grad_log_Z is None else grad_log_Z[:, block].flatten()
+        g_log_Z = None if g_log_Z is None else g_log_Z.masked_fill(models.stuck, 0.0)
         if not solution.saved:
             in_scores, in_log_phi = log_space.gradients(models, g_up, g_log_Z)
         else:
-            found = moments(models, solution.saved[0][:, block])
-            if g_up is not None:
-                in_scores, in_log_phi = found.gradients(g_up)
-            else:
-                assert g_log_Z is not None
-                in_scores, in_log_phi = (
-                    x * g_log_Z.unsqueeze(1) for x in (found.up, found.counts())
-                )
-        in_h = 2 * in_scores
-        if g_log_Z is not None:
-            in_h -= g_log_Z.unsqueeze(1)
-        grad_h[:, :n, block] = in_h.masked_fill(~present, 0.0)
-        grad_values[:, : in_log_phi.shape[1]] += in_log_phi.sum(2)
+            found = moments(models, solution.saved[0][:, block].flatten())
+            in_scores, in_log_phi = found.gradients(g_up, g_log_Z)
+        in_h = 2 * in_scores if g_log_Z is None else 2 * in_scores - g_log_Z
+        in_h, in_log_phi = (x.masked_fill(models.broken, torch.nan) for x in (in_h, in_log_phi))
+        grad_h[:, :n, block] = by_group(in_h.masked_fill(~models.present, 0.0), len(h))
+        grad_values[:, : len(in_log_phi)] += by_group(in_log_phi, len(h)).sum(2)
     return grad_h, grad_values
 
 
@@ -101,27 +99,32 @@ def draw(
     groups, n, queries = h.shape
     spins = torch.zeros(groups, queries, num_reads, n, dtype=torch.int8, device=h.device)
     for block, models in _blocks(h.double(), couplings.to(torch.float64), lengths):
-        spins[:, block, :, : models.h.shape[1]] = log_space.draw(models, num_reads, generator)
+        found = log_space.draw(models, num_reads, generator)
+        spins[:, block, :, : len(models.h)] = found.unflatten(0, (groups, -1))
     return spins
 
 
 def _blocks(
     h: Float[Tensor, "groups n queries"], couplings: Couplings, lengths: Int[Tensor, "#g queries"]
-) -> Iterator[tuple[slice, Problem]]:
+) -> Iterator[tuple[slice, Models]]:
     """Queries in blocks that bound the memory, each with as many positions as its longest has."""
     groups, n, queries = h.shape
-    size = max(1, BLOCK // max(1, groups * n))
+    size = max(1, BLOCK.get(h.device.type, BLOCK["cpu"]) // max(1, groups * n))
     for start in range(0, queries, size):
         block = slice(start, min(start + size, queries))
-        longest = int(lengths[:, block].max()) if lengths.numel() else 0
-        yield block, problem(h[:, :longest, block], couplings, lengths[:, block])
+        longest = int(lengths[:, block].max())
+        yield block, models_of(h[:, :longest, block], couplings, lengths[:, block])
 
 
 def _store(
-    models: Problem, n_up: Tensor, log_Z_found: Tensor, up: Tensor, log_Z: Tensor, block: slice
+    models: Models,
+    found_up: Float[Tensor, "n models"],
+    found_log_Z: Float[Tensor, " models"],
+    up: Float[Tensor, "groups _ queries"],
+    log_Z: Float[Tensor, "groups queries"],
 ) -> None:
     """Put a block's moments in their places: NaN of a query with NaN, log Z = -∞ of Z = 0."""
-    n_up = n_up.masked_fill(models.broken.unsqueeze(1), torch.nan)
-    up[:, : n_up.shape[1], block] = n_up.masked_fill(~models.present, 0.0)
-    log_Z_found = log_Z_found.masked_fill(models.stuck, -torch.inf)
-    log_Z[:, block] = log_Z_found.masked_fill(models.broken, torch.nan)
+    found_up = found_up.masked_fill(models.broken, torch.nan).masked_fill(~models.present, 0.0)
+    up[:, : len(found_up)] = by_group(found_up, len(up))
+    found_log_Z = found_log_Z.masked_fill(models.stuck, -torch.inf)
+    log_Z.copy_(found_log_Z.masked_fill(models.broken, torch.nan).unflatten(0, (len(up), -1)))

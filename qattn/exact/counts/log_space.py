@@ -13,70 +13,67 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 from torch.nn import functional as F
 
-from qattn.exact.counts.potential import Problem
+from qattn.exact.counts.potential import Models
 
 NEVER = -1e30
 """The logarithm of 0, in the place of -∞ so that derivatives are numbers."""
 
 
-def solve(problem: Problem) -> tuple[Float[Tensor, "g n q"], Float[Tensor, "g q"]]:
-    """Occupations, and log Σ φ Π x^n, the log Z of occupations' energies."""
+def solve(models: Models) -> tuple[Float[Tensor, "n models"], Float[Tensor, " models"]]:
+    """Occupations, and log Z of the spins."""
     with torch.enable_grad():
-        scores = _leaf(problem.scores)
-        log_Z = _messages(scores, _leaf(problem.log_phi))[0][:, 0]
+        scores = _leaf(models.scores)
+        log_Z = _messages(scores, _leaf(models.log_phi))[0][0]
         (up,) = torch.autograd.grad(log_Z.sum(), scores)
-    return up, log_Z.detach()
+    return up, log_Z.detach() - models.h.sum(0)
 
 
 def gradients(
-    problem: Problem, grad_up: Tensor | None, grad_log_Z: Tensor | None
-) -> tuple[Float[Tensor, "g n q"], Float[Tensor, "g counts q"]]:
+    models: Models, grad_up: Tensor | None, grad_log_Z: Tensor | None
+) -> tuple[Float[Tensor, "n models"], Float[Tensor, "counts models"]]:
     """Gradients in the scores and in each query's log φ."""
     with torch.enable_grad():
-        inputs = _leaf(problem.scores), _leaf(problem.log_phi)
-        log_Z = _messages(*inputs)[0][:, 0]
-        if grad_up is None:
-            value, grad = log_Z, grad_log_Z
-        else:
-            (value,) = torch.autograd.grad(log_Z.sum(), inputs[0], create_graph=True)
+        inputs = _leaf(models.scores), _leaf(models.log_phi)
+        value, grad = _messages(*inputs)[0][0], grad_log_Z
+        if grad_up is not None:
+            (value,) = torch.autograd.grad(value.sum(), inputs[0], create_graph=True)
             grad = grad_up
         in_scores, in_log_phi = torch.autograd.grad(value, inputs, grad)
     return in_scores, in_log_phi
 
 
 def draw(
-    problem: Problem, num_reads: int, generator: torch.Generator | None
-) -> Int8[Tensor, "groups queries reads n"]:
+    models: Models, num_reads: int, generator: torch.Generator | None
+) -> Int8[Tensor, "models reads n"]:
     """Independent reads, position by position given the count so far."""
-    scores = problem.scores.clamp_min(NEVER)
-    after = _messages(scores, problem.log_phi.clamp_min(NEVER))
-    groups, n, queries = scores.shape
-    spins = scores.new_empty(groups, queries, num_reads, n, dtype=torch.int8)
-    count = torch.zeros(groups, queries, num_reads, dtype=torch.int64, device=scores.device)
-    for t in range(n):
-        # Of all counts so far, then of the count of each read.
-        up = (scores[:, t : t + 1] + _one_more(after[t + 1]) - after[t]).exp().mT
-        uniform = torch.rand(
-            count.shape, generator=generator, dtype=scores.dtype, device=scores.device
-        )
-        chosen = uniform < up.gather(2, count)
+    scores = models.scores.clamp_min(NEVER)
+    after = _messages(scores, models.log_phi.clamp_min(NEVER))
+    shape = scores.shape[1], num_reads
+    spins = torch.empty(*shape, len(scores), dtype=torch.int8, device=scores.device)
+    count = torch.zeros(shape, dtype=torch.int64, device=scores.device)
+    for t, score in enumerate(scores):
+        # p(position t is up) for all counts before it, then for the count of each read.
+        p = (score + _one_more(after[t + 1]) - after[t]).exp().mT.gather(1, count)
+        chosen = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device) < p
         count += chosen
         spins[..., t] = chosen
     return spins.mul_(2).sub_(1)
 
 
-def _messages(scores: Float[Tensor, "g n q"], log_phi: Float[Tensor, "g c q"]) -> list[Tensor]:
-    """B_0 … B_n, each (groups, counts, queries)."""
+def _messages(
+    scores: Float[Tensor, "n models"], log_phi: Float[Tensor, "counts models"]
+) -> list[Float[Tensor, "counts models"]]:
+    """B_0 … B_n."""
     found = [log_phi]
-    for score in scores.unsqueeze(2).unbind(1)[::-1]:
+    for score in scores.unbind()[::-1]:
         after = found[-1]
         found.append(torch.stack([after, score + _one_more(after)]).logsumexp(0))
     return found[::-1]
 
 
-def _one_more(message: Float[Tensor, "g c q"]) -> Float[Tensor, "g c q"]:
+def _one_more(message: Float[Tensor, "counts models"]) -> Float[Tensor, "counts models"]:
     """B(c + 1) in the place of B(c)."""
-    return F.pad(message[:, 1:], (0, 0, 0, 1), value=NEVER)
+    return F.pad(message[1:], (0, 0, 0, 1), value=NEVER)
 
 
 def _leaf(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ A float holds that if P_u is not small where the potential is large: u is where 
 u, and there the convex log-bound Σ_j log(1 + x_j e^{-u}) + max_c (log φ(c) + uc) on Z is least.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -27,70 +28,80 @@ STEPS = 24
 """Largest number of bisections."""
 
 
-class Problem(NamedTuple):
-    """A block of queries.
+class Models(NamedTuple):
+    """A block of queries of all groups, one after the other on the last axis.
 
     Attributes:
+        h: Fields; 0 at absent spins.
         scores: 2h; -∞ at absent spins.
+        present: Whether there is a spin.
         log_phi: log φ of the counts of each query; -∞ where a query has too few spins.
         stuck: Whether no count is allowed, so that all of the query's spins are up.
         broken: Whether h or φ is not a number.
-        h: Fields; 0 at absent spins.
-        present: Whether there is a spin.
     """
 
-    scores: Float[Tensor, "groups n queries"]
-    log_phi: Float[Tensor, "groups counts queries"]
-    stuck: Bool[Tensor, "groups queries"]
-    broken: Bool[Tensor, "groups queries"]
-    h: Float[Tensor, "groups n queries"]
-    present: Bool[Tensor, "#groups n queries"]
+    h: Float[Tensor, "n models"]
+    scores: Float[Tensor, "n models"]
+    present: Bool[Tensor, "n models"]
+    log_phi: Float[Tensor, "counts models"]
+    stuck: Bool[Tensor, " models"]
+    broken: Bool[Tensor, " models"]
 
 
-def problem(
+def models(
     h: Float[Tensor, "groups n queries"], couplings: Couplings, lengths: Int[Tensor, "#g queries"]
-) -> Problem:
+) -> Models:
     """Fields and potential of each query."""
-    n = h.shape[1]
-    values = couplings.values[:, : n + 1].unsqueeze(2)
-    lengths = lengths.to(h.device).unsqueeze(1)
+    groups, n, queries = h.shape
+    h = flat(h)
+    lengths = lengths.to(h.device).expand(groups, queries).reshape(-1)
+    values = couplings.values[:, : n + 1].mT.repeat_interleave(queries, 1)
     present = torch.arange(n, device=h.device)[:, None] < lengths
     h = torch.where(present, h, 0.0)
     # NaN and infinity stay out of sums and comparisons, and come back at the end.
-    broken = ~(h * 0).sum(1).eq(0) | ~(values < torch.inf).all(1)
-    h, values = h.masked_fill(broken.unsqueeze(1), 0.0), values.nan_to_num(0.0, 0.0, -torch.inf)
+    broken = ~(h * 0).sum(0).eq(0) | ~(values < torch.inf).all(0)
+    h, values = h.masked_fill(broken, 0.0), values.nan_to_num(0.0, 0.0, -torch.inf)
     scores = (2 * h).masked_fill(~present, -torch.inf)
     # A query with fewer spins than every allowed count attends to all of them.
-    counts = torch.arange(values.shape[1], device=h.device)[:, None]
+    counts = torch.arange(len(values), device=h.device)[:, None]
     log_phi = torch.where(counts <= lengths, values, -torch.inf)
-    stuck = (log_phi == -torch.inf).all(1)
-    log_phi = torch.where(stuck.unsqueeze(1) & (counts == lengths), 0.0, log_phi)
-    return Problem(scores, log_phi, stuck, broken, h, present)
+    stuck = (log_phi == -torch.inf).all(0)
+    log_phi = torch.where(stuck & (counts == lengths), 0.0, log_phi)
+    return Models(h, scores, present, log_phi, stuck, broken)
 
 
-def tilt(problem: Problem) -> Float[Tensor, "groups queries"]:
+def flat(x: Float[Tensor, "groups n queries"]) -> Float[Tensor, "n models"]:
+    """The queries of all groups on one axis."""
+    return x.transpose(0, 1).flatten(1)
+
+
+def by_group(x: Float[Tensor, "n models"], num_groups: int) -> Float[Tensor, "groups n queries"]:
+    """The groups' queries apart."""
+    apart: Tensor = x.unflatten(1, (num_groups, -1))
+    return apart.transpose(0, 1)
+
+
+def tilt(models: Models) -> Float[Tensor, " models"]:
     """The tilt u of each query: 0 if that does, else by bisection."""
-    scores, log_phi = problem.scores, problem.log_phi
-    counts = torch.arange(log_phi.shape[1], device=scores.device)[:, None]
-    n = scores.shape[1]
+    scores, log_phi = models.scores, models.log_phi
+    n = len(scores)
+    u = scores.new_zeros(scores.shape[1])
     if n == 0:
-        return scores.new_zeros(scores.shape[::2])
+        return u
+    counts = torch.arange(len(log_phi), device=scores.device, dtype=u.dtype)[:, None]
     # Below, nearly all positions are up; above, nearly none.
-    low = scores.masked_fill(~problem.present, torch.inf).amin(1).clamp(-1e30, 1e30) - 3
-    high = scores.amax(1).clamp(-1e30, 1e30) + 3 + torch.tensor(float(n)).log().item()
-    low, high = low.clamp_max(0.0), high.clamp_min(0.0)
-    u = torch.zeros_like(low)
+    low = scores.masked_fill(~models.present, torch.inf).amin(0).sub_(3).clamp_max_(0)
+    high = scores.amax(0).add_(3 + math.log(n)).clamp_min_(0)
     for _ in range(STEPS):
-        mean = (scores - u.unsqueeze(1)).sigmoid_().sum(1)
-        tilted = torch.addcmul(log_phi, counts.to(u), u.unsqueeze(1))
-        good = tilted >= tilted.amax(1, keepdim=True) - SLACK
-        fewest = counts.where(good, n).amin(1)
-        most = counts.where(good, 0).amax(1)
+        mean = (scores - u).sigmoid_().sum(0)
+        tilted = torch.addcmul(log_phi, counts, u)
+        good = tilted >= tilted.amax(0) - SLACK
+        fewest, most = counts.where(good, torch.inf).amin(0), counts.where(good, 0).amax(0)
         # The bound is convex in u: slope times distance bounds what a better u could save.
         above, below = mean - most, fewest - mean
-        loss = torch.maximum(above * (high - u), below * (u - low))
-        if not bool((loss > LOSS).any()):
+        more = torch.maximum(above * (high - u), below * (u - low)) > LOSS
+        if not bool(more.any()):
             break
         low, high = torch.where(above > 0, u, low), torch.where(below > 0, u, high)
-        u = torch.where(loss > LOSS, (low + high) / 2, u)
+        u = torch.where(more, (low + high) / 2, u)
     return u

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from qattn.couplings import Couplings, LowRank
 from qattn.exact.engine import Solution
-from qattn.exact.quadrature import reads, sums
+from qattn.exact.quadrature import bound as bounds
+from qattn.exact.quadrature import compiled, reads, sums
 from qattn.exact.quadrature.grid import Grid, Spins, grid_of
 
 __all__: list[str] = []
@@ -26,7 +27,10 @@ def forward(
     Raises:
         ValueError: Couplings of negative sign are so strong that float64 does not resolve Z.
     """
-    sign = _sign(couplings)
+    assert isinstance(couplings, LowRank)
+    if compiled.usable(h, couplings):
+        return compiled.forward(h, couplings, lengths)
+    sign = couplings.sign
     up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
     grid = Grid(log_Z.clone(), log_Z.clone(), torch.zeros_like(log_Z, dtype=torch.long))
     accurate = torch.ones_like(log_Z, dtype=torch.bool)
@@ -53,7 +57,10 @@ def backward(
     solution: Solution,
 ) -> tuple[Float[Tensor, "groups n queries"], Float[Tensor, "groups n"]]:
     """Gradients in h and U."""
-    sign = _sign(couplings)
+    assert isinstance(couplings, LowRank)
+    if compiled.usable(h, couplings):
+        return compiled.backward(grad_up, grad_log_Z, h, couplings, lengths, solution.saved)
+    sign = couplings.sign
     grad_h, grad_U = torch.zeros_like(h), torch.zeros_like(couplings.values)
     for q, n, spins in _blocks(h, couplings, lengths):
         grid = Grid(*(x[:, q] for x in solution.saved))
@@ -64,6 +71,21 @@ def backward(
     return grad_h, grad_U
 
 
+def error_bound(
+    h: Float[Tensor, "groups n queries"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#groups queries"],
+    solution: Solution,
+) -> Float[Tensor, "groups queries"]:
+    """Largest error of the occupations and of log Z of a solution, besides rounding."""
+    assert isinstance(couplings, LowRank)
+    bound = torch.empty_like(solution.log_Z)
+    for q, _, spins in _blocks(h.double(), couplings.to(torch.float64), lengths):
+        grid = Grid(*(x[:, q] for x in solution.saved))
+        bound[:, q] = bounds.error_bound(spins, grid, couplings.sign).to(bound.dtype)
+    return bound
+
+
 def draw(
     h: Float[Tensor, "groups n queries"],
     couplings: Couplings,
@@ -72,17 +94,13 @@ def draw(
     generator: torch.Generator | None,
 ) -> Int8[Tensor, "groups queries reads n"]:
     """Independent reads."""
-    method = reads.mixed if _sign(couplings) > 0 else reads.accepted
+    assert isinstance(couplings, LowRank)
+    method = reads.mixed if couplings.sign > 0 else reads.accepted
     G, n, Q = h.shape
     spins = torch.ones(G, Q, num_reads, n, dtype=torch.int8, device=h.device)
     for q, m, block in _blocks(h, couplings, lengths):
         spins[:, q, :, :m] = method(block, num_reads, generator)
     return spins
-
-
-def _sign(couplings: Couplings) -> int:
-    assert isinstance(couplings, LowRank)
-    return couplings.sign
 
 
 def _blocks(

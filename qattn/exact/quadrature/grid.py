@@ -29,8 +29,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-STEP = {torch.float32: 1.25, torch.float64: 0.85}
-"""D of the positive sign: weights of states are right to 6.5e-6 and 2.7e-12."""
+STEP = {torch.float32: 1.1, torch.float64: 0.85}
+"""D of the positive sign: probabilities of states are right to 3.3e-7 and 5.5e-12."""
 
 CUT = {torch.float32: 17.0, torch.float64: 37.0}
 """Nodes with less than e^-CUT of the largest weight are left out."""
@@ -114,12 +114,18 @@ def _through_the_saddle(spins: Spins) -> Grid:
     cut = CUT[spins.h.dtype]
     origin = -_saddle(spins)
     b = spins.h + origin.unsqueeze(1) * spins.U
-    spread = (spins.U**2 * torch.where(b == 0, 1.0, b.tanh() / b)).sum(1)
     # The images of the weight of one spin's small occupation are moved by up to 2|U_j|.
-    period = (2 * (cut + log(2)) * (1 + spread)).sqrt() + 2 * spins.U.abs().amax(1)
+    period = (2 * (cut + log(2)) * (1 + spread(spins, b))).sqrt() + 2 * spins.U.abs().amax(1)
     step = 2 * pi / period
     number = (sqrt(2 * cut) / step).nan_to_num(0.0, 0.0, 0.0).ceil().long() + 1
     return Grid(origin, step, number)
+
+
+def spread(
+    spins: Spins, b: Float[Tensor, "groups n queries"]
+) -> Float[Tensor, "groups queries"]:
+    """Λ = Σ U_j² tanh(b_j)/b_j, which is at least the variance of Σ U_j s_j."""
+    return (spins.U**2 * torch.where(b == 0, 1.0, b.tanh() / b)).sum(1)
 
 
 def _saddle(spins: Spins) -> Float[Tensor, "groups queries"]:

@@ -43,21 +43,16 @@ def accepted(
     """
     G, n, Q = spins.h.shape
     grid = grid_of(spins, -1)
-    b = (spins.h + grid.origin.unsqueeze(1) * spins.U).mT
     at = Reference.of(spins, grid, -1)
-    log_Z = at.weights()[1]
-    size = b.double().abs()
-    bound = torch.where(spins.present.mT, size + torch.log1p((-2 * size).exp()), 0.0).sum(2)
-    bound = bound + (grid.origin.double() ** 2 + (spins.U.double() ** 2).sum(1)) / 2
-    rate = (log_Z - bound).exp()
+    rate = (at.weights()[1] - at.log_ceiling()).exp()
     if bool((rate < SMALLEST_ACCEPTANCE).any()):
         raise ValueError(
             f"Independent reads of negative LowRank couplings this strong accept only "
             f"{float(rate.min()):.1g} of the proposals: take `J=couplings.dense()` for few spins, "
             f"Cardinality.competitive where U is constant, or the backend gibbs."
         )
-    reads = torch.zeros(G * Q, num_reads, n, dtype=torch.int8, device=b.device)
-    b, U = b.flatten(0, 1), spins.U.mT.flatten(0, 1)
+    reads = torch.zeros(G * Q, num_reads, n, dtype=torch.int8, device=at.b.device)
+    b, U = at.b.mT.flatten(0, 1), spins.U.mT.flatten(0, 1)
     center, rate = grid.origin.flatten(), rate.flatten()
     missing = torch.full((G * Q,), num_reads, device=b.device)
     while bool((missing > 0).any()):

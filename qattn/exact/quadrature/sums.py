@@ -28,8 +28,8 @@ from qattn.exact.quadrature.grid import Grid, Spins
 CHUNK = 1 << 20
 """Elements of the largest temporary tensor."""
 
-NEGLIGIBLE = 30.0
-"""Weights below e^-30 of the largest are 0: arithmetic with denormal numbers is slow."""
+NEGLIGIBLE = 60.0
+"""Weights below e^-60 of the largest are 0: arithmetic with denormal numbers is slow."""
 
 SMALLEST_SIGN = {torch.float32: 0.02, torch.float64: 1e-6}
 """Least |Σw|/Σ|w| of complex weights at which rounding does not matter."""
@@ -85,14 +85,20 @@ class Reference(NamedTuple):
         up, down = F.logsigmoid(2 * self.b), F.logsigmoid(-2 * self.b)
         return torch.logaddexp(up + shift, down - shift).sum(2, dtype=torch.float64)
 
+    def log_ceiling(self) -> Float[Tensor, "groups queries"]:
+        """What in log Z does not depend on the node: all but ∫ of the weights relative to b's.
+
+        For σ = -1 an upper bound of log Z, as if every state had (a - c)² = 0.
+        """
+        size = self.b.double().abs()
+        log_cosh = torch.where(self.spins.present, size + torch.log1p((-2 * size).exp()), 0.0)
+        diagonal = (self.spins.U.double() ** 2).sum(1)  # which J does not have
+        return log_cosh.sum(1) - self.sign * (diagonal + self.grid.origin.double() ** 2) / 2
+
     def weights(self) -> tuple[Weights, Float[Tensor, "groups queries"], Bool[Tensor, "g q"]]:
         """w_k; log Z, and whether neither is a small rest of large numbers."""
         origin, step = self.grid.origin.double(), self.grid.step.double()
-        U = self.spins.U.double()
-        size = self.b.double().abs()
-        # What does not depend on the node: cosh b_j, and the diagonal that J does not have.
-        log_Z = torch.where(self.spins.present, size + torch.log1p((-2 * size).exp()), 0.0).sum(1)
-        log_Z = log_Z - self.sign * ((U**2).sum(1) + origin**2) / 2 + (step.log() - log(2 * pi) / 2)
+        log_Z = self.log_ceiling() + (step.log() - log(2 * pi) / 2)
         offsets = torch.cat([self.offsets(nodes) for nodes in self.chunks()])
         if self.sign > 0:
             x = offsets.double()
@@ -103,7 +109,7 @@ class Reference(NamedTuple):
             total = w.sum(0)
             sound = torch.ones_like(total, dtype=torch.bool)
             return (w / total).to(self.b.dtype), log_Z + highest + total.log(), sound
-        y = offsets.imag.double()
+        y, U = offsets.imag.double(), self.spins.U.double()
         # Π_j cosh(b_j + iyU_j)/cosh b_j = exp(-iy ΣU_j) Π_j (1 - n_j + n_j exp(2iyU_j)).
         products = torch.cat([self._products(nodes) for nodes in self.chunks()])
         w = torch.polar((-(y**2) / 2).exp(), y * (origin - U.sum(1))) * products

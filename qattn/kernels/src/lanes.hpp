@@ -9,7 +9,7 @@ typedef int32_t ints __attribute__((vector_size(64)));
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE lanes splat(float x) { return lanes{} + x; }
+INLINE lanes splat(float x) { return x - lanes{}; }  // x + 0 would be computed, for -0
 
 INLINE lanes load(const float* p) {
     lanes x;

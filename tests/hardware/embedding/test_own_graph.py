@@ -11,7 +11,7 @@ from qattn.hardware.embedding import Embedding, Packing, WorkingGraph
 from qattn.hardware.embedding.own_graph import own_pairs, pack_graph
 from qattn.hardware.emulator import EmulatedQPU
 from qattn.problems import edwards_anderson, qpu_native
-from qattn.quality import tree_reference
+from qattn.quality import drawn_reference
 
 LATTICE = edwards_anderson(3, size=7, periodic=False, coupling=0.5, seed=1)
 
@@ -72,8 +72,8 @@ def test_what_fits_nowhere_is_refused():
 
 
 def test_an_emulated_qpu_is_judged_exactly(tmp_path, monkeypatch):
-    monkeypatch.setattr(tree_reference, "ENERGY_READS", 5000)
-    monkeypatch.setattr(tree_reference, "POOL_READS", 5000)
+    monkeypatch.setattr(drawn_reference, "ENERGY_READS", 5000)
+    monkeypatch.setattr(drawn_reference, "POOL_READS", 5000)
     with EmulatedQPU(seed=3, shape=(3, 4)) as qpu:
         backend = backend_of(qpu, tmp_path)
         samples = backend.sample(LATTICE, num_reads=200, seed=1)

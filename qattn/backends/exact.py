@@ -17,7 +17,9 @@ class ExactBackend(Backend):
     """
 
     name: ClassVar[str] = "exact"
-    description: ClassVar[str] = "independent exact reads, to about 26 spins, or any with a structure of J"
+    description: ClassVar[str] = (
+        "independent exact reads: to about 26 spins, any where J has a structure"
+    )
     takes_structure: ClassVar[bool] = True
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:

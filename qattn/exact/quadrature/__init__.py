@@ -16,7 +16,7 @@ from qattn.exact.quadrature import bound as bounds
 from qattn.exact.quadrature import compiled, reads, sums
 from qattn.exact.quadrature.grid import Grid, Spins, grid_of
 
-__all__: list[str] = []
+__all__ = ["backward", "draw", "error_bound", "forward"]
 
 
 def forward(

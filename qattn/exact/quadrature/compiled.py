@@ -17,8 +17,10 @@ LARGEST_U = 2.0
 
 def usable(h: Float[Tensor, "groups n queries"], couplings: LowRank) -> bool:
     """Whether there are compiled sums for these models."""
-    U = couplings.values
-    return kernels.usable(h, U) and h.numel() > 0 and float(U.abs().max()) <= LARGEST_U
+    U = couplings.values.detach()
+    if not kernels.usable(h, U) or h.numel() == 0:
+        return False
+    return couplings.sign < 0 or float(U.abs().max()) <= LARGEST_U
 
 
 def forward(

@@ -44,7 +44,8 @@ def accepted(
     G, n, Q = spins.h.shape
     grid = grid_of(spins, -1)
     at = Reference.of(spins, grid, -1)
-    rate = (at.weights()[1] - at.log_ceiling()).exp()
+    _, log_Z, sound = at.weights()
+    rate = torch.where(sound, (log_Z - at.log_ceiling()).exp(), 0.0)
     if bool((rate < SMALLEST_ACCEPTANCE).any()):
         raise ValueError(
             f"Independent reads of negative LowRank couplings this strong accept only "

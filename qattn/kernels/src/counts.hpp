@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "lanes.hpp"
@@ -32,35 +33,51 @@ struct Shape {
 // Degrees of children and parent, known to the compiler or, as 0, not.
 template <int D, int E> struct Degrees {};
 
+// Vectors as wide as registers are, PARTS of them in a `lanes`: sums of wider ones would not stay
+// in registers. Neighbouring coefficients are PARTS apart.
+#if defined(__AVX512F__)
+typedef float native __attribute__((vector_size(64), may_alias));
+#elif defined(__AVX__)
+typedef float native __attribute__((vector_size(32), may_alias));
+#else
+typedef float native __attribute__((vector_size(16), may_alias));
+#endif
+constexpr int PARTS = sizeof(lanes) / sizeof(native);
+
 // out = a b or, where the children change by da and db, its change da b + a db; cut at degree e.
 template <bool CHANGE, int D, int E>
-INLINE void multiply(Degrees<D, E>, int d_, int e_, lanes* out, const lanes* a, const lanes* b,
-                     const lanes* da, const lanes* db) {
+INLINE void multiply(Degrees<D, E>, int d_, int e_, native* out, const native* a, const native* b,
+                     const native* da, const native* db) {
     const int d = D ? D : d_, e = D ? E : e_;
     for (int c = 0; c <= e; ++c) {
-        lanes sum = {};
+        native sum = {};
         for (int r = c > d ? c - d : 0; r <= (c < d ? c : d); ++r) {
-            if constexpr (CHANGE) sum += da[r] * b[c - r] + a[r] * db[c - r];
-            else sum += a[r] * b[c - r];
+            const int i = r * PARTS, j = (c - r) * PARTS;
+            if constexpr (CHANGE) sum += da[i] * b[j] + a[i] * db[j];
+            else sum += a[i] * b[j];
         }
-        out[c] = sum;
+        out[c * PARTS] = sum;
     }
 }
 
 // out_c = Σ_r parent_{c+r} b_r, the transpose of multiply, or its change.
 template <bool CHANGE, int D, int E>
-INLINE void correlate(Degrees<D, E>, int d_, int e_, lanes* out, const lanes* parent, const lanes* b,
-                      const lanes* dparent, const lanes* db) {
+INLINE void correlate(Degrees<D, E>, int d_, int e_, native* out, const native* parent,
+                      const native* b, const native* dparent, const native* db) {
     const int d = D ? D : d_, e = D ? E : e_;
     for (int c = 0; c <= d; ++c) {
-        lanes sum = {};
+        native sum = {};
         for (int r = 0; r <= (e - c < d ? e - c : d); ++r) {
-            if constexpr (CHANGE) sum += dparent[c + r] * b[r] + parent[c + r] * db[r];
-            else sum += parent[c + r] * b[r];
+            const int i = (c + r) * PARTS, j = r * PARTS;
+            if constexpr (CHANGE) sum += dparent[i] * b[j] + parent[i] * db[j];
+            else sum += parent[i] * b[j];
         }
-        out[c] = sum;
+        out[c * PARTS] = sum;
     }
 }
+
+INLINE native* part(lanes* x, int64_t at, int k) { return (native*)(x + at) + k; }
+INLINE const native* part(const lanes* x, int64_t at, int k) { return (const native*)(x + at) + k; }
 
 template <class Work> void with_degrees(int64_t d, int64_t e, Work work) {
     switch (64 * d + e) {
@@ -85,7 +102,9 @@ template <bool CHANGE> void products(const Shape& s, lanes* P, lanes* dP) {
         with_degrees(d, e, [&](auto degrees) {
             for (int64_t i = 0; i < s.nodes[l] / 2; ++i) {
                 const int64_t a = s.offset[l] + 2 * i * (d + 1), b = a + d + 1;
-                multiply<CHANGE>(degrees, d, e, all + i * (e + 1), P + a, P + b, dP + a, dP + b);
+                for (int k = 0; k < PARTS; ++k)
+                    multiply<CHANGE>(degrees, d, e, part(all, i * (e + 1), k), part(P, a, k),
+                                     part(P, b, k), part(dP, a, k), part(dP, b, k));
             }
         });
         // A node 1 makes their number even.
@@ -104,12 +123,19 @@ void cofactors(const Shape& s, const lanes* P, const lanes* dP, lanes* C, lanes*
             for (int64_t i = 0; i < s.nodes[l] / 2; ++i) {
                 const int64_t up = s.offset[l + 1] + i * (e + 1);
                 const int64_t a = s.offset[l] + 2 * i * (d + 1), b = a + d + 1;
-                correlate<CHANGE>(degrees, d, e, out + a, C + up, P + b, dC + up, dP + b);
-                correlate<CHANGE>(degrees, d, e, out + b, C + up, P + a, dC + up, dP + a);
+                for (int k = 0; k < PARTS; ++k) {
+                    correlate<CHANGE>(degrees, d, e, part(out, a, k), part(C, up, k), part(P, b, k),
+                                      part(dC, up, k), part(dP, b, k));
+                    correlate<CHANGE>(degrees, d, e, part(out, b, k), part(C, up, k), part(P, a, k),
+                                      part(dC, up, k), part(dP, a, k));
+                }
             }
         });
     }
 }
+
+using Scratch = std::unique_ptr<lanes[]>;
+INLINE Scratch scratch(int64_t size) { return Scratch(new lanes[size]); }  // not zeroed
 
 INLINE bool any(ints mask) {
     int32_t found = 0;
@@ -127,8 +153,8 @@ struct Block {
     int64_t n, max_count, positions, width;  // width: queries in use
     ints lengths, stuck;
     lanes bad;  // 0, or NaN in a query with NaN or infinity
-    std::vector<lanes> scores, log_phi, phi;
-    std::vector<lanes> P, C;
+    std::vector<lanes> log_phi, phi;
+    Scratch scores, P, C;
 
     // The columns of h from `from` on; lanes without a query have no spins.
     Block(const float* h, const float* values, const int64_t* length, int64_t n, int64_t queries,
@@ -139,7 +165,7 @@ struct Block {
             lengths[i] = (int32_t)length[from + i];
             positions = std::max(positions, length[from + i]);
         }
-        scores.resize(positions);
+        scores = scratch(positions);
         for (int64_t t = 0; t < positions; ++t) {
             lanes x = load_some(h + t * queries + from, width);
             scores[t] = select(present(t), x + x, lanes{});
@@ -150,7 +176,7 @@ struct Block {
         }
         ints broken = bad != bad;
         if (any(broken))
-            for (lanes& x : scores) x = select(broken, lanes{}, x);
+            for (int64_t t = 0; t < positions; ++t) scores[t] = select(broken, lanes{}, scores[t]);
         // A query with fewer spins than every allowed count attends to all of them.
         log_phi.assign(std::max(tree_count, this->max_count) + 1, splat(-INF));
         lanes most = splat(-INF);
@@ -207,7 +233,7 @@ struct Block {
 
     // Products and cofactors at tilt u; returns Z. `log_Z` gets what they were divided by.
     lanes solve(const Shape& s, lanes u, lanes* log_Z) {
-        P.resize(s.size), C.resize(s.size);
+        P = scratch(s.size), C = scratch(s.size);
         const int64_t root = s.offset[s.depth - 1], e = s.degree[s.depth - 1];
         lanes total = {}, linear = {}, product = splat(1.0f);
         for (int64_t t = 0; t < s.nodes[0]; ++t) {
@@ -225,7 +251,7 @@ struct Block {
                 linear = lanes{}, product = splat(1.0f);
             }
         }
-        products<false>(s, P.data(), nullptr);
+        products<false>(s, P.get(), nullptr);
         phi.assign(e + 1, lanes{});
         lanes scale = splat(-INF), Z = {};
         for (int64_t c = 0; c <= max_count; ++c)
@@ -234,8 +260,8 @@ struct Block {
             phi[c] = exponential(log_phi[c] + splat((float)c) * u - scale);
             Z += P[root + c] * phi[c];
         }
-        std::copy(phi.begin(), phi.end(), C.begin() + root);
-        cofactors<false>(s, P.data(), nullptr, C.data(), nullptr);
+        std::copy(phi.begin(), phi.end(), C.get() + root);
+        cofactors<false>(s, P.get(), nullptr, C.get(), nullptr);
         if (log_Z) *log_Z = total + linear + logarithm(product) + logarithm(Z) + scale;
         return Z;
     }
@@ -298,13 +324,13 @@ extern "C" void qattn_counts_backward(const float* grad_up, const float* grad_lo
                 lengths + (length_rows > 1 ? g * queries : 0), n, queries, max_count, cut, from);
         Shape s(b.positions, cut);
         lanes Z = b.solve(s, load_some(tilt + at, b.width), nullptr), scale = splat(1.0f) / Z;
-        const lanes *P = b.P.data(), *C = b.C.data(), *root = P + s.offset[s.depth - 1];
+        const lanes *P = b.P.get(), *C = b.C.get(), *root = P + s.offset[s.depth - 1];
         const int64_t column = g * n * queries + from;
         lanes g_log_Z = scale;
-        std::vector<lanes> dP, dC;
+        Scratch dP, dC;
         if (grad_up) {
             // The weights times f = Σ_j g_j (n_j - ⟨n_j⟩), position by position.
-            dP.resize(s.size), dC.resize(s.size);
+            dP = scratch(s.size), dC = scratch(s.size);
             for (int64_t t = 0; t < s.nodes[0]; ++t) {
                 lanes slope = {};
                 if (t < b.positions) {
@@ -315,10 +341,10 @@ extern "C" void qattn_counts_backward(const float* grad_up, const float* grad_lo
                 dP[2 * t] = -slope * up * P[2 * t];
                 dP[2 * t + 1] = slope * down * P[2 * t + 1];
             }
-            products<true>(s, b.P.data(), dP.data());
-            std::fill(dC.begin() + s.offset[s.depth - 1], dC.end(), lanes{});
-            cofactors<true>(s, P, dP.data(), b.C.data(), dC.data());
-            root = dP.data() + s.offset[s.depth - 1];
+            products<true>(s, b.P.get(), dP.get());
+            std::fill(dC.get() + s.offset[s.depth - 1], dC.get() + s.size, lanes{});
+            cofactors<true>(s, P, dP.get(), b.C.get(), dC.get());
+            root = dP.get() + s.offset[s.depth - 1];
         } else {
             g_log_Z = select(b.stuck, lanes{}, load_some(grad_log_Z + at, b.width)) * scale;
         }

@@ -43,11 +43,10 @@ extern "C" void qattn_quadrature_forward(
         // One step a group, because its tables are: first the saddles of all queries.
         parallel_for(G * size.tiles, threads, [&](int64_t thread, int64_t item) {
             Tile& tile = opened(thread, item);
-            lanes x = negative::saddle(tile);
-            Moments at = independent<true>(tile, x);
-            periods[item] = negative::period(at, tile.group->largest);
+            negative::Saddle found = negative::saddle(tile);
+            periods[item] = found.period;
             int64_t at_query = item / size.tiles * Q + item % size.tiles * LANES;
-            store_some(origin + at_query, x, tile.queries);
+            store_some(origin + at_query, found.origin, tile.queries);
         });
         parallel_for(G, threads, [&](int64_t, int64_t g) {
             float* first = &periods[g * size.tiles];

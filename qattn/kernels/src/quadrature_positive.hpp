@@ -145,17 +145,23 @@ static Nodes cover(Tile& tile, Moments& at) {
             center = i % 3 == 2 ? middle : select(inside, next, middle);
         }
     } else {
-        lanes high = tile.prefix(group.size), low = -high;
-        Moments above;
-        for (int i = 0; i < ITERATIONS; ++i) {
-            at = independent(tile, low), above = independent(tile, high);
-            float change = std::max(largest(at.slope - low), largest(high - above.slope));
-            low = at.slope, high = above.slope;
-            if (!(change > 0.5f * STEP)) break;
+        // From both ends x = F(x), iterated, stops before the first mode on its way.
+        lanes bounds[2];
+        for (int side = 0; side < 2; ++side) {
+            lanes next = tile.prefix(group.size) * splat(side ? 1.0f : -1.0f);
+            for (int i = 0; i < ITERATIONS; ++i) {
+                bounds[side] = next;
+                at = independent(tile, bounds[side]);
+                next = at.slope;
+                if (!(largest(magnitude(next - bounds[side])) > 0.5f * STEP)) break;
+            }
+            variance = side ? maximum(variance, at.variance) : at.variance;
         }
-        center = (low + high) * splat(0.5f), half = (high - low) * splat(0.5f);
-        variance = maximum(at.variance, above.variance);
-        at = independent(tile, center);
+        center = bounds[1], half = bounds[1] - bounds[0];
+        if (largest(half) > 0.5f * STEP) {
+            center = (bounds[0] + bounds[1]) * splat(0.5f), half *= splat(0.5f);
+            at = independent(tile, center);
+        }
     }
     return enough(center, half, variance, group.largest);
 }

@@ -11,7 +11,7 @@ from qattn.hardware.embedding.working_graph import WorkingGraph
 SMALLEST = 25
 """Spins from which on a packing is grown: shapes on a tile leave gaps as large as they are."""
 
-SURPLUS = (1.1, 1.3, 1.6, 2.0)
+SURPLUS = (1.1, 1.4, 2.0)
 """Qubits that are offered to a slot, one after the other, relative to what slots took so far."""
 
 FIRST_GUESS = 1.15
@@ -59,7 +59,7 @@ def slots_grown(graph: WorkingGraph, pattern: Pattern, seed: int) -> list[Chains
                 slots.append(chains)
                 break
         else:
-            given_up[nearest[: max(1, int(usual / 10))]] = True
+            given_up[nearest[: max(1, int(usual / 4))]] = True
             given_up[first] = True
     return slots
 

@@ -12,7 +12,7 @@ from qattn.exact.chain import compiled, log_space, scan
 from qattn.exact.chain.windows import SPINS_A_STEP, Windows
 from qattn.exact.engine import Solution
 
-TILE_ELEMENTS = 1 << 18
+TILE_ELEMENTS = 1 << 17
 """Numbers of one message of the queries that are solved together: what stays in the cache."""
 
 

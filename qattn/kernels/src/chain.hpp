@@ -36,11 +36,22 @@ INLINE void repeat_each(F f, std::integer_sequence<int, I...>) {
 }
 
 // f(0), ..., f(N - 1): where they are few, one after the other with constants.
-template <int N, class F>
+template <int N, bool UNROLL = N <= 8, class F>
 INLINE void repeat(F f) {
-    if constexpr (N <= 16) repeat_each(f, std::make_integer_sequence<int, N>{});
+    if constexpr (UNROLL) repeat_each(f, std::make_integer_sequence<int, N>{});
     else
         for (int i = 0; i < N; ++i) f(i);
+}
+
+// The bits of a window and the pairs of its states: of small ones as constants throughout, so that
+// messages are registers.
+template <int W, class F>
+INLINE void bits(F f) {
+    repeat<W, W <= 4>(f);
+}
+template <int W, class F>
+INLINE void butterflies(F f) {
+    repeat<1 << (W - 1), W <= 4>(f);
 }
 
 // Where the newest spin is bit p: the state of butterfly k in which it is down.
@@ -142,11 +153,11 @@ struct Queries {  // sixteen of a group, or the last ones, as columns of arrays 
     }
 };
 
-// One step forwards, of bit p. `have` masks the queries that have the spin.
-template <int W, int P, bool ALL>
-INLINE void advance(lanes* a, const float* K, lanes up, lanes down, ints have) {
-    repeat<1 << (W - 1)>([&](auto k) __attribute__((always_inline)) {
-        const int i = down_state(k, P), j = i | 1 << P;
+// One step forwards, of bit p. `have` masks the queries that have the spin; ALL have it mostly.
+template <int W, bool ALL>
+INLINE void advance(int p, lanes* a, const float* K, lanes up, lanes down, ints have) {
+    butterflies<W>([&](auto k) __attribute__((always_inline)) {
+        const int i = down_state(k, p), j = i | 1 << p;
         lanes d = (splat(K[4 * k]) * a[i] + splat(K[4 * k + 1]) * a[j]) * down;
         lanes u = (splat(K[4 * k + 2]) * a[i] + splat(K[4 * k + 3]) * a[j]) * up;
         a[i] = ALL ? d : select(have, d, a[i]);

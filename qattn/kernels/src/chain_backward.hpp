@@ -31,22 +31,22 @@ struct Backward {
     lanes* record(int64_t t) { return &records[t % CHUNK * RECORD]; }
     static int64_t checkpoint_size(int64_t n) { return (n + CHUNK - 1) / CHUNK * (2 * S + 1); }
 
-    template <int P, bool ALL>
-    ALWAYS void forwards(int64_t t) {
+    template <bool ALL>
+    ALWAYS void forwards(int p, int64_t t) {
         const ints have = at.have(t);
         Weights u(at.row(h, t));
         const lanes up_scaled = u.up * scale, down_scaled = u.down * scale;
         lanes plus = {}, minus = {};  // f of the spin's two states
         if (grad_up) {
-            const lanes g = at.row(grad_up, t), p = at.row(up, t);
-            plus = g - g * p, minus = g * p;
+            const lanes g = at.row(grad_up, t);
+            minus = g * at.row(up, t), plus = g - minus;
             if (!ALL) plus = zero_unless(have, plus), minus = zero_unless(have, minus);
         }
         lanes* kept = record(t);
         kept[0] = up_scaled, kept[1] = down_scaled, kept[2] = plus, kept[3] = minus;
         const float* table = K[t];
-        repeat<S / 2>([&](auto k) __attribute__((always_inline)) {
-            const int i = down_state(k, P), j = i | 1 << P;
+        butterflies<W>([&](auto k) __attribute__((always_inline)) {
+            const int i = down_state(k, p), j = i | 1 << p;
             const lanes dd = splat(table[4 * k]), du = splat(table[4 * k + 1]);
             const lanes ud = splat(table[4 * k + 2]), uu = splat(table[4 * k + 3]);
             const lanes ai = a[i], aj = a[j], fi = f[i], fj = f[j];
@@ -59,12 +59,13 @@ struct Backward {
             f[i] = ALL ? x : select(have, x, fi);
             f[j] = ALL ? z : select(have, z, fj);
         });
-        scale = scaled_after(P, W) ? scale_to(HEIGHT, sum<S>(a)) : splat(1.0f);
+        scale = scaled_after(p, W) ? scale_to(HEIGHT, sum<S>(a)) : splat(1.0f);
     }
 
     // grad_h and, for every distance, lanes that add up to the gradient in J_{t,t-d}.
-    template <int P, bool ALL>
-    ALWAYS void backwards(int64_t t, float* grad_h, lanes* grad_J, const lanes* a, const lanes* f) {
+    template <bool ALL>
+    ALWAYS void backwards(int p, int64_t t, float* grad_h, lanes* grad_J, const lanes* a,
+                          const lanes* f) {
         const ints have = at.have(t);
         const lanes* kept = record(t);
         const lanes up = kept[0], down = kept[1], plus = kept[2], minus = kept[3];
@@ -72,8 +73,8 @@ struct Backward {
         const float* table = K[t];
         lanes both[S / 2], unlike = {};
         lanes upper = {};  // E[f, s_t = +1]
-        repeat<S / 2>([&](auto k) __attribute__((always_inline)) {
-            const int i = down_state(k, P), j = i | 1 << P;
+        butterflies<W>([&](auto k) __attribute__((always_inline)) {
+            const int i = down_state(k, p), j = i | 1 << p;
             const lanes bi = b[i], bj = b[j], yi = y[i], yj = y[j];
             const lanes joint_up = a[j] * yj + f[j] * bj;
             upper += joint_up;
@@ -97,7 +98,7 @@ struct Backward {
         // E[f s_t s_{t-d}] from E[f s_t] by kept spins, of which one is summed over at a time.
         repeat<W - 1>([&](auto level) __attribute__((always_inline)) {
             constexpr int bit = W - 2 - level, N = 1 << bit;  // of the butterfly's number
-            constexpr int place = bit < P ? bit : bit + 1, d = (P + W - place) % W;
+            const int place = bit < p ? bit : bit + 1, d = (p + W - place) % W;
             const lanes signed_sum = sum<N>(both + N) - sum<N>(both);
             grad_J[d - 1] += ALL ? signed_sum : zero_unless(have, signed_sum);
             repeat<N>([&](auto k) __attribute__((always_inline)) { both[k] += both[N + k]; });
@@ -108,11 +109,17 @@ struct Backward {
     ALWAYS void run_chunk(int64_t start, int64_t end) {
         int64_t t = start;
         for (; t + W <= std::min(end, at.shortest); t += W)
-            repeat<W>([&](auto p) __attribute__((always_inline)) { forwards<p, true>(t + p); });
+            bits<W>([&](auto p) __attribute__((always_inline)) { forwards<true>(p, t + p); });
         for (; t < end; t += W)
-            repeat<W>([&](auto p) __attribute__((always_inline)) {
-                if (t + p < end) forwards<p, false>(t + p);
+            bits<W>([&](auto p) __attribute__((always_inline)) {
+                if (t + p < end) forwards<false>(p, t + p);
             });
+    }
+
+    template <bool ALL>
+    ALWAYS void step_back(int p, int64_t t, int64_t end, float* grad_h, lanes* grad_J) {
+        const lanes* after = t + 1 < end ? record(t + 1) + 4 : nullptr;
+        backwards<ALL>(p, t, grad_h, grad_J + t * W, after ? after : a, after ? after + S : f);
     }
 
     void run(float* grad_h, lanes* grad_J) {
@@ -134,18 +141,16 @@ struct Backward {
                 scale = kept[2 * S];
                 run_chunk(start, end);
             }
-            // Where a window begins at t, its last step is the first that is undone.
-            int64_t t = (end - 1) / W * W;
-            for (; t >= start; t -= W)
-                repeat<W>([&](auto i) __attribute__((always_inline)) {
-                    constexpr int P = W - 1 - i;
-                    const int64_t s = t + P;
-                    if (s >= end) return;
-                    const lanes* after = s + 1 < end ? record(s + 1) + 4 : nullptr;
-                    const lanes *a1 = after ? after : a, *f1 = after ? after + S : f;
-                    if (s < at.shortest) backwards<P, true>(s, grad_h, grad_J + s * W, a1, f1);
-                    else backwards<P, false>(s, grad_h, grad_J + s * W, a1, f1);
-                });
+            for (int64_t t = (end - 1) / W * W; t >= start; t -= W)
+                if (t + W <= std::min(end, at.shortest))
+                    bits<W>([&](auto i) __attribute__((always_inline)) {
+                        step_back<true>(W - 1 - i, t + W - 1 - i, end, grad_h, grad_J);
+                    });
+                else
+                    bits<W>([&](auto i) __attribute__((always_inline)) {
+                        const int p = W - 1 - i;
+                        if (t + p < end) step_back<false>(p, t + p, end, grad_h, grad_J);
+                    });
         }
     }
 };

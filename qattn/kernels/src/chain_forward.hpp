@@ -25,24 +25,24 @@ struct Forward {
 
     ALWAYS void close_window(int64_t t) {
         lanes all = sum<S>(a), *kept = record(t) + 2 * W;
-        for (int i = 0; i < S; ++i) kept[i] = a[i];
+        repeat<S, W <= 4>([&](auto i) __attribute__((always_inline)) { kept[i] = a[i]; });
         smallest = minimum(smallest, all);
         scale_a = scale_to(HEIGHT, all);
     }
 
-    template <int P, bool ALL>
-    ALWAYS void forwards(const float* h, int64_t t) {
+    template <bool ALL>
+    ALWAYS void forwards(int p, const float* h, int64_t t) {
         ints have = at.have(t);
         lanes x = at.row(h, t);
         Weights u(x);
-        record(t)[2 * P] = u.up;
-        record(t)[2 * P + 1] = u.down;
+        record(t)[2 * p] = u.up;
+        record(t)[2 * p + 1] = u.down;
         fields += ALL ? absolute(x) : zero_unless(have, absolute(x));
         exponent -= have & power(scale_a);
-        advance<W, P, ALL>(a, K[t], u.up * scale_a, u.down * scale_a, have);
+        advance<W, ALL>(p, a, K[t], u.up * scale_a, u.down * scale_a, have);
         scale_a = splat(1.0f);
-        if constexpr (P == W - 1) close_window(t);
-        else if constexpr (scaled_after(P, W)) {
+        if (p == W - 1) close_window(t);
+        else if (scaled_after(p, W)) {
             lanes all = sum<S>(a);
             smallest = minimum(smallest, all);
             scale_a = scale_to(HEIGHT, all);
@@ -53,7 +53,7 @@ struct Forward {
     ALWAYS void marginals(float* up, int64_t first) {
         const lanes* kept = record(first) + 2 * W;
         lanes joint[S], upper[W];
-        repeat<S>([&](auto i) __attribute__((always_inline)) { joint[i] = kept[i] * b[i]; });
+        repeat<S, W <= 4>([&](auto i) __attribute__((always_inline)) { joint[i] = kept[i] * b[i]; });
         repeat<W>([&](auto i) __attribute__((always_inline)) {
             constexpr int P = W - 1 - i, N = 1 << P;
             upper[P] = sum<N>(joint + N);
@@ -72,13 +72,13 @@ struct Forward {
         }
     }
 
-    template <int P, bool ALL>
-    ALWAYS void backwards(int64_t t) {
+    template <bool ALL>
+    ALWAYS void backwards(int p, int64_t t) {
         const float* table = K[t];
-        lanes up = record(t)[2 * P] * scale_b, down = record(t)[2 * P + 1] * scale_b;
+        lanes up = record(t)[2 * p] * scale_b, down = record(t)[2 * p + 1] * scale_b;
         ints have = at.have(t);
-        repeat<S / 2>([&](auto k) __attribute__((always_inline)) {
-            const int i = down_state(k, P), j = i | 1 << P;
+        butterflies<W>([&](auto k) __attribute__((always_inline)) {
+            const int i = down_state(k, p), j = i | 1 << p;
             lanes d = down * b[i], u = up * b[j];
             lanes x = splat(table[4 * k]) * d + splat(table[4 * k + 2]) * u;
             lanes y = splat(table[4 * k + 1]) * d + splat(table[4 * k + 3]) * u;
@@ -86,7 +86,7 @@ struct Forward {
             b[j] = ALL ? y : select(have, y, b[j]);
         });
         scale_b = splat(1.0f);
-        if constexpr (P > 0 && scaled_after(P - 1, W)) {
+        if (p > 0 && scaled_after(p - 1, W)) {
             lanes all = sum<S>(b);
             smallest = minimum(smallest, all);
             scale_b = scale_to(HEIGHT, all);
@@ -94,26 +94,28 @@ struct Forward {
     }
 
     ALWAYS void run(const float* h, float* up, float* log_Z, float* least) {
-        for (int i = 0; i < S; ++i) a[i] = splat(i == 0 ? HIGH : 0.0f), b[i] = splat(HIGH);
+        repeat<S, W <= 4>([&](auto i) __attribute__((always_inline)) {
+            a[i] = splat(i == 0 ? HIGH : 0.0f), b[i] = splat(HIGH);
+        });
         int64_t t = 0;
         for (; t + W <= at.shortest; t += W)
-            repeat<W>([&](auto p) __attribute__((always_inline)) { forwards<p, true>(h, t + p); });
+            bits<W>([&](auto p) __attribute__((always_inline)) { forwards<true>(p, h, t + p); });
         const int64_t common = t;
         for (; t < at.longest; t += W)
-            repeat<W>([&](auto p) __attribute__((always_inline)) {
-                if (t + p < at.longest) forwards<p, false>(h, t + p);
+            bits<W>([&](auto p) __attribute__((always_inline)) {
+                if (t + p < at.longest) forwards<false>(p, h, t + p);
             });
         if (at.longest % W) close_window(at.longest);
         lanes all = sum<S>(a);
         for (t -= W; t >= 0; t -= W) {
             marginals(up, t);
             if (t < common)
-                repeat<W>([&](auto i) __attribute__((always_inline)) {
-                    backwards<W - 1 - i, true>(t + W - 1 - i);
+                bits<W>([&](auto i) __attribute__((always_inline)) {
+                    backwards<true>(W - 1 - i, t + W - 1 - i);
                 });
             else
-                repeat<W>([&](auto i) __attribute__((always_inline)) {
-                    if (t + W - 1 - i < at.longest) backwards<W - 1 - i, false>(t + W - 1 - i);
+                bits<W>([&](auto i) __attribute__((always_inline)) {
+                    if (t + W - 1 - i < at.longest) backwards<false>(W - 1 - i, t + W - 1 - i);
                 });
         }
         for (int64_t i = 0; i < at.count; ++i)

@@ -1,13 +1,21 @@
 // Sixteen queries side by side: GCC's and Clang's vector extension, whatever the machine has.
-#pragma once
+// A namespace that includes this file again, with LANES_BYTES defined, has lanes of its own: sums
+// that live in registers want no wider ones than the machine's (16 lanes with AVX2 take 7 times as
+// long there as 8).
+#if !defined(QATTN_LANES) || defined(LANES_BYTES)
+#ifndef QATTN_LANES
+#define QATTN_LANES
 #include <cstdint>
 #include <cstring>
-
-constexpr int64_t LANES = 16;
-typedef float lanes __attribute__((vector_size(64)));
-typedef int32_t ints __attribute__((vector_size(64)));
-
 #define INLINE static inline __attribute__((always_inline))
+#endif
+#ifndef LANES_BYTES
+#define LANES_BYTES 64
+#endif
+
+constexpr int64_t LANES = LANES_BYTES / 4;
+typedef float lanes __attribute__((vector_size(LANES_BYTES)));
+typedef int32_t ints __attribute__((vector_size(LANES_BYTES)));
 
 INLINE lanes splat(float x) { return x - lanes{}; }  // x + 0 would be computed, for -0
 
@@ -59,3 +67,6 @@ INLINE lanes exponential(lanes x) {
     lanes result = (lanes)((ints)p + (k << 23));
     return select(tiny, lanes{}, result);
 }
+
+#undef LANES_BYTES
+#endif

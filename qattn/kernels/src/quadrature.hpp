@@ -13,7 +13,17 @@
 
 namespace quadrature {
 
-typedef double doubles __attribute__((vector_size(128)));
+// As wide as the registers.
+#if defined(__AVX512F__)
+#elif defined(__AVX2__)
+#define LANES_BYTES 32
+#include "lanes.hpp"
+#else
+#define LANES_BYTES 16
+#include "lanes.hpp"
+#endif
+
+typedef double doubles __attribute__((vector_size(2 * sizeof(lanes))));
 
 constexpr float STEP = 1.1f;        // D of the positive sign
 constexpr float CUT = 15.0f;        // the first node that is left out has less than e^-CUT
@@ -129,7 +139,7 @@ struct Group {
     }
 };
 
-// Sixteen queries of a group: their fields, and their independent spins at a reference point.
+// As many queries of a group as there are lanes: their fields, and their independent spins at a reference point.
 struct Tile {
     const Group* group;
     int64_t queries, longest, shortest;

@@ -49,9 +49,7 @@ def _negative(spins: Spins, grid: Grid) -> Float[Tensor, "groups queries"]:
     at = Reference.of(spins, Grid(origin, step, number), -1)
     # |w_k| and the largest |w_k n_jk|, relative to Z.
     w, log_Z, _ = at.weights()
-    sizes = torch.cat(
-        [w[k].abs() * (1 + at.occupations(k).abs().amax(2)) for k in at.chunks()]
-    )
+    sizes = torch.cat([w[k].abs() * (1 + at.occupations(k).abs().amax(2)) for k in at.chunks()])
     k = torch.arange(len(w), device=step.device)[:, None, None]
     left_out = (sizes * (k >= grid.number)).sum(0)
     # Z as a fraction of the weight of the independent spins.

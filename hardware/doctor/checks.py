@@ -12,6 +12,7 @@ from qattn.hardware.doctor.setup_checks import (
     Check,
     Reachability,
     check_credentials,
+    check_loops,
     check_packages,
     check_service,
     check_token,
@@ -60,6 +61,7 @@ def diagnose(
     """
     names = ["credentials", "service", "token", "solver", "fast anneal", "packing", "calibration"]
     names.append("training step")
+    yield check_loops()
     packages = check_packages()
     yield packages
     if packages.status == "failed":

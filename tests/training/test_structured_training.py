@@ -88,6 +88,18 @@ def test_runs_are_loaded_and_drawn(arm, tmp_path):
     assert drawn == expected
 
 
+@pytest.mark.parametrize(
+    ("arm", "sampler"),
+    [("banded", "neal"), ("rank 1 by content", "gibbs"), ("cardinality", "exact")],
+)
+def test_reads_train_structured_couplings_too(arm, sampler):
+    learner = Learner(config_of(arm, sampler=sampler, estimator="callen", num_reads=10))
+    assert learner.step(0).isfinite().all()
+    for name, value in learner.parameters.items():
+        assert value.grad.isfinite().all(), name
+        assert not name.endswith("coupling_values") or value.grad.abs().max() > 0
+
+
 def test_settings_reach_the_layers():
     layer = config_of("gated", coupling_width=3).model(5).blocks[0].attention
     assert isinstance(layer, BoltzmannAttention)

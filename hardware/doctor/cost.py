@@ -16,6 +16,7 @@ from qattn.hardware.embedding.pattern import Pattern
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
 from qattn.hardware.settings import PAUSES, QPUSettings
+from qattn.layers.structures import BandedStructure
 
 AccessTime = Callable[[int, dict[str, Any]], float]
 """QPU access time of a job in seconds, as a function of its number of qubits and parameters."""
@@ -26,8 +27,8 @@ class Workload:
 
     Args:
         training: Its settings, such as a :class:`~qattn.training.TrainConfig`: `context`, `layers`,
-            `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; and
-            `field_encoding`, `spin_reversal_transforms` and the pauses of
+            `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; `structure` and
+            `coupling_width`, where its couplings are a band; and `field_encoding`, `spin_reversal_transforms` and the pauses of
             :class:`~qattn.hardware.settings.QPUSettings`, where None means its default.
 
     Attributes:
@@ -55,8 +56,9 @@ class Workload:
     @property
     def pattern(self) -> Pattern:
         """What the largest problem couples; a band where the training's couplings are one."""
-        banded = getattr(self.training, "couplings", "dense") == "banded"
-        width = int(self.training.band_width) if banded else None
+        width = None
+        if getattr(self.training, "structure", "dense") == "banded":
+            width = self.training.coupling_width or BandedStructure.width
         carrier = self.encoding.carrier
         return Pattern(int(self.training.context) + carrier, width, carrier)
 

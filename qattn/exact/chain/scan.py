@@ -77,7 +77,9 @@ def moments(windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
             B = _passed_back(run.K[i], _weighted(B, run.u[:, i, :, q]))
             c = B.sum(1, keepdim=True)
             B = B * (height / c)
-            smallest[:, q] = torch.minimum(smallest[:, q], torch.minimum(c[:, 0, 0], height * run.sums[i]))
+            smallest[:, q] = torch.minimum(
+                smallest[:, q], torch.minimum(c[:, 0, 0], height * run.sums[i])
+            )
         joint = joint.unflatten(2, (-1, 1 << m)).sum(2)
         upper, total = windows.bits.mT @ joint, joint.sum(2, keepdim=True)
         value = upper / total

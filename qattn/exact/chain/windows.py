@@ -1,12 +1,12 @@
 """Fields and couplings of a band as weights of windows: what the messages of a scan are made of."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 SPINS_A_STEP = 4
-"""Spins by which the window advances: few products of large matrices, where bands are narrow too."""
+"""Spins by which the window advances: few and large products, also where the band is narrow."""
 
 CHUNK_ELEMENTS = 1 << 22
 """Numbers of the messages that are kept at a time; others are computed again from checkpoints."""
@@ -73,7 +73,7 @@ class Windows:
         n = self.num_blocks * self.step
         return F.pad(x[:, :n], (0, 0, 0, max(0, n - x.shape[1])))
 
-    def in_blocks(self, x: Float[Tensor, "g m k"]) -> Float[Tensor, "g b a k"]:
+    def in_blocks(self, x: Shaped[Tensor, "g m k"]) -> Shaped[Tensor, "g b a k"]:
         """Rows of spins as blocks of m."""
         return x.unflatten(1, (self.num_blocks, self.step))
 

@@ -43,15 +43,22 @@ INLINE void repeat(F f) {
         for (int i = 0; i < N; ++i) f(i);
 }
 
-// The bits of a window and the pairs of its states: of small ones as constants throughout, so that
-// messages are registers.
-template <int W, class F>
+// Widths up to which everything is a constant, so that the messages are registers; what is more
+// takes long to compile and gains nothing.
+#if defined(__AVX512F__)
+constexpr int UNROLLED = 4;
+#else
+constexpr int UNROLLED = 2;
+#endif
+
+// The bits of a window and the pairs of its states.
+template <int W, int LIMIT = UNROLLED, class F>
 INLINE void bits(F f) {
-    repeat<W, W <= 4>(f);
+    repeat<W, W <= LIMIT>(f);
 }
-template <int W, class F>
+template <int W, int LIMIT = UNROLLED, class F>
 INLINE void butterflies(F f) {
-    repeat<1 << (W - 1), W <= 4>(f);
+    repeat<1 << (W - 1), W <= LIMIT>(f);
 }
 
 // Where the newest spin is bit p: the state of butterfly k in which it is down.

@@ -45,7 +45,7 @@ struct Backward {
         lanes* kept = record(t);
         kept[0] = up_scaled, kept[1] = down_scaled, kept[2] = plus, kept[3] = minus;
         const float* table = K[t];
-        butterflies<W>([&](auto k) __attribute__((always_inline)) {
+        butterflies<W, 2>([&](auto k) __attribute__((always_inline)) {
             const int i = down_state(k, p), j = i | 1 << p;
             const lanes dd = splat(table[4 * k]), du = splat(table[4 * k + 1]);
             const lanes ud = splat(table[4 * k + 2]), uu = splat(table[4 * k + 3]);
@@ -73,7 +73,7 @@ struct Backward {
         const float* table = K[t];
         lanes both[S / 2], unlike = {};
         lanes upper = {};  // E[f, s_t = +1]
-        butterflies<W>([&](auto k) __attribute__((always_inline)) {
+        butterflies<W, 2>([&](auto k) __attribute__((always_inline)) {
             const int i = down_state(k, p), j = i | 1 << p;
             const lanes bi = b[i], bj = b[j], yi = y[i], yj = y[j];
             const lanes joint_up = a[j] * yj + f[j] * bj;
@@ -109,9 +109,9 @@ struct Backward {
     ALWAYS void run_chunk(int64_t start, int64_t end) {
         int64_t t = start;
         for (; t + W <= std::min(end, at.shortest); t += W)
-            bits<W>([&](auto p) __attribute__((always_inline)) { forwards<true>(p, t + p); });
+            bits<W, 2>([&](auto p) __attribute__((always_inline)) { forwards<true>(p, t + p); });
         for (; t < end; t += W)
-            bits<W>([&](auto p) __attribute__((always_inline)) {
+            bits<W, 2>([&](auto p) __attribute__((always_inline)) {
                 if (t + p < end) forwards<false>(p, t + p);
             });
     }
@@ -143,11 +143,11 @@ struct Backward {
             }
             for (int64_t t = (end - 1) / W * W; t >= start; t -= W)
                 if (t + W <= std::min(end, at.shortest))
-                    bits<W>([&](auto i) __attribute__((always_inline)) {
+                    bits<W, 2>([&](auto i) __attribute__((always_inline)) {
                         step_back<true>(W - 1 - i, t + W - 1 - i, end, grad_h, grad_J);
                     });
                 else
-                    bits<W>([&](auto i) __attribute__((always_inline)) {
+                    bits<W, 2>([&](auto i) __attribute__((always_inline)) {
                         const int p = W - 1 - i;
                         if (t + p < end) step_back<false>(p, t + p, end, grad_h, grad_J);
                     });

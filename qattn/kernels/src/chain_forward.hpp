@@ -25,7 +25,7 @@ struct Forward {
 
     ALWAYS void close_window(int64_t t) {
         lanes all = sum<S>(a), *kept = record(t) + 2 * W;
-        repeat<S, W <= 4>([&](auto i) __attribute__((always_inline)) { kept[i] = a[i]; });
+        repeat<S, W <= UNROLLED>([&](auto i) __attribute__((always_inline)) { kept[i] = a[i]; });
         smallest = minimum(smallest, all);
         scale_a = scale_to(HEIGHT, all);
     }
@@ -53,7 +53,7 @@ struct Forward {
     ALWAYS void marginals(float* up, int64_t first) {
         const lanes* kept = record(first) + 2 * W;
         lanes joint[S], upper[W];
-        repeat<S, W <= 4>([&](auto i) __attribute__((always_inline)) { joint[i] = kept[i] * b[i]; });
+        repeat<S, W <= UNROLLED>([&](auto i) __attribute__((always_inline)) { joint[i] = kept[i] * b[i]; });
         repeat<W>([&](auto i) __attribute__((always_inline)) {
             constexpr int P = W - 1 - i, N = 1 << P;
             upper[P] = sum<N>(joint + N);
@@ -94,7 +94,7 @@ struct Forward {
     }
 
     ALWAYS void run(const float* h, float* up, float* log_Z, float* least) {
-        repeat<S, W <= 4>([&](auto i) __attribute__((always_inline)) {
+        repeat<S, W <= UNROLLED>([&](auto i) __attribute__((always_inline)) {
             a[i] = splat(i == 0 ? HIGH : 0.0f), b[i] = splat(HIGH);
         });
         int64_t t = 0;

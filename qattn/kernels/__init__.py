@@ -16,10 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["call", "disabled", "in_use", "level", "usable"]
+__all__ = ["call", "disabled", "in_use", "lanes", "level", "usable"]
 
-LEVELS = ("avx512", "avx2", "baseline")
-"""Levels of vector instructions, the fastest first."""
+LANES = {"avx512": 16, "avx2": 8, "baseline": 4}
+"""Levels of vector instructions, the fastest first, and the queries that are solved side by side."""
+
+LEVELS = tuple(LANES)
 
 _enabled = True
 
@@ -28,6 +30,11 @@ def level() -> str | None:
     """The level of the library that is in use; None if the PyTorch twins run."""
     found = _library()
     return found[0] if found and _enabled else None
+
+
+def lanes() -> int:
+    """Queries that the library in use solves side by side."""
+    return LANES[level() or "baseline"]
 
 
 def in_use() -> str:

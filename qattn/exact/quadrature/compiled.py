@@ -8,9 +8,6 @@ from qattn import kernels
 from qattn.couplings import LowRank
 from qattn.exact.engine import Solution
 
-LANES = {"avx512": 16, "avx2": 8, "baseline": 4}
-"""Queries side by side, which share the number of their nodes, by the level of instructions."""
-
 LARGEST_U = 2.0
 """|U| with which products of a few factors of the positive sign stay within float32's range."""
 
@@ -58,6 +55,5 @@ def backward(
 
 
 def _tiles(num_queries: int) -> int:
-    level = kernels.level()
-    assert level is not None
-    return -(-num_queries // LANES[level])
+    """Queries side by side share the number of their nodes."""
+    return -(-num_queries // kernels.lanes())

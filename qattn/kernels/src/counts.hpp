@@ -1,4 +1,4 @@
-// A potential on counts: the tree of products of qattn/exact/counts, for 16 queries side by side.
+// A potential on counts: the tree of products of qattn/exact/counts, for LANES queries side by side.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -126,7 +126,7 @@ INLINE lanes logarithm(lanes x) {
     return x;
 }
 
-// Sixteen queries of a group: scores, potential, tilt and tree.
+// Queries of a group side by side: scores, potential, tilt and tree.
 struct Block {
     int64_t n, max_count, positions, width;  // width: queries in use
     ints lengths, stuck;
@@ -256,7 +256,7 @@ INLINE int64_t tree_count(int64_t max_count) {
 
 // h, up: (groups, n, queries); values: (groups, max_count + 1); lengths: (1 or groups, queries);
 // log_Z, tilt: (groups, queries); least: the same, the smallest number that has to hold. Of `up`,
-// only entries at positions below the longest length of their 16 queries are written.
+// only entries at positions below the longest length of their LANES queries are written.
 extern "C" void qattn_counts_forward(const float* h, const float* values, const int64_t* lengths,
                                      float* up, float* log_Z, float* tilt, float* least,
                                      int64_t groups, int64_t n, int64_t queries, int64_t max_count,
@@ -288,7 +288,7 @@ extern "C" void qattn_counts_forward(const float* h, const float* values, const 
     });
 }
 
-// grad_up or grad_log_Z is null. grad_values: (groups, blocks of 16 queries, max_count + 1).
+// grad_up or grad_log_Z is null. grad_values: (groups, blocks of LANES queries, max_count + 1).
 extern "C" void qattn_counts_backward(const float* grad_up, const float* grad_log_Z, const float* h,
                                       const float* values, const int64_t* lengths,
                                       const float* tilt, float* grad_h, float* grad_values,

@@ -1,7 +1,6 @@
-// Sixteen queries side by side: GCC's and Clang's vector extension, whatever the machine has.
-// A namespace that includes this file again, with LANES_BYTES defined, has lanes of its own: sums
-// that live in registers want no wider ones than the machine's (16 lanes with AVX2 take 7 times as
-// long there as 8).
+// Queries side by side, as many as a register of the machine holds: GCC's and Clang's vector
+// extension. A namespace that includes this file again, with LANES_BYTES defined, has lanes of its
+// own.
 #if !defined(QATTN_LANES) || defined(LANES_BYTES)
 #ifndef QATTN_LANES
 #define QATTN_LANES
@@ -10,7 +9,13 @@
 #define INLINE static inline __attribute__((always_inline))
 #endif
 #ifndef LANES_BYTES
+#if defined(__AVX512F__)
 #define LANES_BYTES 64
+#elif defined(__AVX__)
+#define LANES_BYTES 32
+#else
+#define LANES_BYTES 16
+#endif
 #endif
 
 constexpr int64_t LANES = LANES_BYTES / 4;

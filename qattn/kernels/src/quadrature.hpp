@@ -13,16 +13,6 @@
 
 namespace quadrature {
 
-// As wide as the registers.
-#if defined(__AVX512F__)
-#elif defined(__AVX2__)
-#define LANES_BYTES 32
-#include "lanes.hpp"
-#else
-#define LANES_BYTES 16
-#include "lanes.hpp"
-#endif
-
 typedef double doubles __attribute__((vector_size(2 * sizeof(lanes))));
 
 constexpr float STEP = 1.1f;        // D of the positive sign

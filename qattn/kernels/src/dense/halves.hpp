@@ -6,6 +6,13 @@
 #include <type_traits>
 #include "../lanes.hpp"
 
+namespace dense {
+
+#if !defined(__AVX512F__)
+#define LANES_BYTES 64  // sixteen queries whatever the machine: products go by `piece`
+#include "../lanes.hpp"
+#endif
+
 // Rows and tiles of a product that are kept in registers at once, and floats of a register.
 #if defined(__AVX512F__)
 constexpr int ROWS = 8, TILES = 2, WIDTH = 16;
@@ -160,3 +167,5 @@ INLINE void transpose(const lanes* x, lanes* out, int64_t step) {
     }
     for (int i = 0; i < 16; ++i) out[i * step] = now[i];
 }
+
+}  // namespace dense

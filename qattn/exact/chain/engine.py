@@ -61,6 +61,8 @@ def backward(
     values, up = _values(couplings), solution.up
     present = _present(h, lengths)
     grad_values = torch.zeros_like(couplings.values, memory_format=torch.contiguous_format)
+    if grad_log_Z is not None:
+        grad_log_Z = grad_log_Z.masked_fill(solution.log_Z.isnan(), torch.nan)
     if values.shape[2] == 0:
         if grad_up is not None:
             return 2 * grad_up * up * torch.sigmoid(-2 * h) * present, grad_values

@@ -93,6 +93,9 @@ def backward(
         "dense_backward",
         *(*the_plan.arguments(grad), workspace, the_plan.size, grad, *grad.stride()),
         grad_log_Z,
-        *(grad_h, *grad_h.stride(), grad_J, N),
+        grad_h,
+        *grad_h.stride(),
+        grad_J,
+        N,
     )
     return grad_h, grad_J[:, :n, :n]

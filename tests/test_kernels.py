@@ -43,12 +43,16 @@ def test_no_such_level():
 
 @loops
 def test_disabled_is_undone_by_an_error_too():
+    def failing():
+        with kernels.disabled():
+            assert kernels.level() is None
+            assert not kernels.usable(torch.zeros(1))
+            assert "switched off" in kernels.in_use()
+            raise RuntimeError("mine")
+
     before = kernels.level()
-    with pytest.raises(RuntimeError, match="mine"), kernels.disabled():
-        assert kernels.level() is None
-        assert not kernels.usable(torch.zeros(1))
-        assert "switched off" in kernels.in_use()
-        raise RuntimeError("mine")
+    with pytest.raises(RuntimeError, match="mine"):
+        failing()
     assert kernels.level() == before == kernels.in_use()
 
 

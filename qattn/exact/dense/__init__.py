@@ -25,7 +25,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
     if is_traced(h):
         traced: Tensor = operator.moments(h, J, batch.lengths, wants_log_Z, normalize)
         return traced
-    lay = cut(batch.lengths, *h.shape, kernels.usable(h, J))
+    lay = cut(batch.lengths, *h.shape, by_loops=kernels.usable(h, J))
     n, log_Z, *_ = Moments.apply(h, J, lay, wants_log_Z, normalize)  # type: ignore[no-untyped-call]
     moment: Tensor = log_Z if wants_log_Z else n
     return moment

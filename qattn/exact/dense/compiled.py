@@ -91,7 +91,11 @@ def backward(
     grad_h, grad_J = torch.empty_like(grad), grad.new_empty(G, N, N)
     kernels.call(
         "dense_backward",
-        *(*the_plan.arguments(grad), workspace, the_plan.size, grad, *grad.stride(), grad_log_Z),
-        *(grad_h, *grad_h.stride(), grad_J, N),
+        *(*the_plan.arguments(grad), workspace, the_plan.size, grad, *grad.stride()),
+        grad_log_Z,
+        grad_h,
+        *grad_h.stride(),
+        grad_J,
+        N,
     )
     return grad_h, grad_J[:, :n, :n]

@@ -86,6 +86,7 @@ def cut(
     num_groups: int,
     num_queries: int,
     num_spins: int,
+    *,
     by_loops: bool = False,
 ) -> Layout:
     """The layout of a batch, for the compiled loops or for plain PyTorch; cached by lengths."""

@@ -27,7 +27,7 @@ def moments(
     normalize: bool,
 ) -> torch.Tensor:
     """Log Z, shape (groups, queries), if requested; else occupations, in the shape of h."""
-    lay = cut(lengths, *h.shape, kernels.usable(h, J))
+    lay = cut(lengths, *h.shape, by_loops=kernels.usable(h, J))
     n, log_Z, *_ = Moments.forward(h, J, lay, wants_log_Z, normalize)
     return _owned(log_Z if wants_log_Z else n)
 
@@ -42,7 +42,7 @@ def gradients(
     normalize: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients in h and J."""
-    lay = cut(lengths, *h.shape, kernels.usable(h, J))
+    lay = cut(lengths, *h.shape, by_loops=kernels.usable(h, J))
     occupations, *factors = Moments.forward(h, J, lay, wants_log_Z, normalize)
     grad_log_Z, grad_n = (grad, torch.zeros_like(h)) if wants_log_Z else (None, grad)
     if wants_log_Z:

@@ -28,7 +28,8 @@ class Workload:
     Args:
         training: Its settings, such as a :class:`~qattn.training.TrainConfig`: `context`, `layers`,
             `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; `structure` and
-            `coupling_width`, where its couplings are a band; and `field_encoding`, `spin_reversal_transforms` and the pauses of
+            `coupling_width`, where its couplings are a band; and `field_encoding`,
+            `spin_reversal_transforms` and the pauses of
             :class:`~qattn.hardware.settings.QPUSettings`, where None means its default.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Banded couplings on an emulated QPU, through Ocean's client: as exact as cliques, in fewer jobs."""
+"""Banded couplings on an emulated QPU, through Ocean's client: as exact as cliques."""
 
 import pytest
 import torch
@@ -67,9 +67,7 @@ def test_a_banded_layer_trains(qpu, tmp_path):
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    packings = set(
-        backend.session.journal.jobs[name].packing for name in backend.session.journal.jobs
-    )
+    packings = {job.packing for job in backend.session.journal.jobs.values()}
     backend.close()
     assert layer.coupling_values.grad.abs().max() > 0
     assert losses[-1] < losses[0]

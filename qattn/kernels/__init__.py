@@ -19,7 +19,7 @@ from torch import Tensor
 __all__ = ["call", "disabled", "in_use", "lanes", "level", "usable"]
 
 LANES = {"avx512": 16, "avx2": 8, "baseline": 4}
-"""Levels of vector instructions, the fastest first, and the queries that are solved side by side."""
+"""Levels of vector instructions, the fastest first, and the queries that each solves at a time."""
 
 LEVELS = tuple(LANES)
 

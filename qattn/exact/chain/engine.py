@@ -89,12 +89,12 @@ def backward(
         for groups, queries, x, J, L in log_space.Lanes(log_space_too, h, values, lengths):
             leaves = x.requires_grad_(), J.requires_grad_()
             lane_up, lane_log_Z = log_space.moments(*leaves, L)
-            outputs: list[Tensor] = []
             if grad_up is not None:
-                outputs.append((lane_up * grad_up[groups, :, queries]).sum())
-            if grad_log_Z is not None:
-                outputs.append((lane_log_Z * grad_log_Z[groups, queries]).sum())
-            grad_h[groups, :, queries], grad_J = torch.autograd.grad(outputs, leaves)
+                grads = torch.autograd.grad(lane_up, leaves, grad_up[groups, :, queries])
+            else:
+                assert grad_log_Z is not None
+                grads = torch.autograd.grad(lane_log_Z, leaves, grad_log_Z[groups, queries])
+            grad_h[groups, :, queries], grad_J = grads
             within.index_add_(0, groups, grad_J)
     return grad_h * present, grad_values
 

@@ -7,6 +7,11 @@ query, with the states that a query cannot see masked; `own states` loops over t
 enumerates the 2^i states of the queries of length i. Times are medians; memory is the peak above
 the start, measured in a fresh process for each case (VmHWM; of the allocator on a GPU).
 
+`bare products` are the six matrix products alone that the engine is made of, by ``torch.bmm`` on
+tensors of the same shapes, for the queries of each even number of spins: K v and Kᵀ u forward;
+K v_f, Kᵀ u_f, u_f vᵀ and u v_fᵀ backward. Their share of the engine's time, both at their fastest,
+says how near the engine is to what a library of matrix products allows; it can be above one.
+
     python benchmarks/exact_attention.py
 """
 
@@ -15,13 +20,14 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from qattn import IsingBatch, exact
+from qattn import IsingBatch, exact, kernels
 
 Problem = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -76,6 +82,26 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
+def bare_products(h: Tensor, lengths: Tensor) -> Callable[[], None]:
+    """The matrix products of the engine, without what is between them."""
+    factors = []
+    for half in range(1, (h.shape[2] + 1) // 2 + 1):
+        queries = int(((lengths + 1) // 2 == half).sum())
+        K = torch.rand(len(h), 2**half, 2**half, device=h.device)
+        factors.append((K, *torch.rand(4, len(h), 2**half, queries, device=h.device)))
+
+    def multiply() -> None:
+        for K, u, v, u_f, v_f in factors:
+            for table, vectors in ((K, v), (K.mT, u), (K, v_f), (K.mT, u_f)):
+                torch.bmm(table, vectors)
+            torch.bmm(u_f, v.mT)
+            torch.bmm(u, v_f.mT)
+        if h.is_cuda:
+            torch.cuda.synchronize()
+
+    return multiply
+
+
 def run(method: str, data: Problem) -> list[Tensor]:
     h, J, lengths, to_mean = data
     h, J = h.clone().requires_grad_(), J.clone().requires_grad_()
@@ -88,16 +114,18 @@ def run(method: str, data: Problem) -> list[Tensor]:
     return [mean.detach(), h.grad, (J.grad + J.grad.mT) / 2]
 
 
-def seconds(methods: list[str], data: Problem, turns: int) -> dict[str, float]:
-    """Median seconds of each method; they take turns, since a machine's speed drifts."""
-    times: dict[str, list[float]] = {method: [] for method in methods}
+def seconds(methods: list[str], data: Problem, turns: int) -> dict[str, list[float]]:
+    """Seconds of each method and of the products; they take turns: a machine's speed drifts."""
+    calls = {method: partial(run, method, data) for method in methods}
+    calls["bare products"] = bare_products(data[0], data[2])
+    times: dict[str, list[float]] = {method: [] for method in calls}
     for turn in range(turns + 1):
-        for method in methods:
+        for method, call in calls.items():
             start = time.perf_counter()
-            run(method, data)
+            call()
             if turn:
                 times[method].append(time.perf_counter() - start)
-    return {method: statistics.median(values) for method, values in times.items()}
+    return times
 
 
 def peak_bytes(method: str, size: tuple[int, int, int], device: str) -> int:
@@ -131,14 +159,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = Table("T", "batch", "heads", "method", "ms", "times slower", "MB", "times more memory")
+    shares = Table("T", "batch", "heads", "bare products, ms", "qattn, ms", "share of products")
     for size, methods, turns in (
         ((12, 32, 4), list(METHODS), 41),
-        ((16, 32, 4), list(METHODS), 3),
-        ((20, 8, 2), ["qattn"], 11),  # 320 queries x 2^20 states do not fit
+        ((16, 32, 4), list(METHODS), 5),
+        ((20, 8, 2), ["qattn"], 21),  # 320 queries x 2^20 states do not fit
     ):
         data = problem(*size, arguments.device)
         check(methods, data)
-        medians = seconds(methods, data, turns)
+        times = seconds(methods, data, turns)
+        medians = {method: statistics.median(values) for method, values in times.items()}
         memory = {method: peak_bytes(method, size, arguments.device) for method in methods}
         for method in methods:
             table.add_row(
@@ -149,7 +179,12 @@ def main() -> None:
                 f"{memory[method] / 2**20:.0f}",
                 f"{memory[method] / memory['qattn']:.0f}",
             )
+        fastest = [min(times[name]) for name in ("bare products", "qattn")]
+        share = f"{fastest[0] / fastest[1]:.2f}"
+        shares.add_row(*map(str, size), *(f"{t * 1e3:.2f}" for t in fastest), share)
     Console().print(table)
+    print(f"Compiled loops: {kernels.level() or 'none'}")
+    Console().print(shares)
 
 
 def check(methods: list[str], data: Problem) -> None:

@@ -31,7 +31,8 @@ class DWaveBackend(Backend):
 
     in the biases h, J that are programmed (D-Wave's signs). A batch is programmed as
     :math:`-\beta h/\beta_h` and :math:`-\beta J/\beta_J`, one scale for all its problems, onto
-    disjoint clique embeddings; nothing is rescaled by the service. Every submission and every
+    disjoint embeddings, of cliques or, where its couplings are :class:`qattn.couplings.Banded`, of
+    bands, which are smaller; nothing is rescaled by the service. Every submission and every
     answer is written to a journal before it is used: called twice for the same reads with the same
     seed, also by another process, the backend takes them from there.
 
@@ -52,6 +53,7 @@ class DWaveBackend(Backend):
     name: ClassVar[str] = "dwave"
     description: ClassVar[str] = "D-Wave QPU with fast anneals; `qattn doctor` checks the set-up"
     paid: ClassVar[bool] = True
+    takes_structure: ClassVar[bool] = True
 
     Options = DWaveOptions
     options: DWaveOptions

@@ -49,7 +49,7 @@ class GibbsBackend(Backend):
 
     name: ClassVar[str] = "gibbs"
     takes_structure: ClassVar[bool] = True
-    description: ClassVar[str] = "Gibbs sampling and parallel tempering (PyTorch), any size"
+    description: ClassVar[str] = "Gibbs sampling and parallel tempering, any size"
 
     @dataclass(frozen=True)
     class Options(ChainOptions):

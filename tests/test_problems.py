@@ -7,11 +7,14 @@ import dimod
 import pytest
 import torch
 from _support.brute_force import all_states
+from torch import Tensor
 
-from qattn import problems
+from qattn import Transformer, exact, problems
 from qattn.ising.batch import IsingBatch
+from qattn.problems import run
 from qattn.problems.files import from_bqms, read_bqms
 from qattn.problems.standard import planted_states
+from qattn.quality.split import split_by_problem
 
 GENERATED = ["synthetic", "ferromagnet", "sk", "ring", "planted"]
 
@@ -160,3 +163,30 @@ def test_planted_states_leave_bonds_unsatisfied():
     batch, states = problems.planted(5, 10, seed=2), problems.planted_states(5, 10, seed=2)
     satisfaction = batch.J * states[:, :, None] * states[:, None, :]
     assert bool((satisfaction.amin((1, 2)) < 0).all())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"couplings": "banded", "width": 2},
+        {"couplings": "banded", "width": 2, "content": True},
+        {"couplings": "low_rank"},
+        {"couplings": "cardinality"},
+        {},
+    ],
+    ids=["band", "gated band", "product", "potential", "dense"],
+)
+def test_queries_of_a_run_keep_their_structure(options, monkeypatch, tmp_path):
+    """As many problems as asked for, and exact reads of them."""
+    model = Transformer(10, 8, num_layers=2, num_heads=2, embed_dim=16, **options)
+
+    class Task:
+        def validation(self):
+            return torch.randint(10, (20, 8)), None
+
+    monkeypatch.setattr(run, "load", lambda folder: (model, Task()))
+    batch = run.from_run(tmp_path, 12)
+    assert batch.num_groups * batch.num_queries == 12
+    assert isinstance(batch.J, Tensor) is not bool(options)
+    samples = exact.sample(batch, 5, seed=0)
+    assert split_by_problem(samples, batch).spins.shape[:3] == (12, 1, 5)

@@ -8,16 +8,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qattn.couplings import Banded
+from qattn.field_encoding import FieldEncoding
 from qattn.hardware.calls.journal import Arrays, Journal, JournalFileLost, request_digest
 from qattn.hardware.calls.records import CallRecord, JobRecord
 from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.pattern import Pattern
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
 from qattn.ising.batch import IsingBatch
 
 log = logging.getLogger("qattn.hardware")
 
-PLACED = tuple(Placement.__dataclass_fields__)
+PLACED = ("problem", "slot", "offset", "size")
 """Names of a placement's arrays, in the journal too."""
 
 
@@ -29,17 +32,26 @@ class Request:
         batch: The models at β = 1, float64, on the CPU.
         num_reads: Reads per query.
         seed: Seed of gauges and of ties.
+        width: Largest distance of coupled spins, where the couplings are a band.
     """
 
     batch: IsingBatch
     num_reads: int
     seed: int
+    width: int | None = None
 
     @classmethod
     def of(cls, batch: IsingBatch, num_reads: int, seed: int) -> "Request":
         """The request for reads of any batch."""
         h, J = (x.detach().to("cpu", torch.float64) for x in batch.scaled())
-        return cls(IsingBatch(h, J, batch.lengths, validate=False), num_reads, seed % (1 << 63))
+        dense = IsingBatch(h, J, batch.lengths, validate=False)
+        width = batch.J.width if isinstance(batch.J, Banded) else None
+        return cls(dense, num_reads, seed % (1 << 63), width)
+
+    def pattern(self, encoding: FieldEncoding) -> Pattern:
+        """What the problems couple, their fields encoded so."""
+        largest = int(self.batch.num_active.max(initial=0))
+        return Pattern(largest + encoding.carrier, self.width, encoding.carrier)
 
     @cached_property
     def digest(self) -> str:
@@ -73,12 +85,17 @@ class JobPlan:
     def to_arrays(self) -> Arrays:
         """The plan as arrays for the journal."""
         placed = {name: getattr(self.placement, name) for name in PLACED}
+        if self.placement.shared:
+            placed["shared"] = np.array(self.placement.shared)
         return placed | {"gauge": self.gauge, "betas": np.array(self.betas)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> "JobPlan":
         """The plan of :meth:`to_arrays`."""
-        placement = Placement(*(arrays[name] for name in PLACED))
+        # The journals of earlier versions know no shared spins.
+        shared = int(arrays["shared"]) if "shared" in arrays else 0
+        problem, slot, offset, size = (arrays[name] for name in PLACED)
+        placement = Placement(problem, slot, offset, size, shared)
         beta_h, beta_J = arrays["betas"].tolist()
         return cls(placement, arrays["gauge"], (beta_h, beta_J))
 
@@ -127,6 +144,7 @@ class Call:
         solver: str,
         transforms: int,
         max_reads: int,
+        carrier: int = 0,
     ) -> list[JobRecord]:
         """Write to the journal what jobs are still needed; returns all jobs worth pursuing.
 
@@ -141,6 +159,7 @@ class Call:
             solver: The device's name.
             transforms: Parts into which the reads are divided at least.
             max_reads: Largest number of reads of one job.
+            carrier: Spins of each problem, 0 or 1, that carry its fields.
         """
         graph_id = packing.graph.graph_id
         pursued = [
@@ -152,6 +171,8 @@ class Call:
             )
             and self._has_plan(job)
         ]
+        # In a band the first chain is the only one that reaches all others.
+        shared = 0 if packing.pairs is None else carrier
         parts = shares(self.request.num_reads, transforms, max_reads)
         # What no pursued job covers, by part of the reads and problem.
         missing = np.repeat(sizes[None] > 0, len(parts), axis=0)
@@ -162,7 +183,9 @@ class Call:
             if not len(problems):
                 continue
             self.journal.add_packing(packing.digest, packing.to_arrays())
-            for placement in place(sizes[problems], packing.num_slots, packing.num_spins):
+            for placement in place(
+                sizes[problems], packing.num_slots, packing.num_spins, shared=shared
+            ):
                 number = len(self.record.jobs)
                 record = JobRecord(
                     name=f"{self.record.name}-{number}",

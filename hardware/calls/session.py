@@ -127,7 +127,8 @@ class Session:
     def limits(self, batch: IsingBatch, settings: QPUSettings) -> tuple[float, float]:
         """Largest programmed field and coupling of these problems; fields as they are encoded."""
         carrier = settings.encoding.carrier
-        packing = self.device.packing(int(batch.num_active.max()) + carrier)
+        pattern = Request.of(batch, 1, 0).pattern(settings.encoding)
+        packing = self.device.packing(pattern)
         limits = self.ranges.max_logical(packing, settings.chain_strength)
         return (limits.J if carrier else limits.h), limits.J
 
@@ -184,6 +185,7 @@ class Session:
                 solver=self.device.name,
                 transforms=self.settings.spin_reversal_transforms,
                 max_reads=self.device.max_reads(packing.num_qubits, self.settings.timing_params),
+                carrier=self.settings.encoding.carrier,
             )
 
             def embed(job: JobRecord, submission: Submission = submission) -> EmbeddedJob:

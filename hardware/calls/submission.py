@@ -62,7 +62,7 @@ class Submission:
             return self._programmed[betas]
 
     def packing(self, betas: tuple[float, float]) -> Packing:
-        """The slots for the problems: cliques, or their own graph where they are large and sparse.
+        """The slots: bands, cliques, or the problems' own graph where they are large and sparse.
 
         Raises:
             ValueError: Not one fits.
@@ -118,7 +118,8 @@ class Submission:
         return flux
 
     def _packing_of(self, programmed: ProgrammedBatch) -> Packing:
-        return self.device.packing(int(programmed.sizes.max()), pairs=own_pairs(programmed))
+        pairs = own_pairs(programmed) if self.request.width is None else None
+        return self.device.packing(self.request.pattern(self.settings.encoding), pairs=pairs)
 
     def _within_limits(self, betas: tuple[float, float]) -> tuple[ProgrammedBatch, int]:
         programmed = self.settings.encoding.encode_batch(self.request.batch, betas)

@@ -12,6 +12,7 @@ from qattn.hardware.doctor.setup_checks import (
     Check,
     Reachability,
     check_credentials,
+    check_loops,
     check_packages,
     check_service,
     check_token,
@@ -60,6 +61,7 @@ def diagnose(
     """
     names = ["credentials", "service", "token", "solver", "fast anneal", "packing", "calibration"]
     names.append("training step")
+    yield check_loops()
     packages = check_packages()
     yield packages
     if packages.status == "failed":
@@ -151,17 +153,19 @@ def check_packing(
     device: Device, workload: Workload, pack: bool, folder: Path | None
 ) -> tuple[Check, Packing | None]:
     """How many problems fit at a time, if the packing has been made."""
-    n = workload.num_spins
-    if not pack and not packing_file(device.graph, n, folder).is_file():
-        detail = f"of {n} spins not made yet: the first use makes it, in a minute or two"
-        if packings_of_kin(device.graph, n, folder):
+    pattern = workload.pattern
+    if not pack and not packing_file(device.graph, pattern, folder).is_file():
+        of = f"{pattern.num_spins} spins" if pattern.width is None else pattern.describe()
+        detail = f"of {of} not made yet: the first use makes it, in a minute or two"
+        if packings_of_kin(device.graph, pattern, folder):
             detail += ", or repairs that of a similar working graph in seconds"
         return Check("packing", "skipped", detail, "--pack makes it now"), None
     try:
-        packing = device.packing(n, folder)
+        packing = device.packing(pattern, folder)
     except ValueError as error:
         return Check("packing", "failed", str(error), "a shorter --context"), None
-    return Check("packing", "ok", packing.describe()), packing
+    used = "" if packing.pairs is None else f"{pattern.describe()}: "
+    return Check("packing", "ok", used + packing.describe()), packing
 
 
 def check_calibration(

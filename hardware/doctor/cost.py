@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.pattern import Pattern
 from qattn.hardware.embedding.placement import Placement, place
 from qattn.hardware.embedding.program import shares
 from qattn.hardware.settings import PAUSES, QPUSettings
+from qattn.layers.structures import BandedStructure
 
 AccessTime = Callable[[int, dict[str, Any]], float]
 """QPU access time of a job in seconds, as a function of its number of qubits and parameters."""
@@ -25,8 +27,9 @@ class Workload:
 
     Args:
         training: Its settings, such as a :class:`~qattn.training.TrainConfig`: `context`, `layers`,
-            `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; and
-            `field_encoding`, `spin_reversal_transforms` and the pauses of
+            `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; `structure` and
+            `coupling_width`, where its couplings are a band; and `field_encoding`,
+            `spin_reversal_transforms` and the pauses of
             :class:`~qattn.hardware.settings.QPUSettings`, where None means its default.
 
     Attributes:
@@ -52,9 +55,18 @@ class Workload:
         self.training, self.encoding = training, self.settings.encoding
 
     @property
+    def pattern(self) -> Pattern:
+        """What the largest problem couples; a band where the training's couplings are one."""
+        width = None
+        if getattr(self.training, "structure", "dense") == "banded":
+            width = self.training.coupling_width or BandedStructure.width
+        carrier = self.encoding.carrier
+        return Pattern(int(self.training.context) + carrier, width, carrier)
+
+    @property
     def num_spins(self) -> int:
         """Number of programmed spins of the largest problem."""
-        return int(self.training.context) + self.encoding.carrier
+        return self.pattern.num_spins
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -91,9 +103,9 @@ def step_cost(
 ) -> StepCost:
     """Cost of a step, with problems placed on slots as the backend places them.
 
-    For a device without a packing yet it is a lower bound: the largest cliques of Zephyr and
-    Pegasus graphs have four qubits, so n spins that are all coupled take at least 2n - 4 qubits,
-    and so does a slot. Real packings hold a half to four fifths of these slots.
+    For a device without a packing yet it is a lower bound, with slots of the fewest qubits that a
+    processor could do with (:meth:`Pattern.fewest_qubits`). Real packings hold a half to four
+    fifths of these slots.
 
     Args:
         workload: The run.
@@ -106,25 +118,32 @@ def step_cost(
     Raises:
         ValueError: No slot can fit.
     """
-    n = workload.num_spins
+    n, pattern = workload.num_spins, workload.pattern
+    # Whether problems of a slot share the spin that carries their fields.
+    shared = pattern.carrier
     if isinstance(slots, Packing):
         num_slots = slots.num_slots
+        shared = workload.encoding.carrier if slots.pairs is not None else 0
         # Number of qubits in the first k chains of each slot, shape (slots, n + 1).
         first = np.pad(slots.chain_lengths.cumsum(1), ((0, 0), (1, 0)))
     else:
-        num_slots = slots // max(n, 2 * n - 4)
+        num_slots = slots // pattern.fewest_qubits(n)
         if num_slots == 0:
-            raise ValueError(f"Problems of {n} spins, all coupled, do not fit {slots} qubits.")
+            raise ValueError(f"Problems on {pattern.describe()} do not fit {slots} qubits.")
 
     def qubits(placement: Placement) -> int:
+        used_slots = np.unique(placement.slot)
         if not isinstance(slots, Packing):
-            return int(np.maximum(placement.size, 2 * placement.size - 4).sum())
+            fewest = [pattern.fewest_qubits(size) for size in range(n + 1)]
+            return int(np.take(fewest, placement.size - shared).sum()) + shared * len(used_slots)
+        # From the first chain that is a problem's own to its last; shared ones once for a slot.
         ends = first[placement.slot, placement.offset + placement.size]
-        return int((ends - first[placement.slot, placement.offset]).sum())
+        own = ends - first[placement.slot, placement.offset + shared]
+        return int(own.sum() + first[used_slots, shared].sum())
 
     # One layer: every placement is programmed once for each part of the reads.
     training, sizes = workload.training, workload.sizes
-    placements = place(sizes, num_slots, n)
+    placements = place(sizes, num_slots, n, shared=shared)
     transforms = workload.settings.spin_reversal_transforms
     parts = shares(training.num_reads, transforms, max_reads)
     params = replace(workload.settings, annealing_time=annealing_time).timing_params

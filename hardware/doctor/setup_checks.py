@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from qattn import kernels
 from qattn.hardware.service.budget import format_duration
 from qattn.hardware.service.credentials import Credentials, resolve
 from qattn.hardware.service.secret import Secret, redact
@@ -64,6 +65,11 @@ def check_packages() -> Check:
         detail = f"{', '.join(missing)} not installed"
         return Check("packages", "failed", detail, "pip install dwave-ocean-sdk")
     return Check("packages", "ok", ", ".join(versions))
+
+
+def check_loops() -> Check:
+    """Which compiled inner loops are in use; without any, all works, but more slowly."""
+    return Check("compiled loops", "ok", kernels.in_use())
 
 
 def check_credentials(

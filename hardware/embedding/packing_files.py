@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.pattern import Pattern
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
 FORMAT = 2
@@ -19,30 +21,30 @@ UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZip
 """What a damaged file may raise."""
 
 
-def packing_file(graph: WorkingGraph, num_spins: int, folder: Path | None = None) -> Path:
+def packing_file(graph: WorkingGraph, pattern: Pattern, folder: Path | None = None) -> Path:
     """Path of the file for a graph's packing, whether it exists or not.
 
     Args:
         graph: The working graph.
-        num_spins: Spins n of its cliques.
+        pattern: What its slots couple.
         folder: The folder; None means ``packings`` in the user's cache folder of qattn.
     """
     folder = Path(platformdirs.user_cache_dir("qattn")) / "packings" if folder is None else folder
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", graph.graph_id)[:60]
-    return folder / f"{name}-{graph.digest[:16]}-K{num_spins}-v{FORMAT}.npz"
+    return folder / f"{name}-{graph.digest[:16]}-{pattern.name}-v{FORMAT}.npz"
 
 
-def packings_of_kin(graph: WorkingGraph, num_spins: int, folder: Path | None) -> list[Packing]:
+def packings_of_kin(graph: WorkingGraph, pattern: Pattern, folder: Path | None) -> list[Packing]:
     """Packings of other working graphs of the same topology and shape; unreadable files not.
 
     Args:
         graph: The working graph.
-        num_spins: Spins n of the cliques.
+        pattern: What their slots couple.
         folder: As in :func:`packing_file`.
     """
-    own = packing_file(graph, num_spins, folder)
+    own = packing_file(graph, pattern, folder)
     found = []
-    for file in sorted(own.parent.glob(f"*-K{num_spins}-v{FORMAT}.npz")):
+    for file in sorted(own.parent.glob(f"*-{pattern.name}-v{FORMAT}.npz")):
         if file == own:
             continue
         with contextlib.suppress(*UNREADABLE), file.open("rb") as stream:
@@ -70,11 +72,11 @@ def save_packing(packing: Packing, file: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_packing(file: Path, graph: WorkingGraph, num_spins: int) -> Packing:
+def load_packing(file: Path, graph: WorkingGraph, pattern: Pattern) -> Packing:
     """Read a packing and check it against the graph.
 
     Raises:
-        ValueError: The file is damaged, or holds a packing of another graph or size.
+        ValueError: The file is damaged, or holds a packing of another graph or pattern.
     """
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
@@ -84,6 +86,12 @@ def load_packing(file: Path, graph: WorkingGraph, num_spins: int) -> Packing:
     except UNREADABLE as error:
         raise ValueError(f"{file} is not a packing ({error}).") from error
     origin = packing.graph.digest, packing.graph.graph_id, packing.num_spins
-    if origin != (graph.digest, graph.graph_id, num_spins):
-        raise ValueError(f"{file} is not the packing of K{num_spins} for {graph!r}.")
+    expected = graph.digest, graph.graph_id, pattern.num_spins
+    same_pairs = _bytes(packing.pairs) == _bytes(pattern.pairs)
+    if origin != expected or not same_pairs:
+        raise ValueError(f"{file} is not the packing of {pattern.name} for {graph!r}.")
     return packing
+
+
+def _bytes(pairs: NDArray[np.int64] | None) -> bytes | None:
+    return None if pairs is None else pairs.tobytes()

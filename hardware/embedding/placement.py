@@ -18,17 +18,23 @@ class Placement:
     Spin j of a problem lies on chain offset + j of its slot. Biases are moved as they are, in
     whatever sign convention they have.
 
+    With `shared` = 1 spin 0, which carries the fields, lies on chain 0, and so do those of the
+    slot's other problems. That changes no distribution: given the carrier, the problems are
+    independent, and a read s_0 s_j has the same distribution for both values of s_0.
+
     Attributes:
         problem: Numbers of the problems that the job carries, ascending, shape (placed,).
         slot: Slot of each problem.
         offset: First chain of each problem within its slot.
         size: Number of spins of each problem.
+        shared: Number, 0 or 1, of spins that the problems of a slot have in common.
     """
 
     problem: Ints
     slot: Ints
     offset: Ints
     size: Ints
+    shared: int = 0
 
     @cached_property
     def _spins(self) -> tuple[Ints, Ints]:
@@ -48,6 +54,10 @@ class Placement:
         second = np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners)
         return row[first], spin[first], second
 
+    def chain(self, row: Ints, spin: Ints) -> Ints:
+        """Chain, within its slot, of a spin of the problem in a row of the arrays."""
+        return np.where(spin < self.shared, spin, self.offset[row] + spin)
+
     def of_problems(self, numbers: Ints) -> "Placement":
         """The same places under other numbers: problem p becomes ``numbers[p]``.
 
@@ -60,7 +70,7 @@ class Placement:
         """Chains that carry a spin, shape (slots, n)."""
         row, spin = self._spins
         used = np.zeros((num_slots, num_spins), dtype=bool)
-        used[self.slot[row], self.offset[row] + spin] = True
+        used[self.slot[row], self.chain(row, spin)] = True
         return used
 
     def scatter(
@@ -86,13 +96,12 @@ class Placement:
         # Fields: one entry for each spin of each problem.
         by_slot = np.zeros((num_slots, num_spins))
         row, spin = self._spins
-        by_slot[self.slot[row], self.offset[row] + spin] = h[self.problem[row], spin]
+        by_slot[self.slot[row], self.chain(row, spin)] = h[self.problem[row], spin]
         # Couplings: a block on the diagonal of the slot's matrix for each problem.
         couplings = np.zeros((num_slots, num_spins, num_spins))
         row, j, k = self._pairs
         group_of = self.problem if group is None else group[self.problem]
-        start = self.offset[row]
-        couplings[self.slot[row], start + j, start + k] = J[group_of[row], j, k]
+        couplings[self.slot[row], self.chain(row, j), self.chain(row, k)] = J[group_of[row], j, k]
         return by_slot, couplings
 
     def gather(self, values: NDArray[Any], width: int) -> NDArray[Any]:
@@ -107,11 +116,13 @@ class Placement:
         """
         row, spin = self._spins
         gathered = np.zeros((len(self.problem), width, *values.shape[2:]), dtype=values.dtype)
-        gathered[row, spin] = values[self.slot[row], self.offset[row] + spin]
+        gathered[row, spin] = values[self.slot[row], self.chain(row, spin)]
         return gathered
 
 
-def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> list[Placement]:
+def place(
+    sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int, *, shared: int = 0
+) -> list[Placement]:
     """A placement of problems onto slots, several small ones to a slot, in few jobs.
 
     First-fit decreasing: each slot takes the largest problem that is left, and again the largest
@@ -122,6 +133,7 @@ def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> li
         sizes: Spins of each problem, shape (problems,); problems without spins are not placed.
         num_slots: Slots of the packing.
         num_spins: Spins n of a slot.
+        shared: Number, 0 or 1, of spins of each problem that the problems of a slot share.
 
     Returns:
         One placement for each job.
@@ -137,6 +149,8 @@ def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> li
         )
     if num_slots < 1 and sizes.any():
         raise ValueError(f"Argument `num_slots` must be at least 1, but is {num_slots}.")
+    # What the problems share is not placed.
+    sizes, num_spins = sizes - shared * (sizes > 0), num_spins - shared
     # How many problems of each size are left to place; the empty ones are not placed.
     left = np.bincount(sizes, minlength=num_spins + 1)
     left[0] = 0
@@ -165,7 +179,7 @@ def place(sizes: NDArray[np.integer[Any]], num_slots: int, num_spins: int) -> li
     problem, slot, offsets, size_of = (x[order] for x in (problem, slot, offsets, size_of))
     starts = np.searchsorted(slot // num_slots, np.arange(-(-num_filled // num_slots) + 1))
     return [
-        Placement(problem[a:b], slot[a:b] % num_slots, offsets[a:b], size_of[a:b])
+        Placement(problem[a:b], slot[a:b] % num_slots, offsets[a:b], size_of[a:b] + shared, shared)
         for a, b in pairwise(starts.tolist())
     ]
 

@@ -13,9 +13,11 @@ def carrier_qubits(
     placement: Placement, chains: NDArray[np.int32], gauge: NDArray[np.int8]
 ) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
     """Qubits of the spins that carry fields, and the sign that each has where the spin is up."""
-    # A carrier is spin 0 of its problem, so it lies on the first chain of the problem's place.
-    qubits = chains[placement.slot, placement.offset]
-    signs = np.broadcast_to(gauge[placement.slot, placement.offset][:, None], qubits.shape)
+    # A carrier is spin 0 of its problem.
+    rows = np.arange(len(placement.slot))
+    place = placement.slot, placement.chain(rows, np.zeros_like(rows))
+    qubits = chains[place]
+    signs = np.broadcast_to(gauge[place][:, None], qubits.shape)
     return qubits[qubits >= 0], signs[qubits >= 0]
 
 

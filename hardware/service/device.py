@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qattn.backends.base import BackendStopped
-from qattn.hardware.embedding.find_packing import cached_packing
+from qattn.hardware.embedding.find_packing import best_packing
 from qattn.hardware.embedding.own_graph import pack_graph
 from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.pattern import Pattern
 from qattn.hardware.embedding.working_graph import WorkingGraph
 from qattn.hardware.service.credentials import Credentials
 from qattn.hardware.service.secret import scrubbed
@@ -55,7 +56,7 @@ class Device:
         self.emulated = bool(self.properties.get("emulated", False))
         self.graph = WorkingGraph.from_properties(self.properties, self.solver.graph_id or "")
         self.service = ProblemService(client.config)
-        self._packings: dict[tuple[int, Path | None, bytes], Packing] = {}
+        self._packings: dict[tuple[Pattern, Path | None, bytes], Packing] = {}
 
     def max_reads(self, num_qubits: int, params: dict[str, Any]) -> int:
         r"""Largest number of reads of one job that programs so many qubits.
@@ -87,26 +88,27 @@ class Device:
 
     def packing(
         self,
-        num_spins: int,
+        pattern: Pattern | int,
         folder: Path | None = None,
         pairs: NDArray[np.int64] | None = None,
     ) -> Packing:
-        """Disjoint cliques of this many spins, as many as could be packed, kept in memory.
+        """Disjoint slots for problems of a pattern, as many as could be packed, kept in memory.
 
         Args:
-            num_spins: Spins of each.
-            folder: Where cliques are kept, as in :func:`cached_packing`.
-            pairs: Embeddings of the graph with these edges instead of cliques.
+            pattern: What the problems couple; a number means a clique of so many spins.
+            folder: Where packings are kept, as in :func:`best_packing`, which chooses.
+            pairs: Embeddings of the graph with these edges instead.
 
         Raises:
             ValueError: Not one fits.
         """
-        key = num_spins, folder, b"" if pairs is None else pairs.tobytes()
+        pattern = Pattern(pattern) if isinstance(pattern, int) else pattern
+        key = pattern, folder, b"" if pairs is None else pairs.tobytes()
         if key not in self._packings:
             self._packings[key] = (
-                cached_packing(self.graph, num_spins, folder=folder)
+                best_packing(self.graph, pattern, folder=folder)
                 if pairs is None
-                else pack_graph(self.graph, num_spins, pairs)
+                else pack_graph(self.graph, pattern.num_spins, pairs)
             )
         return self._packings[key]
 

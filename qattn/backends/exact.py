@@ -9,14 +9,17 @@ from qattn.ising.samples import SpinSamples
 
 
 class ExactBackend(Backend):
-    r"""Independent reads from p(s) by exact enumeration: the reference for all other backends.
+    r"""Independent reads from p(s), exactly: the reference for all other backends.
 
-    The cost is 2^(n/2) numbers per read after one 2^n table per group (:func:`qattn.exact.sample`);
-    there is no Markov chain, hence no burn-in and no autocorrelation.
+    By enumeration the cost is 2^(n/2) numbers per read after one 2^n table per group
+    (:func:`qattn.exact.sample`); couplings with a structure have engines for any number of spins.
+    There is no Markov chain, hence no burn-in and no autocorrelation.
     """
 
     name: ClassVar[str] = "exact"
-    description: ClassVar[str] = "independent reads by exact enumeration, to about 26 spins"
+    description: ClassVar[str] = (
+        "independent exact reads: to about 26 spins, any where J has a structure"
+    )
     takes_structure: ClassVar[bool] = True
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:

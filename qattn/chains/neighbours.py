@@ -9,7 +9,7 @@ from torch import Tensor
 from qattn.couplings import Banded, LowRank
 from qattn.ising.batch import IsingBatch
 
-FEW = 0.25
+FEW = 0.5
 """Share of the spins that a spin may be coupled to, at most, for lists of neighbours."""
 
 Sweepable = Tensor | Banded | LowRank

@@ -43,7 +43,7 @@ CHUNK_ELEMENTS = 1 << 19
 SPARSE = 0.5
 """Share of the blocks of a dense J below which blocks of uncoupled spins are used."""
 
-SHORT = 1 / 16
+SHORT = 1 / 8
 """Neighbours of a spin, relative to all spins, up to which lists of them beat a matrix product."""
 
 LEAST_UNIFORM = 2.0**-25

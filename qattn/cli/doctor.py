@@ -19,7 +19,10 @@ console = Console(highlight=False, soft_wrap=True)
 COLOURS = {"ok": "green", "warn": "yellow", "failed": "red", "skipped": "yellow"}
 SERVICE = ("endpoint", "region", "solver", "qpu_budget")
 OF_BACKEND = ("credentials", *SERVICE, "calibration", "annealing_time", "field_encoding")
-OF_TRAINING = ("context", "layers", "heads", "batch_size", "num_reads", "steps")
+OF_TRAINING = (
+    *("context", "layers", "heads", "batch_size", "num_reads", "steps"),
+    *("couplings", "coupling_width"),
+)
 
 
 @with_flags(

@@ -88,7 +88,8 @@ def _is_flag(ctx: typer.Context, name: str) -> bool:
 
 def _default_name(config: TrainConfig) -> str:
     members = f"-ensemble{config.ensemble}" if config.ensemble > 1 else ""
+    arm = config.arm.replace(" (", "-").rstrip(")")
     return (
-        f"{config.task}-{config.attention}-{config.sampler.partition(':')[0]}"
+        f"{config.task}-{arm}-{config.sampler.partition(':')[0]}"
         f"-T{config.context}-seed{config.seed}{members}"
     )

@@ -166,7 +166,7 @@ class Cardinality(Couplings):
         return (curvature / 4)[:, None, None] * (s.sum(1, keepdim=True) - s)
 
     def leading(self, num_spins: int) -> "Cardinality":
-        """The potential on fewer spins: the same numbers, of which the largest counts have no use."""
+        """The same potential on fewer spins; counts above their number are ignored."""
         return Cardinality(self.values, num_spins)
 
     def scaled(self, beta: float | Tensor) -> "Cardinality":

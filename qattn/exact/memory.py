@@ -21,8 +21,9 @@ def required_bytes(
 
     A block of queries that are enumerated together with n spins has two tables of 2^n numbers a
     group (K and its gradient) and eight vectors of 2^(n/2) numbers a query; the backward pass holds
-    half of that for one block at a time. Not counted: what a query that needs log space takes, some
-    128 MiB at most.
+    half of that for one block at a time. The compiled loops need less where
+    there are many queries, down to half. Not counted: what a query that needs log space takes,
+    some 128 MiB at most.
 
     Args:
         num_groups: Groups of the batch.
@@ -62,10 +63,12 @@ def check_layout(lay: Layout, num_groups: int, itemsize: int) -> None:
 def _bytes_of(lay: Layout, num_groups: int, itemsize: int) -> int:
     kept = sum(_kept(block, num_groups) for block in lay.blocks)
     backward = max(_backward(block, num_groups) for block in lay.blocks)
+    # The compiled loops keep whole vectors of queries.
+    loops = sum(_kept_by_loops(b, num_groups) for b in lay.blocks) if itemsize == 4 else 0
     # Fields, occupations and their gradients, some of them in both orders.
     spins = 6 * num_groups * lay.num_spins * (lay.blocks[-1].end + lay.num_spins)
     # 5% for what is not worth a term of its own.
-    return 21 * itemsize * (kept + backward + spins) // 20
+    return 21 * itemsize * (max(kept + backward, loops) + spins) // 20
 
 
 def _kept(block: Block, num_groups: int) -> int:
@@ -77,6 +80,13 @@ def _kept(block: Block, num_groups: int) -> int:
     if block.lengths is not None:
         masks = len(block.lengths) * queries * (2 * n + 2 * sum(part_sizes(block.half)))
     return num_groups * ((1 << n) + queries * (4 * states + 3 * n)) + tables + masks
+
+
+def _kept_by_loops(block: Block, num_groups: int) -> int:
+    """Numbers that the compiled loops keep of a block, in rows and columns of at least 16."""
+    states, tiles = 1 << block.half, (block.end - block.start + 15) // 16
+    row = max(16, states if states < 256 else states + 16)
+    return num_groups * (states * row + 16 + 16 * tiles * (4 * states + 2 * block.num_spins + 1))
 
 
 def _backward(block: Block, num_groups: int) -> int:

@@ -21,6 +21,7 @@ from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
 from qattn._vmap import BackwardFunction, GroupwiseFunction, fold
 from qattn.couplings import KINDS, Couplings
+from qattn.couplings.base import check_finite
 from qattn.exact import chain, counts, quadrature
 from qattn.exact.engine import Engine, Solution
 from qattn.ising.batch import IsingBatch
@@ -71,7 +72,7 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
 def error_bound(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     """Largest error of occupations and log Z besides rounding: 0 but for quadrature."""
     h, couplings = _scaled(batch)
-    if ENGINES[couplings.kind] is not quadrature:
+    if couplings.kind != "low_rank":
         return h.new_zeros(h.shape[:2])
     lengths = _Lengths(batch.lengths, h).values
     with without_autocast(h.device):
@@ -84,6 +85,7 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     """Independent reads."""
     h, couplings = _scaled(batch)
     couplings.check()
+    check_finite("h", h)
     lengths = _Lengths(batch.lengths, h).values
     generator = None if seed is None else torch.Generator(h.device).manual_seed(seed)
     with sampling_clock.running(h.device), without_autocast(h.device):

@@ -16,10 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["call", "disabled", "level", "usable"]
+__all__ = ["call", "disabled", "in_use", "lanes", "level", "usable"]
 
-LEVELS = ("avx512", "avx2", "baseline")
-"""Levels of vector instructions, the fastest first."""
+LANES = {"avx512": 16, "avx2": 8, "baseline": 4}
+"""Levels of vector instructions, the fastest first, and the queries that each solves at a time."""
+
+LEVELS = tuple(LANES)
 
 _enabled = True
 
@@ -28,6 +30,20 @@ def level() -> str | None:
     """The level of the library that is in use; None if the PyTorch twins run."""
     found = _library()
     return found[0] if found and _enabled else None
+
+
+def lanes() -> int:
+    """Queries that the library in use solves side by side."""
+    return LANES[level() or "baseline"]
+
+
+def in_use() -> str:
+    """The level that is in use, or why there is none, in words."""
+    if (found := level()) is not None:
+        return found
+    if _wanted() == "off" or not _enabled:
+        return "none, switched off: PyTorch does their work"
+    return "none built, for want of a C++ compiler: PyTorch does their work"
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -65,10 +81,20 @@ def disabled() -> Iterator[None]:
         _enabled = before
 
 
+def _wanted() -> str:
+    wanted = os.environ.get("QATTN_KERNELS", "")
+    if wanted not in ("", "off", *LEVELS):
+        raise ValueError(
+            f"Environment variable QATTN_KERNELS must be off or one of {', '.join(LEVELS)}, "
+            f"or not be set, but is {wanted!r}."
+        )
+    return wanted
+
+
 @cache
 def _library() -> tuple[str, ctypes.CDLL] | None:
     """The fastest library that was built and that this machine can run."""
-    wanted = os.environ.get("QATTN_KERNELS", "")
+    wanted = _wanted()
     if wanted == "off":
         return None
     capability = torch.backends.cpu.get_cpu_capability()

@@ -1,8 +1,9 @@
 r"""Multi-head attention layers with one interface: Boltzmann attention and its controls."""
 
-from qattn.layers.boltzmann import BoltzmannAttention, CardinalityAttention, CouplingsAttention
+from qattn.layers.boltzmann import BoltzmannAttention
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
+from qattn.layers.variants import CardinalityAttention, CouplingsAttention
 
 __all__ = [
     "BoltzmannAttention",

@@ -1,4 +1,4 @@
-r"""Boltzmann attention, with queries and keys or with couplings only."""
+r"""Boltzmann attention."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +32,8 @@ class BoltzmannAttention(SigmoidAttention):
     values, masks other than the causal one, padding, dropout or a cache of keys.
 
     J is stored as its independent entries, ``coupling_values``, so that no optimiser step can
-    make it asymmetric or give it a diagonal; :attr:`couplings` is the matrix.
+    make it asymmetric or give it a diagonal; :attr:`couplings` is the matrix, or the structure
+    (:mod:`qattn.couplings`) with which moments are exact at lengths that cannot be enumerated.
 
     The start. Couplings are drawn with standard deviation 0.02: far below the 1/√context at which
     a dense random model leaves its paramagnetic phase, so that at first ⟨s⟩ follows the fields,
@@ -45,12 +46,25 @@ class BoltzmannAttention(SigmoidAttention):
     Args:
         embed_dim: Width of input and output.
         num_heads: Number of heads; divides `embed_dim`.
-        context: Largest number of positions; a shorter sequence uses the leading block of J.
+        context: Largest number of positions; a shorter sequence uses the couplings of the first.
         is_causal: Position i attends to positions j ≤ i only.
         qk_norm: Layer-normalise queries and keys over the head dimension before their product.
         normalize: Divide by the sum of a query's weights.
-        relative: J_jk depends on the distance |j - k| only: context - 1 numbers per head instead
-            of context·(context - 1)/2.
+        position_bias: Added to the scores of query i and key j: "none"; "relative", a number for
+            each head and distance; "absolute", one for each head, i and j. All start at 0.
+        couplings: The structure of J. "dense"; "banded", J_{j,j-d} for distances d ≤ width;
+            "low_rank", J_jk = ± U_j U_k; "block", dense within blocks of positions; "cardinality",
+            a potential φ on the number of attended positions, log φ of 0 … max_count free.
+        width: Of "banded", the largest distance; None means 4. Time grows as 2^width.
+        sign: Of "low_rank", 1 (the default) or -1.
+        block_size: Of "block", the positions of a block; None means 8.
+        max_count: Of "cardinality", the largest number of attended positions; None means 16.
+        relative: Of "dense" and "banded": J_jk depends on the distance |j - k| only.
+        content: Couplings depend on the input x, so that each sequence has its own. Of "low_rank",
+            U(x_j) is linear in x_j, for each head; of "banded", each bond has a gate,
+            J_{j,j-d} · 2σ(a·x_j + c·x_{j-d}), which is 1 at the start (a = c = 0).
+        interaction: What J acts between, "spin", "occupation" or "field": see
+            :func:`qattn.boltzmann_attention`.
         beta: Inverse temperature of the Ising models, not negative.
         backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
         num_reads: Reads per query of a sampling backend.
@@ -60,7 +74,8 @@ class BoltzmannAttention(SigmoidAttention):
         sampler: Refused: the command line's word for `backend`.
 
     Raises:
-        ValueError: A size or a number is out of range, or there is no such backend or estimator.
+        ValueError: A size or a number is out of range, there is no such structure, interaction,
+            bias, backend or estimator, or the structure does not take an option.
         ImportError: A package that the backend needs is missing.
         TypeError: `backend` is neither a name nor a backend, or `sampler` is given.
 
@@ -78,6 +93,9 @@ class BoltzmannAttention(SigmoidAttention):
     >>> layer.backend, layer.num_reads = "neal", 20  # reads of simulated annealing
     >>> layer.weights(x).shape
     torch.Size([3, 2, 4, 4])
+    >>> long = BoltzmannAttention(8, 2, context=200, couplings="banded", width=2, relative=True)
+    >>> long(torch.randn(1, 200, 8)).shape
+    torch.Size([1, 200, 8])
     """
 
     last_info: Mapping[str, Any]
@@ -286,32 +304,6 @@ class BoltzmannAttention(SigmoidAttention):
         if not torch.compiler.is_compiling():  # an exported model has no side effects
             self.last_info = info
         return weights
-
-
-class CardinalityAttention(BoltzmannAttention):
-    r"""Boltzmann attention with a potential on the number of attended positions for its couplings.
-
-    .. math::
-        p_i(n) \propto \varphi\Big(\sum_j n_j\Big) \exp\Big(\sum_j z_{ij} n_j\Big), \qquad
-        z_{ij} = q_i \cdot k_j/\sqrt d + b, \qquad w_{ij} = \langle n_j \rangle_i
-
-    with log φ learned for each head: sigmoid attention is φ = 1, softmax attention
-    φ = [count = 1] (:class:`qattn.couplings.Cardinality`).
-    """
-
-    def __init__(self, embed_dim: int, num_heads: int, context: int, **options: Any) -> None:
-        super().__init__(embed_dim, num_heads, context, **{"couplings": "cardinality"} | options)
-
-
-class CouplingsAttention(BoltzmannAttention):
-    r"""Couplings only: Boltzmann attention with fields h = b/2, without queries and keys.
-
-    Its pattern is learned and the same for every input; it shows what J does on its own.
-    """
-
-    def _fields(self, query: Tensor, key: Tensor) -> Tensor:
-        # Without components there are no products: the biases are left.
-        return self._scores(query[:1, :, :, :0], key[:1, :, :, :0], 0.5)
 
 
 def _leading(couplings: Tensor | Couplings, size: int) -> Tensor | Couplings:

@@ -49,6 +49,12 @@ class AttentionSettings:
         return (self.couplings or "dense") if self.attention in ("boltzmann", "couplings") else None
 
     @property
+    def arm(self) -> str:
+        """The attention, and the structure of its couplings if that is a choice."""
+        chosen = self.structure not in (None, "dense", "cardinality")
+        return f"{self.attention} ({self.structure})" if chosen else self.attention
+
+    @property
     def attention_options(self) -> dict[str, Any]:
         """What the arm's layer is given."""
         options = {name: getattr(self, name) for name in ("qk_norm", "normalize", "position_bias")}

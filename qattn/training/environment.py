@@ -25,8 +25,10 @@ def choose_threads(config: TrainConfig) -> int:
     """One thread for models whose tensors are small, all cores of this process for others."""
     tokens = config.ensemble * config.batch_size * config.context
     largest = tokens * 4 * config.width  # inside the feed-forward network
-    if config.sampler == "exact" and config.attention in ("boltzmann", "couplings"):
-        queries = tokens if config.attention == "boltzmann" else config.context
+    if config.structure is not None:
+        largest = max(largest, tokens * config.heads * config.context)  # the fields
+    if (config.sampler, config.structure) == ("exact", "dense") and config.interaction != "field":
+        queries = config.context if config.attention == "couplings" else tokens
         half = 1 << (config.context + 1) // 2  # states of half the spins, for each query
         largest = max(largest, config.heads * max(1 << config.context, queries * half))
     return 1 if largest <= SMALL_TENSOR else _cores()

@@ -36,7 +36,7 @@ class Progress(progress.Progress):
         )
         self.steps, self.metric = config.steps, metric
         self.sampled = config.sampler != "exact"
-        self.what = f"{config.task}, {config.attention}, {config.sampler}, seed {config.seed}"
+        self.what = f"{config.task}, {config.arm}, {config.sampler}, seed {config.seed}"
         self.printed_at = time.monotonic()
         self.bar = self.add_task("", total=config.steps)
 

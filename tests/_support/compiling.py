@@ -12,7 +12,7 @@ from _support.layers import layer_and_input
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from qattn import IsingBatch, Transformer, boltzmann_attention, exact
-from qattn.couplings import Cardinality
+from qattn.couplings import Cardinality, LowRank
 from qattn.layers import ATTENTION
 
 OTHERS = [arm for arm in ATTENTION if arm != "boltzmann"]
@@ -49,6 +49,42 @@ def test_compiled_layers_are_one_graph(arm, options):
     expected = outcome(layer, x)
     assert_equal(outcome(compiled, x), expected)
     assert_equal(outcome(compiled, x[:, :4]), outcome(layer, x[:, :4]))  # another shape
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_compiled_moments_of_rank_one_are_one_graph(sign):
+    torch.manual_seed(0)
+    h, U = torch.randn(2, 4, 8, requires_grad=True), torch.randn(2, 8, requires_grad=True)
+
+    def solve(h, U):
+        batch = IsingBatch(h, LowRank(0.6 * U, sign), torch.arange(5, 9), validate=False)
+        return (exact.occupations(batch) ** 2).sum() + exact.log_partition(batch).sum()
+
+    value, expected = torch.compile(solve, fullgraph=True, backend="aot_eager")(h, U), solve(h, U)
+    grads, expected_grads = (torch.autograd.grad(x, (h, U)) for x in (value, expected))
+    assert_equal([value, *grads], [expected, *expected_grads])
+
+
+STRUCTURED = [
+    {"couplings": "banded", "width": 2, "content": True, "position_bias": "relative"},
+    {"couplings": "banded", "relative": True, "interaction": "occupation"},
+    {"couplings": "low_rank", "content": True, "position_bias": "absolute"},
+    {"couplings": "low_rank", "sign": -1},
+    {"couplings": "block", "block_size": 4},
+    {"couplings": "cardinality"},
+    {"interaction": "field"},
+]
+
+
+@pytest.mark.parametrize(
+    "options", [STRUCTURED[0], *(pytest.param(o, marks=pytest.mark.slow) for o in STRUCTURED[1:])]
+)
+def test_compiled_layers_with_structures_and_tiles_are_one_graph(options):
+    layer, x = layer_and_input("boltzmann", **options)
+    expected = outcome(layer, x)
+    layer.TILE, layer.TILES_FROM = 4, 6
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert_equal(outcome(compiled, x), expected)
 
 
 @pytest.mark.slow

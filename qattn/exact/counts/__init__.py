@@ -31,8 +31,12 @@ from qattn.exact.counts.potential import Models, by_group, flat, tilt
 from qattn.exact.counts.potential import models as models_of
 from qattn.exact.engine import Solution
 
+__all__ = ["backward", "draw", "forward"]
+
 BLOCK = {"cpu": 2**17, "cuda": 2**21}
-"""Largest number of pairs of a position and a query that are solved at once: about 200 B each."""
+"""Pairs of a position and a query that are solved at once, at about 200 B each."""
+WIDTH = 256
+"""Queries of all groups that are at least solved at once: the innermost axis of the arithmetic."""
 
 
 def forward(
@@ -109,7 +113,8 @@ def _blocks(
 ) -> Iterator[tuple[slice, Models]]:
     """Queries in blocks that bound the memory, each with as many positions as its longest has."""
     groups, n, queries = h.shape
-    size = max(1, BLOCK.get(h.device.type, BLOCK["cpu"]) // max(1, groups * n))
+    pairs = max(BLOCK.get(h.device.type, BLOCK["cpu"]), WIDTH * n)
+    size = max(1, pairs // max(1, groups * n))
     for start in range(0, queries, size):
         block = slice(start, min(start + size, queries))
         longest = int(lengths[:, block].max())

@@ -1,4 +1,4 @@
-"""The tree of products by the compiled kernel, 16 queries side by side."""
+"""The tree of products by the compiled kernel, some queries side by side."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,8 +8,6 @@ from qattn import kernels
 from qattn.couplings import Couplings
 from qattn.exact.counts.moments import smallest
 from qattn.exact.engine import Solution
-
-LANES = 16
 
 
 def forward(
@@ -41,7 +39,7 @@ def backward(
         assert grad_log_Z is not None
         grad_log_Z = grad_log_Z.contiguous()
     grad_h = torch.zeros_like(h)
-    parts = values.new_zeros(groups, -(-queries // LANES), values.shape[1])
+    parts = values.new_zeros(groups, -(-queries // kernels.lanes()), values.shape[1])
     inputs = grad_up, grad_log_Z, h, values, lengths, tilt
     sizes = groups, n, queries, values.shape[1] - 1, len(lengths)
     kernels.call("counts_backward", *inputs, grad_h, parts, *sizes)

@@ -4,13 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn import kernels
 from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
 from qattn.couplings.base import check_finite
 from qattn.exact.dense import enumeration, operator, reads
 from qattn.exact.dense.autograd import Moments, separate_models, solve
 from qattn.exact.dense.factorised import Factors
-from qattn.exact.dense.layout import arranged, restored
+from qattn.exact.dense.layout import Layout, arranged, cut, padded, restored
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.ising.states import states
@@ -24,14 +25,15 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
     if is_traced(h):
         traced: Tensor = operator.moments(h, J, batch.lengths, wants_log_Z, normalize)
         return traced
-    h, J, lay = arranged(h, J, batch.lengths)
+    lay = cut(batch.lengths, *h.shape, by_loops=kernels.usable(h, J))
     n, log_Z, *_ = Moments.apply(h, J, lay, wants_log_Z, normalize)  # type: ignore[no-untyped-call]
-    return restored(log_Z if wants_log_Z else n[..., : batch.num_spins], lay)
+    moment: Tensor = log_Z if wants_log_Z else n
+    return moment
 
 
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
     """⟨s_j s_k⟩; diagonal 1, and 0 where a spin is absent."""
-    h, J, lay = arranged(*batch.scaled(), batch.lengths)
+    h, J, lay = _arranged(batch)
     with sampling_clock.running(h.device):
         solution = solve(h, J, lay)
         dtype = solution.scale.dtype
@@ -49,7 +51,7 @@ def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins 
 
 def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     """Independent reads."""
-    h, J, lay = arranged(*batch.scaled(), batch.lengths)
+    h, J, lay = _arranged(batch)
     for name, value in (("h", h), ("J", J)):
         check_finite(name, value)
     generator = None
@@ -61,6 +63,13 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
         spins = reads.draw(h, J, lay, solve(h, J, lay), uniforms)
     spins = restored(spins, lay)[..., : batch.num_spins]
     return SpinSamples(spins.masked_fill(~batch.active.unsqueeze(2), 0))
+
+
+def _arranged(batch: IsingBatch) -> tuple[Tensor, Tensor, Layout]:
+    """h and J of an even number of spins, with the queries in the order of the layout."""
+    h, J = batch.scaled()
+    lay = cut(batch.lengths, *h.shape)
+    return arranged(h, lay), padded(J, lay), lay
 
 
 def _factorised_pairs(factors: Factors, num_spins: int) -> Float[Tensor, "g q n n"]:

@@ -15,7 +15,7 @@ from qattn._clock import sampling_clock
 from qattn._vmap import BackwardFunction, GroupwiseFunction
 from qattn.exact.dense import compiled, enumeration, factorised
 from qattn.exact.dense.factorised import Factors
-from qattn.exact.dense.layout import Layout, masks, tables
+from qattn.exact.dense.layout import Layout, arranged, masks, padded, restored, tables
 from qattn.exact.memory import check_layout
 
 FLOAT32_COUPLING_LIMIT = 64.0
@@ -106,7 +106,7 @@ def _solve_blocks(
 
 
 class Moments(GroupwiseFunction):
-    """⟨n⟩, then log Z if requested, then factors, with the queries in the order of the layout.
+    """⟨n⟩, then log Z if requested, then what the backward pass takes.
 
     The first two are differentiable in h and the (symmetric) J. If `normalize`, the occupations of
     a query are divided by their sum, and log Z cannot be requested.
@@ -116,17 +116,18 @@ class Moments(GroupwiseFunction):
     def forward(
         h: Tensor, J: Tensor, lay: Layout, wants_log_Z: bool, normalize: bool
     ) -> tuple[Tensor, ...]:
-        """The :class:`Solution`, flat."""
+        """By the compiled loops, with their workspace; or the :class:`Solution`, flat."""
         with sampling_clock.running(h.device), _full_precision(h.device):
             if kernels.usable(h, J):
                 limit = FLOAT32_COUPLING_LIMIT
                 found = compiled.forward(h, J, lay, wants_log_Z, normalize, limit)
                 if found is not None:
                     return found
-            solution = solve(h, J, lay, wants_log_Z=wants_log_Z, normalize=normalize)
-        log_Z = () if solution.log_Z is None else (solution.log_Z.to(h.dtype),)
-        factors = (x for f in solution.factors for x in f)
-        return solution.occupations.to(h.dtype), *log_Z, *factors
+            x, y = arranged(h, lay), padded(J, lay)
+            solution = solve(x, y, lay, wants_log_Z=wants_log_Z, normalize=normalize)
+            up = restored(solution.occupations.to(h.dtype)[..., : h.shape[2]], lay)
+            log_Z = () if solution.log_Z is None else (restored(solution.log_Z.to(h.dtype), lay),)
+            return up, *log_Z, *(x for f in solution.factors for x in f)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -146,7 +147,7 @@ class Moments(GroupwiseFunction):
         if any(g is not None and is_legacy_batchedtensor(g) for g in grads):
             # torch.autograd.grad(is_grads_batched=True) knows operations of the dispatcher only:
             # that of qattn.exact.dense.operator.
-            lengths = ctx.lay.lengths().expand(len(h), -1)
+            lengths = restored(ctx.lay.lengths().expand(len(h), -1), ctx.lay)
             wants_log_Z = ctx.wants_log_Z
             grad_h, grad_J = torch.ops.qattn.exact_moments_backward(
                 grads[int(wants_log_Z)], h, J, lengths, wants_log_Z, ctx.normalize
@@ -183,7 +184,7 @@ class MomentsBackward(BackwardFunction):
         occupations: Tensor,
         *flat_factors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """In the order of the layout; `flat_factors` are the factors of all blocks, or the workspace of the compiled loops."""
+        """`flat_factors` are the factors of all blocks, or the workspace of the compiled loops."""
         with sampling_clock.running(h.device), _full_precision(h.device):
             if normalize:
                 # r = n/Σn: dL/dn_j = (g_j - Σ_k g_k r_k)/Σn, and Σn is in the factors' scale.
@@ -195,15 +196,20 @@ class MomentsBackward(BackwardFunction):
                 Factors(*flat_factors[i * per_block : (i + 1) * per_block])
                 for i in range(len(lay.blocks))
             ]
+            if lay.order is not None and grad_log_Z is not None:
+                grad_log_Z = grad_log_Z[:, lay.order.to(h.device)]
+            grad = arranged(grad, lay)
             grad_h, grad_J = _backward_blocks(lay, grad_log_Z, grad, factors)
             uncertain = torch.cat([f.scale for f in factors], 1) == 0
-            for models in separate_models(h, J, lay, uncertain):
+            for models in separate_models(arranged(h, lay), padded(J, lay), lay, uncertain):
                 where = models.group, models.query
                 c = None if grad_log_Z is None else grad_log_Z[where].double()
                 first, second = enumeration.gradients(models, grad[where].double(), c, normalize)
                 grad_h[where] = first
                 grad_J.index_add_(0, models.group, second)
-        return grad_h.to(h.dtype), grad_J.to(J.dtype)
+        n = h.shape[2]
+        grad_h = restored(grad_h[..., :n].to(h.dtype), lay)
+        return grad_h, grad_J[:, :n, :n].to(J.dtype)
 
 
 def _backward_blocks(

@@ -1,8 +1,8 @@
 """The exact moments of dense couplings by compiled loops, in float32 on the CPU.
 
-The arithmetic is that of :mod:`qattn.exact.dense.factorised`, the twin, for 16 queries at a time, and
-all blocks of a layout in one call. What the forward pass leaves stands in one tensor, the workspace;
-only the loops know how.
+The arithmetic is that of :mod:`qattn.exact.dense.factorised`, the twin, for 16 queries at a time,
+and all blocks of a layout in one call. What the forward pass leaves stands in one tensor, the
+workspace; only the loops know how.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qattn import kernels
 from qattn._tracing import cached_constant
-from qattn.exact.dense.layout import Layout
+from qattn.exact.dense.layout import Layout, padded
 from qattn.exact.memory import check_layout
 
 LANES = 16
@@ -25,12 +25,19 @@ class Plan(NamedTuple):
     Attributes:
         blocks: First query, last query + 1, number of spins, and offset in the workspace.
         lengths: Number of spins of each query, in the order of the layout.
+        order: Place in the batch of each query.
         size: Numbers that the workspace has for each group.
     """
 
     blocks: Int[Tensor, "blocks 4"]
     lengths: Int[Tensor, "#groups queries"]
+    order: Int[Tensor, " queries"]
     size: int
+
+    def arguments(self, h: Tensor) -> tuple[Tensor | int, ...]:
+        """What both functions take first, for h or a tensor of its shape."""
+        blocks, lengths = self.blocks, self.lengths
+        return (blocks, len(blocks) - 1, lengths, len(lengths), self.order, *h.shape)
 
 
 @cached_constant(maxsize=256)
@@ -40,7 +47,8 @@ def plan(lay: Layout) -> Plan:
     blocks = torch.tensor([*rows, (0, 0, 0, 0)])
     kernels.call("dense_layout", blocks, len(rows))
     lengths = lay.lengths().to(torch.int32).contiguous()
-    return Plan(blocks, lengths, LANES * int(blocks[-1, 3]))
+    order = torch.arange(lengths.shape[1]) if lay.order is None else lay.order
+    return Plan(blocks, lengths, order, LANES * int(blocks[-1, 3]))
 
 
 def forward(
@@ -53,20 +61,20 @@ def forward(
 ) -> tuple[Tensor, ...] | None:
     """Occupations, log Z if requested, and the workspace; None if float32 does not hold them."""
     check_layout(lay, len(h), h.element_size())
-    (G, Q, n), (blocks, lengths, size) = h.shape, plan(lay)
-    workspace = h.new_empty(G, size)
-    occupations = h.new_empty(G, n, Q)
-    log_Z = h.new_empty(G, Q) if wants_log_Z else None
+    the_plan = plan(lay)
+    J = padded(J, lay).contiguous()
+    workspace = h.new_empty(len(h), the_plan.size)
+    occupations = torch.empty_like(h)
+    log_Z = h.new_empty(h.shape[:2]) if wants_log_Z else None
     accurate = torch.empty((), dtype=torch.int64)
     kernels.call(
         "dense_forward",
-        *(h, h.stride(0), h.stride(2), h.stride(1), J.contiguous()),
-        *(lengths, len(lengths), G, Q, n, blocks, len(lay.blocks), workspace, size),
-        *(occupations, log_Z, int(normalize), coupling_limit, accurate),
+        *(*the_plan.arguments(h), h, *h.stride(), J, lay.num_spins, workspace, the_plan.size),
+        *(occupations, *occupations.stride(), log_Z, int(normalize), coupling_limit, accurate),
     )
     if not accurate.item():
         return None
-    return tuple(x for x in (occupations.mT, log_Z, workspace) if x is not None)
+    return tuple(x for x in (occupations, log_Z, workspace) if x is not None)
 
 
 def backward(
@@ -76,14 +84,18 @@ def backward(
     workspace: Float[Tensor, "g size"],
 ) -> tuple[Float[Tensor, "g q n"], Float[Tensor, "g n n"]]:
     """Gradients in h and J."""
-    (G, Q, n), (blocks, lengths, size) = grad.shape, plan(lay)
+    the_plan, (G, _, n), N = plan(lay), grad.shape, lay.num_spins
     if grad_log_Z is not None:
         grad_log_Z = grad_log_Z.contiguous()
-    grad_h, grad_J = grad.new_empty(G, n, Q), grad.new_empty(G, n, n)
+    workspace = workspace.contiguous()
+    grad_h, grad_J = torch.empty_like(grad), grad.new_empty(G, N, N)
     kernels.call(
         "dense_backward",
-        *(grad, grad.stride(0), grad.stride(2), grad.stride(1), grad_log_Z),
-        *(lengths, len(lengths), G, Q, n, blocks, len(lay.blocks), workspace.contiguous(), size),
-        *(grad_h, grad_J),
+        *(*the_plan.arguments(grad), workspace, the_plan.size, grad, *grad.stride()),
+        grad_log_Z,
+        grad_h,
+        *grad_h.stride(),
+        grad_J,
+        N,
     )
-    return grad_h.mT, grad_J
+    return grad_h, grad_J[:, :n, :n]

@@ -5,6 +5,7 @@ longest query has, rounded up to an even number so that its two halves have the 
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,17 +64,16 @@ class Layout:
         return num_groups // self.num_groups
 
 
-def arranged(
-    h: Float[Tensor, "g q n"], J: Float[Tensor, "g n n"], lengths: Tensor | None
-) -> tuple[Tensor, Tensor, Layout]:
-    """h and J with the queries in the order of the layout and an even number of spins."""
-    G, Q, n = h.shape
-    lay = cut(lengths, G, Q, n)
+def arranged(h: Float[Tensor, "g q n"], lay: Layout) -> Float[Tensor, "g q even"]:
+    """Fields with the queries in the order of the layout and an even number of spins."""
     if lay.order is not None:
         h = h[:, lay.order.to(h.device)]
-    if lay.num_spins > n:
-        h, J = F.pad(h, (0, 1)), F.pad(J, (0, 1, 0, 1))
-    return h, J, lay
+    return F.pad(h, (0, 1)) if lay.num_spins > h.shape[2] else h
+
+
+def padded(J: Float[Tensor, "g n n"], lay: Layout) -> Float[Tensor, "g even even"]:
+    """Couplings of an even number of spins."""
+    return F.pad(J, (0, 1, 0, 1)) if lay.num_spins > J.shape[2] else J
 
 
 def restored(x: Tensor, lay: Layout) -> Tensor:
@@ -81,20 +81,31 @@ def restored(x: Tensor, lay: Layout) -> Tensor:
     return x if lay.order is None else x[:, lay.order.argsort().to(x.device)]
 
 
-def cut(lengths: Tensor | None, num_groups: int, num_queries: int, num_spins: int) -> Layout:
-    """The layout of a batch; cached by lengths."""
+def cut(
+    lengths: Tensor | None,
+    num_groups: int,
+    num_queries: int,
+    num_spins: int,
+    *,
+    by_loops: bool = False,
+) -> Layout:
+    """The layout of a batch, for the compiled loops or for plain PyTorch; cached by lengths."""
     rows: tuple[tuple[int, ...], ...] | None = None
     if lengths is not None:
         values = lengths.tolist()
         rows = tuple(map(tuple, values)) if lengths.ndim == 2 else (tuple(values),)
     elif num_spins % 2:
         rows = ((num_spins,) * num_queries,)
-    return _cut(rows, num_groups, num_queries, num_spins + num_spins % 2)
+    return _cut(rows, num_groups, num_queries, num_spins + num_spins % 2, by_loops)
 
 
 @cached_constant(maxsize=256)
 def _cut(
-    lengths: tuple[tuple[int, ...], ...] | None, num_groups: int, num_queries: int, num_spins: int
+    lengths: tuple[tuple[int, ...], ...] | None,
+    num_groups: int,
+    num_queries: int,
+    num_spins: int,
+    by_loops: bool,
 ) -> Layout:
     if lengths is None:
         return Layout(num_groups, num_spins, (Block(0, num_queries, num_spins, None),), None)
@@ -108,21 +119,23 @@ def _cut(
     # A block has an even number of spins, two at least, so that both halves have spins.
     sizes = [max(2, length + length % 2) for length in longest]
     blocks = []
-    for start, end in _cheapest_cut(sizes, num_groups):
+    for start, end in _cheapest_cut(sizes, num_groups, _cost_of_loops if by_loops else _cost):
         part = tuple(row[start:end] for row in lengths)
         full = all(length == sizes[end - 1] for row in part for length in row)
         blocks.append(Block(start, end, sizes[end - 1], None if full else part))
     return Layout(num_groups, num_spins, tuple(blocks), order)
 
 
-def _cheapest_cut(sizes: list[int], num_groups: int) -> list[tuple[int, int]]:
+def _cheapest_cut(
+    sizes: list[int], num_groups: int, cost_of: Callable[[int, int, int], float]
+) -> list[tuple[int, int]]:
     """Cut ascending block sizes where the work saved exceeds the overhead of a block."""
     # Cuts lie between runs of equal sizes; best[i] is the cheapest cut of the first i runs.
     ends = [0, *itertools.accumulate(len(list(run)) for _, run in itertools.groupby(sizes))]
     best: list[tuple[float, list[tuple[int, int]]]] = [(0.0, [])]
     for end in ends[1:]:
         choices = [
-            (cost + _cost(sizes[end - 1], end - start, num_groups), [*cuts, (start, end)])
+            (cost + cost_of(sizes[end - 1], end - start, num_groups), [*cuts, (start, end)])
             for (cost, cuts), start in zip(best, ends, strict=False)
         ]
         best.append(min(choices))
@@ -133,6 +146,12 @@ def _cost(num_spins: int, num_queries: int, num_groups: int) -> float:
     """Rough nanoseconds of a forward and backward pass on one core, fitted to measurements."""
     table, vector = 2.0**num_spins, 2.0 ** (num_spins // 2)
     return 1e6 + num_groups * (5 * table + num_queries * (0.25 * table + 10 * vector))
+
+
+def _cost_of_loops(num_spins: int, num_queries: int, num_groups: int) -> float:
+    """The same for the compiled loops, which compute 16 queries as one."""
+    table, vector, queries = 2.0**num_spins, 2.0 ** (num_spins // 2), 16 * -(-num_queries // 16)
+    return num_groups * (1500 + 1.5 * table + queries * (0.08 * table + 3 * vector))
 
 
 class Masks(NamedTuple):

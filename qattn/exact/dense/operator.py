@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qattn import kernels
 from qattn._vmap import fold
 from qattn.exact.dense.autograd import Moments, MomentsBackward
-from qattn.exact.dense.layout import arranged, restored
+from qattn.exact.dense.layout import cut
 
 
 @torch.library.custom_op("qattn::exact_moments", mutates_args=())
@@ -26,10 +27,9 @@ def moments(
     normalize: bool,
 ) -> torch.Tensor:
     """Log Z, shape (groups, queries), if requested; else occupations, in the shape of h."""
-    x, y, lay = arranged(h, J, lengths)
-    n, log_Z, *_ = Moments.forward(x, y, lay, wants_log_Z, normalize)
-    value = log_Z if wants_log_Z else n[..., : h.shape[2]]
-    return _owned(restored(value, lay))
+    lay = cut(lengths, *h.shape, by_loops=kernels.usable(h, J))
+    n, log_Z, *_ = Moments.forward(h, J, lay, wants_log_Z, normalize)
+    return _owned(log_Z if wants_log_Z else n)
 
 
 @torch.library.custom_op("qattn::exact_moments_backward", mutates_args=())
@@ -42,20 +42,15 @@ def gradients(
     normalize: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients in h and J."""
-    n = h.shape[2]
-    x, y, lay = arranged(h, J, lengths)
-    occupations, *factors = Moments.forward(x, y, lay, wants_log_Z, normalize)
-    if lay.order is not None:
-        grad = grad[:, lay.order.to(grad.device)]
-    grad_log_Z, grad_n = (grad, torch.zeros_like(x)) if wants_log_Z else (None, grad)
-    grad_n = torch.nn.functional.pad(grad_n, (0, lay.num_spins - grad_n.shape[2]))
+    lay = cut(lengths, *h.shape, by_loops=kernels.usable(h, J))
+    occupations, *factors = Moments.forward(h, J, lay, wants_log_Z, normalize)
+    grad_log_Z, grad_n = (grad, torch.zeros_like(h)) if wants_log_Z else (None, grad)
     if wants_log_Z:
         factors = factors[1:]
     grad_h, grad_J = MomentsBackward.forward(
-        lay, normalize, grad_log_Z, grad_n, x, y, occupations, *factors
+        lay, normalize, grad_log_Z, grad_n, h, J, occupations, *factors
     )
-    grad_h = restored(grad_h[..., :n], lay)
-    return _owned(grad_h), _owned(grad_J[:, :n, :n])
+    return _owned(grad_h), _owned(grad_J)
 
 
 @moments.register_fake

@@ -16,7 +16,7 @@ from qattn.exact.quadrature import bound as bounds
 from qattn.exact.quadrature import compiled, reads, sums
 from qattn.exact.quadrature.grid import Grid, Spins, grid_of
 
-__all__: list[str] = []
+__all__ = ["backward", "draw", "error_bound", "forward"]
 
 
 def forward(
@@ -108,7 +108,7 @@ def _blocks(
 ) -> Iterator[tuple[slice, int, Spins]]:
     """Queries a few at a time: which, the number of spins of the longest, and the spins."""
     G, n, Q = h.shape
-    step = max(1, sums.CHUNK // max(1, G * n))
+    step = max(1, sums.chunk(h) // max(1, G * n))
     for start in range(0, Q, step):
         q = slice(start, min(start + step, Q))
         m = int(lengths[:, q].max())

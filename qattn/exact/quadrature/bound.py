@@ -2,9 +2,11 @@ r"""How large the error of the quadrature can be, from the step and from what th
 
 **σ = 1.** A step D changes every p(s) by a factor within 1 ± ε, ε = 2Σ_m exp(-2π²m²/D²), so that
 an occupation changes by at most ε/(1 - ε); nodes that are left out change it by at most their share
-of the weights. **σ = -1.** With P = 2π/step the images have at most 2Σ_m exp(-(mP - r)²/(2 + 2Λ)) of
-the weight of the independent spins, r = ⟨a⟩ - c what the saddle was missed by; this and the sizes of
-the terms that are left out stand against Z, which is a fraction of that weight.
+of the weights.
+
+**σ = -1.** With P = 2π/step the images have at most 2Σ_m exp(-(mP - r)²/(2 + 2Λ)) of the weight of
+the independent spins, r = ⟨a⟩ - c what the saddle was missed by; this and the sizes of the terms
+that are left out stand against Z, which is a fraction of that weight.
 """
 
 from math import exp, pi, sqrt
@@ -49,9 +51,7 @@ def _negative(spins: Spins, grid: Grid) -> Float[Tensor, "groups queries"]:
     at = Reference.of(spins, Grid(origin, step, number), -1)
     # |w_k| and the largest |w_k n_jk|, relative to Z.
     w, log_Z, _ = at.weights()
-    sizes = torch.cat(
-        [w[k].abs() * (1 + at.occupations(k).abs().amax(2)) for k in at.chunks()]
-    )
+    sizes = torch.cat([w[k].abs() * (1 + at.occupations(k).abs().amax(2)) for k in at.chunks()])
     k = torch.arange(len(w), device=step.device)[:, None, None]
     left_out = (sizes * (k >= grid.number)).sum(0)
     # Z as a fraction of the weight of the independent spins.

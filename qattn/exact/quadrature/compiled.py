@@ -1,4 +1,4 @@
-"""The compiled sums of rank-one couplings: float32 on the CPU, sixteen queries side by side."""
+"""The compiled sums of rank-one couplings: float32 on the CPU, some queries side by side."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,17 +8,16 @@ from qattn import kernels
 from qattn.couplings import LowRank
 from qattn.exact.engine import Solution
 
-LANES = 16
-"""Queries side by side, which share the number of their nodes."""
-
 LARGEST_U = 2.0
 """|U| with which products of a few factors of the positive sign stay within float32's range."""
 
 
 def usable(h: Float[Tensor, "groups n queries"], couplings: LowRank) -> bool:
     """Whether there are compiled sums for these models."""
-    U = couplings.values
-    return kernels.usable(h, U) and h.numel() > 0 and float(U.abs().max()) <= LARGEST_U
+    U = couplings.values.detach()
+    if not kernels.usable(h, U) or h.numel() == 0:
+        return False
+    return couplings.sign < 0 or float(U.abs().max()) <= LARGEST_U
 
 
 def forward(
@@ -29,7 +28,7 @@ def forward(
     h, U, lengths = h.contiguous(), couplings.values.contiguous(), lengths.contiguous()
     up, log_Z = torch.zeros_like(h), h.new_empty(G, Q)
     origin, step, number = h.new_empty(G, Q), h.new_ones(G, Q), lengths.new_ones(G, Q)
-    accurate = torch.zeros(G, -(-Q // LANES), dtype=torch.bool)
+    accurate = torch.zeros(G, _tiles(Q), dtype=torch.bool)
     outputs = up, log_Z, origin, step, number, accurate
     sizes = G, n, Q, len(lengths), couplings.sign
     kernels.call("quadrature_forward", h, U, lengths, *sizes, *outputs)
@@ -48,8 +47,13 @@ def backward(
     G, n, Q = h.shape
     grads = [None if grad is None else grad.contiguous() for grad in (grad_up, grad_log_Z)]
     h, U, lengths = h.contiguous(), couplings.values.contiguous(), lengths.contiguous()
-    grad_h, grad_U = torch.zeros_like(h), h.new_zeros(G, -(-Q // LANES), n)
+    grad_h, grad_U = torch.zeros_like(h), h.new_zeros(G, _tiles(Q), n)
     sizes = G, n, Q, len(lengths), couplings.sign
     grid = [x.contiguous() for x in saved]
     kernels.call("quadrature_backward", *grads, h, U, lengths, *sizes, *grid, grad_h, grad_U)
     return grad_h, grad_U.sum(1)
+
+
+def _tiles(num_queries: int) -> int:
+    """Queries side by side share the number of their nodes."""
+    return -(-num_queries // kernels.lanes())

@@ -121,9 +121,7 @@ def _through_the_saddle(spins: Spins) -> Grid:
     return Grid(origin, step, number)
 
 
-def spread(
-    spins: Spins, b: Float[Tensor, "groups n queries"]
-) -> Float[Tensor, "groups queries"]:
+def spread(spins: Spins, b: Float[Tensor, "groups n queries"]) -> Float[Tensor, "groups queries"]:
     """Λ = Σ U_j² tanh(b_j)/b_j, which is at least the variance of Σ U_j s_j."""
     return (spins.U**2 * torch.where(b == 0, 1.0, b.tanh() / b)).sum(1)
 

@@ -11,7 +11,10 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from qattn.exact.quadrature.grid import Spins, grid_of
-from qattn.exact.quadrature.sums import CHUNK, Reference
+from qattn.exact.quadrature.sums import Reference
+
+CHUNK = 1 << 20
+"""Spins that are drawn at a time."""
 
 SMALLEST_ACCEPTANCE = 1e-4
 """Least probability of acceptance with which reads are drawn."""
@@ -44,7 +47,8 @@ def accepted(
     G, n, Q = spins.h.shape
     grid = grid_of(spins, -1)
     at = Reference.of(spins, grid, -1)
-    rate = (at.weights()[1] - at.log_ceiling()).exp()
+    _, log_Z, sound = at.weights()
+    rate = torch.where(sound, (log_Z - at.log_ceiling()).exp(), 0.0)
     if bool((rate < SMALLEST_ACCEPTANCE).any()):
         raise ValueError(
             f"Independent reads of negative LowRank couplings this strong accept only "

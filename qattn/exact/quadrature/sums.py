@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 from qattn.exact.quadrature.grid import Grid, Spins
 
-CHUNK = 1 << 20
-"""Elements of the largest temporary tensor."""
+CHUNK = {"cpu": 1 << 16, "cuda": 1 << 24}
+"""Elements of the largest temporary tensor: on the CPU it should stay in the cache."""
 
 NEGLIGIBLE = 60.0
 """Weights below e^-60 of the largest are 0: arithmetic with denormal numbers is slow."""
@@ -66,17 +66,19 @@ class Reference(NamedTuple):
 
     def chunks(self) -> Iterator[slice]:
         """Numbers of nodes that are treated at a time."""
-        size = max(1, CHUNK // max(1, self.b.numel()))
+        size = max(1, chunk(self.b) // max(1, self.b.numel()))
         for start in range(0, self.num_nodes, size):
             yield slice(start, min(start + size, self.num_nodes))
 
     def occupations(self, nodes: slice) -> Tensor:
         """n_jk, (nodes, groups, n, queries); 0 at absent spins."""
-        shift = 2 * self.offsets(nodes).unsqueeze(2) * self.spins.U
         if self.sign > 0:
+            shift = 2 * self.offsets(nodes).unsqueeze(2) * self.spins.U
             n = (2 * self.b + shift).sigmoid()
         else:
-            n = self.up * shift.exp() / _ratio(self.up, self.down, shift)
+            cosine, sine, square = self._turned(nodes)
+            up = self.up / square
+            n = torch.complex(up * (self.up + self.down * cosine), up * self.down * sine)
         return n * self.spins.present
 
     def log_ratios(self, nodes: slice) -> Float[Tensor, "nodes groups queries"]:
@@ -116,11 +118,20 @@ class Reference(NamedTuple):
         w = (w * torch.where(y > 0, 2.0, 1.0)).masked_fill(w.abs() < exp(-NEGLIGIBLE), 0.0)
         total = w.real.sum(0)
         sound = ~(total < SMALLEST_SIGN[self.b.dtype] * w.abs().sum(0))  # NaN is sound as NaN
-        return (w / total).to(products.dtype), log_Z + total.log(), sound
+        return (w / total).to(offsets.dtype), log_Z + total.log(), sound
 
     def _products(self, nodes: slice) -> Complex[Tensor, "nodes groups queries"]:
-        shift = 2 * self.offsets(nodes).unsqueeze(2) * self.spins.U
-        return _ratio(self.up, self.down, shift).prod(2)
+        cosine, sine, square = self._turned(nodes)
+        angle = torch.atan2(self.up * sine, self.down + self.up * cosine)
+        size = square.log().sum(2, dtype=torch.float64) / 2
+        return torch.polar(size.exp(), angle.sum(2, dtype=torch.float64))
+
+    def _turned(self, nodes: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """For e = exp(2iy_kU_j) its parts, and |1 - n_j + n_j e|², which is 0 at a pole of n_jk."""
+        angle = 2 * self.offsets(nodes).imag.unsqueeze(2) * self.spins.U
+        cosine = angle.cos()
+        square = self.up**2 + self.down**2 + 2 * self.up * self.down * cosine
+        return cosine, angle.sin(), square.clamp_min(torch.finfo(square.dtype).tiny)
 
 
 def moments(
@@ -175,6 +186,6 @@ def _real(x: Tensor) -> Tensor:
     return x.real if x.is_complex() else x
 
 
-def _ratio(up: Tensor, down: Tensor, shift: Tensor) -> Tensor:
-    ratio = down + up * shift.exp()
-    return ratio.masked_fill(ratio == 0, torch.finfo(up.dtype).tiny)  # at a pole of n_jk
+def chunk(like: Tensor) -> int:
+    """Elements of the largest temporary tensor where `like` is."""
+    return CHUNK.get(like.device.type, CHUNK["cuda"])

@@ -1,6 +1,6 @@
 // Spins in a band of width W by transfer matrices; qattn/exact/chain/scan.py derives the formulas.
 //
-// Sixteen queries lie side by side. A window of W spins has 2^W states, and spin t is bit t % W of
+// Queries lie side by side. A window of W spins has 2^W states, and spin t is bit t % W of
 // their numbers: a step replaces one bit, so that it is 2^(W-1) butterflies in place,
 //     new up: u+ (K++ a+ + K+- a-),    new down: u- (K-+ a+ + K-- a-).
 // Messages are scaled by powers of two, which is exact; u and K are at most 1. A query that has
@@ -134,7 +134,7 @@ struct Weights {  // u of a spin's two states, the larger 1
 
 constexpr int64_t AHEAD = 8;  // rows that are fetched before they are needed
 
-struct Queries {  // sixteen of a group, or the last ones, as columns of arrays (n, Q)
+struct Queries {  // LANES of a group, or the last ones, as columns of arrays (n, Q)
     int64_t Q, q, count, shortest, longest;
     ints length = {};
 

@@ -6,7 +6,7 @@ namespace chain {
 
 constexpr float UNIT = 1 << HEIGHT / 2;  // Σ ab, so that neither a nor b leaves the range of floats
 
-// Sixteen queries. Beside each message is that of f: a and f forwards, b and y backwards.
+// Queries side by side. Beside each message is that of f: a and f forwards, b and y backwards.
 template <int W>
 struct Backward {
     static constexpr int S = 1 << W, RECORD = 2 * S + 4;

@@ -4,7 +4,7 @@
 
 namespace chain {
 
-// Sixteen queries: forwards with a record of every window, then backwards.
+// Queries side by side: forwards with a record of every window, then backwards.
 template <int W>
 struct Forward {
     static constexpr int S = 1 << W, RECORD = 2 * W + S;

@@ -1,8 +1,9 @@
-// A potential on counts: the tree of products of qattn/exact/counts, for 16 queries side by side.
+// A potential on counts: the tree of products of qattn/exact/counts, for LANES queries side by side.
 #pragma once
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "lanes.hpp"
@@ -111,6 +112,9 @@ void cofactors(const Shape& s, const lanes* P, const lanes* dP, lanes* C, lanes*
     }
 }
 
+using Scratch = std::unique_ptr<lanes[]>;
+INLINE Scratch scratch(int64_t size) { return Scratch(new lanes[size]); }  // not zeroed
+
 INLINE bool any(ints mask) {
     int32_t found = 0;
     for (int i = 0; i < LANES; ++i) found |= mask[i];
@@ -122,13 +126,13 @@ INLINE lanes logarithm(lanes x) {
     return x;
 }
 
-// Sixteen queries of a group: scores, potential, tilt and tree.
+// Queries of a group side by side: scores, potential, tilt and tree.
 struct Block {
     int64_t n, max_count, positions, width;  // width: queries in use
     ints lengths, stuck;
     lanes bad;  // 0, or NaN in a query with NaN or infinity
-    std::vector<lanes> scores, log_phi, phi;
-    std::vector<lanes> P, C;
+    std::vector<lanes> log_phi, phi;
+    Scratch scores, P, C;
 
     // The columns of h from `from` on; lanes without a query have no spins.
     Block(const float* h, const float* values, const int64_t* length, int64_t n, int64_t queries,
@@ -139,7 +143,7 @@ struct Block {
             lengths[i] = (int32_t)length[from + i];
             positions = std::max(positions, length[from + i]);
         }
-        scores.resize(positions);
+        scores = scratch(positions);
         for (int64_t t = 0; t < positions; ++t) {
             lanes x = load_some(h + t * queries + from, width);
             scores[t] = select(present(t), x + x, lanes{});
@@ -150,7 +154,7 @@ struct Block {
         }
         ints broken = bad != bad;
         if (any(broken))
-            for (lanes& x : scores) x = select(broken, lanes{}, x);
+            for (int64_t t = 0; t < positions; ++t) scores[t] = select(broken, lanes{}, scores[t]);
         // A query with fewer spins than every allowed count attends to all of them.
         log_phi.assign(std::max(tree_count, this->max_count) + 1, splat(-INF));
         lanes most = splat(-INF);
@@ -207,7 +211,7 @@ struct Block {
 
     // Products and cofactors at tilt u; returns Z. `log_Z` gets what they were divided by.
     lanes solve(const Shape& s, lanes u, lanes* log_Z) {
-        P.resize(s.size), C.resize(s.size);
+        P = scratch(s.size), C = scratch(s.size);
         const int64_t root = s.offset[s.depth - 1], e = s.degree[s.depth - 1];
         lanes total = {}, linear = {}, product = splat(1.0f);
         for (int64_t t = 0; t < s.nodes[0]; ++t) {
@@ -225,7 +229,7 @@ struct Block {
                 linear = lanes{}, product = splat(1.0f);
             }
         }
-        products<false>(s, P.data(), nullptr);
+        products<false>(s, P.get(), nullptr);
         phi.assign(e + 1, lanes{});
         lanes scale = splat(-INF), Z = {};
         for (int64_t c = 0; c <= max_count; ++c)
@@ -234,8 +238,8 @@ struct Block {
             phi[c] = exponential(log_phi[c] + splat((float)c) * u - scale);
             Z += P[root + c] * phi[c];
         }
-        std::copy(phi.begin(), phi.end(), C.begin() + root);
-        cofactors<false>(s, P.data(), nullptr, C.data(), nullptr);
+        std::copy(phi.begin(), phi.end(), C.get() + root);
+        cofactors<false>(s, P.get(), nullptr, C.get(), nullptr);
         if (log_Z) *log_Z = total + linear + logarithm(product) + logarithm(Z) + scale;
         return Z;
     }
@@ -252,7 +256,7 @@ INLINE int64_t tree_count(int64_t max_count) {
 
 // h, up: (groups, n, queries); values: (groups, max_count + 1); lengths: (1 or groups, queries);
 // log_Z, tilt: (groups, queries); least: the same, the smallest number that has to hold. Of `up`,
-// only entries at positions below the longest length of their 16 queries are written.
+// only entries at positions below the longest length of their LANES queries are written.
 extern "C" void qattn_counts_forward(const float* h, const float* values, const int64_t* lengths,
                                      float* up, float* log_Z, float* tilt, float* least,
                                      int64_t groups, int64_t n, int64_t queries, int64_t max_count,
@@ -284,7 +288,7 @@ extern "C" void qattn_counts_forward(const float* h, const float* values, const 
     });
 }
 
-// grad_up or grad_log_Z is null. grad_values: (groups, blocks of 16 queries, max_count + 1).
+// grad_up or grad_log_Z is null. grad_values: (groups, blocks of LANES queries, max_count + 1).
 extern "C" void qattn_counts_backward(const float* grad_up, const float* grad_log_Z, const float* h,
                                       const float* values, const int64_t* lengths,
                                       const float* tilt, float* grad_h, float* grad_values,
@@ -298,13 +302,13 @@ extern "C" void qattn_counts_backward(const float* grad_up, const float* grad_lo
                 lengths + (length_rows > 1 ? g * queries : 0), n, queries, max_count, cut, from);
         Shape s(b.positions, cut);
         lanes Z = b.solve(s, load_some(tilt + at, b.width), nullptr), scale = splat(1.0f) / Z;
-        const lanes *P = b.P.data(), *C = b.C.data(), *root = P + s.offset[s.depth - 1];
+        const lanes *P = b.P.get(), *C = b.C.get(), *root = P + s.offset[s.depth - 1];
         const int64_t column = g * n * queries + from;
         lanes g_log_Z = scale;
-        std::vector<lanes> dP, dC;
+        Scratch dP, dC;
         if (grad_up) {
             // The weights times f = Σ_j g_j (n_j - ⟨n_j⟩), position by position.
-            dP.resize(s.size), dC.resize(s.size);
+            dP = scratch(s.size), dC = scratch(s.size);
             for (int64_t t = 0; t < s.nodes[0]; ++t) {
                 lanes slope = {};
                 if (t < b.positions) {
@@ -315,10 +319,10 @@ extern "C" void qattn_counts_backward(const float* grad_up, const float* grad_lo
                 dP[2 * t] = -slope * up * P[2 * t];
                 dP[2 * t + 1] = slope * down * P[2 * t + 1];
             }
-            products<true>(s, b.P.data(), dP.data());
-            std::fill(dC.begin() + s.offset[s.depth - 1], dC.end(), lanes{});
-            cofactors<true>(s, P, dP.data(), b.C.data(), dC.data());
-            root = dP.data() + s.offset[s.depth - 1];
+            products<true>(s, b.P.get(), dP.get());
+            std::fill(dC.get() + s.offset[s.depth - 1], dC.get() + s.size, lanes{});
+            cofactors<true>(s, P, dP.get(), b.C.get(), dC.get());
+            root = dP.get() + s.offset[s.depth - 1];
         } else {
             g_log_Z = select(b.stuck, lanes{}, load_some(grad_log_Z + at, b.width)) * scale;
         }

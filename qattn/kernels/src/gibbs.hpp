@@ -1,5 +1,5 @@
-// Gibbs sweeps: every spin is drawn anew given the latest values of the others, sixteen chains a
-// vector. A tile of chains stays in the cache for all sweeps of a call.
+// Gibbs sweeps: every spin is drawn anew given the latest values of the others, a register of
+// chains at a time. A tile of chains stays in the cache for all sweeps of a call.
 #pragma once
 #include <vector>
 
@@ -18,7 +18,7 @@ constexpr int VECTORS = 1;
 #endif
 constexpr int ROWS = 4;
 
-typedef uint32_t words __attribute__((vector_size(64)));
+typedef uint32_t words __attribute__((vector_size(sizeof(lanes))));
 
 INLINE uint64_t mixed(uint64_t x) {  // SplitMix64
     x += 0x9e3779b97f4a7c15;

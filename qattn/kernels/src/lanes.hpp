@@ -1,13 +1,26 @@
-// Sixteen queries side by side: GCC's and Clang's vector extension, whatever the machine has.
-#pragma once
+// Queries side by side, as many as a register of the machine holds: GCC's and Clang's vector
+// extension. A namespace that includes this file again, with LANES_BYTES defined, has lanes of its
+// own.
+#if !defined(QATTN_LANES) || defined(LANES_BYTES)
+#ifndef QATTN_LANES
+#define QATTN_LANES
 #include <cstdint>
 #include <cstring>
-
-constexpr int64_t LANES = 16;
-typedef float lanes __attribute__((vector_size(64)));
-typedef int32_t ints __attribute__((vector_size(64)));
-
 #define INLINE static inline __attribute__((always_inline))
+#endif
+#ifndef LANES_BYTES
+#if defined(__AVX512F__)
+#define LANES_BYTES 64
+#elif defined(__AVX__)
+#define LANES_BYTES 32
+#else
+#define LANES_BYTES 16
+#endif
+#endif
+
+constexpr int64_t LANES = LANES_BYTES / 4;
+typedef float lanes __attribute__((vector_size(LANES_BYTES)));
+typedef int32_t ints __attribute__((vector_size(LANES_BYTES)));
 
 INLINE lanes splat(float x) { return x - lanes{}; }  // x + 0 would be computed, for -0
 
@@ -59,3 +72,6 @@ INLINE lanes exponential(lanes x) {
     lanes result = (lanes)((ints)p + (k << 23));
     return select(tiny, lanes{}, result);
 }
+
+#undef LANES_BYTES
+#endif

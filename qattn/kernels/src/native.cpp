@@ -3,6 +3,6 @@
 #include "chain_backward.hpp"
 #include "chain_forward.hpp"
 #include "counts.hpp"
-#include "dense.hpp"
+#include "dense/calls.hpp"
 #include "gibbs.hpp"
 #include "quadrature_calls.hpp"

@@ -13,7 +13,7 @@
 
 namespace quadrature {
 
-typedef double doubles __attribute__((vector_size(128)));
+typedef double doubles __attribute__((vector_size(2 * sizeof(lanes))));
 
 constexpr float STEP = 1.1f;        // D of the positive sign
 constexpr float CUT = 15.0f;        // the first node that is left out has less than e^-CUT
@@ -129,7 +129,7 @@ struct Group {
     }
 };
 
-// Sixteen queries of a group: their fields, and their independent spins at a reference point.
+// As many queries of a group as there are lanes: their fields, and their independent spins at a reference point.
 struct Tile {
     const Group* group;
     int64_t queries, longest, shortest;

@@ -43,11 +43,10 @@ extern "C" void qattn_quadrature_forward(
         // One step a group, because its tables are: first the saddles of all queries.
         parallel_for(G * size.tiles, threads, [&](int64_t thread, int64_t item) {
             Tile& tile = opened(thread, item);
-            lanes x = negative::saddle(tile);
-            Moments at = independent<true>(tile, x);
-            periods[item] = negative::period(at, tile.group->largest);
+            negative::Saddle found = negative::saddle(tile);
+            periods[item] = found.period;
             int64_t at_query = item / size.tiles * Q + item % size.tiles * LANES;
-            store_some(origin + at_query, x, tile.queries);
+            store_some(origin + at_query, found.origin, tile.queries);
         });
         parallel_for(G, threads, [&](int64_t, int64_t g) {
             float* first = &periods[g * size.tiles];
@@ -84,7 +83,7 @@ extern "C" void qattn_quadrature_forward(
     });
 }
 
-// Derivatives in h and, for each sixteen queries, in U: (groups, tiles, n). A gradient that there is
+// Derivatives in h and, for each tile of queries, in U: (groups, tiles, n). A gradient that there is
 // not is null; what is written to must be 0 before.
 extern "C" void qattn_quadrature_backward(
     const float* grad_up, const float* grad_log_Z, const float* h, const float* U,

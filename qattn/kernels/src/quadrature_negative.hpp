@@ -55,26 +55,29 @@ static void in_chunks(int64_t number, F f) {
         with_constant(std::min(MOST, number - first), [&](auto K) { f(K, first); });
 }
 
-// origin = -c, c = F = Σ U tanh(h - cU): a monotone equation; any c serves, the best to about 0.1.
-static lanes saddle(Tile& tile) {
+// origin = -c, c = F = Σ U tanh(h - cU): a monotone equation. Any c serves: the better, the fewer
+// nodes. Also the distance of the images that e^-EXPONENT asks for.
+struct Saddle {
+    lanes origin;
+    float period;
+};
+
+static Saddle saddle(Tile& tile) {
     lanes high = tile.prefix(tile.group->size), low = -high, c = {};
-    for (int i = 0; i < ITERATIONS; ++i) {
-        Moments at = independent(tile, -c);
+    for (int i = 0;; ++i) {
+        Moments at = independent<true>(tile, -c);
         lanes error = c - at.slope;
-        if (!(largest(magnitude(error)) > 0.1f)) break;
+        float missed = largest(magnitude(error));
+        if (!(missed > 0.3f) || i == ITERATIONS) {
+            float spread = std::max(0.0f, largest(at.spread));
+            float period = std::sqrt(2 * (EXPONENT + 1) * (1 + spread)) + 2 * tile.group->largest;
+            return {-c, period + std::max(0.0f, missed)};
+        }
         low = select(error < lanes{}, c, low), high = select(error > lanes{}, c, high);
         lanes next = c - error / (splat(1.0f) + at.variance);
-        ints inside = (next > low) & (next < high);
-        c = i % 3 == 2 ? (low + high) * splat(0.5f)
-                       : select(inside, next, (low + high) * splat(0.5f));
+        lanes middle = (low + high) * splat(0.5f);
+        c = i % 3 == 2 ? middle : select((next > low) & (next < high), next, middle);
     }
-    return -c;
-}
-
-// The distance of the images that e^-EXPONENT asks for.
-INLINE float period(const Moments& at, float largest_U) {
-    float spread = std::max(0.0f, largest(at.spread));
-    return std::sqrt(2 * (EXPONENT + 1) * (1 + spread)) + 2 * largest_U;
 }
 
 // Π_j (1 - n_j + n_j e^{2iyU_j}).

@@ -9,11 +9,13 @@ constexpr int64_t TOO_MANY = 4096;  // nodes
 
 // Factors e^{±(k - 7.5) D U_j}, k = 0 ... 15, by spin.
 static void tabulate(Group& group, int64_t n) {
-    lanes offsets;
-    for (int64_t k = 0; k < MOST; ++k) offsets[k] = ((float)k - 7.5f) * STEP;
     group.table.resize(n * MOST);
-    for (int64_t j = 0; j < n; ++j)
-        store(&group.table[j * MOST], exponential(offsets * splat(group.U[j])));
+    for (int64_t from = 0; from < MOST; from += LANES) {
+        lanes offsets;
+        for (int64_t k = 0; k < LANES; ++k) offsets[k] = ((float)(from + k) - 7.5f) * STEP;
+        for (int64_t j = 0; j < n; ++j)
+            store(&group.table[j * MOST + from], exponential(offsets * splat(group.U[j])));
+    }
     float reach = 7.5f * STEP * group.largest;  // of the logarithm of one factor
     group.interval = std::max<int64_t>(1, std::min<int64_t>(16, (int64_t)(80.0f / (reach + 1e-6f))));
 }
@@ -145,17 +147,23 @@ static Nodes cover(Tile& tile, Moments& at) {
             center = i % 3 == 2 ? middle : select(inside, next, middle);
         }
     } else {
-        lanes high = tile.prefix(group.size), low = -high;
-        Moments above;
-        for (int i = 0; i < ITERATIONS; ++i) {
-            at = independent(tile, low), above = independent(tile, high);
-            float change = std::max(largest(at.slope - low), largest(high - above.slope));
-            low = at.slope, high = above.slope;
-            if (!(change > 0.5f * STEP)) break;
+        // From both ends x = F(x), iterated, stops before the first mode on its way.
+        lanes bounds[2];
+        for (int side = 0; side < 2; ++side) {
+            lanes next = tile.prefix(group.size) * splat(side ? 1.0f : -1.0f);
+            for (int i = 0; i < ITERATIONS; ++i) {
+                bounds[side] = next;
+                at = independent(tile, bounds[side]);
+                next = at.slope;
+                if (!(largest(magnitude(next - bounds[side])) > 0.5f * STEP)) break;
+            }
+            variance = side ? maximum(variance, at.variance) : at.variance;
         }
-        center = (low + high) * splat(0.5f), half = (high - low) * splat(0.5f);
-        variance = maximum(at.variance, above.variance);
-        at = independent(tile, center);
+        center = bounds[1], half = bounds[1] - bounds[0];
+        if (largest(half) > 0.5f * STEP) {
+            center = (bounds[0] + bounds[1]) * splat(0.5f), half *= splat(0.5f);
+            at = independent(tile, center);
+        }
     }
     return enough(center, half, variance, group.largest);
 }

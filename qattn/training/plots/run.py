@@ -49,6 +49,5 @@ def _title(config: TrainConfig, run: RunFolder) -> str:
     sampler = config.sampler + (" (EMULATED)" if summary.get("emulated") else "")
     last = config.seed + config.ensemble - 1
     seeds = f"seed {config.seed}" if config.ensemble == 1 else f"seeds {config.seed} to {last}"
-    plain = config.structure in (None, "dense", "cardinality")
-    arm = f"{config.attention} {'attention' if plain else f'({config.structure})'}"
+    arm = config.arm if "(" in config.arm else f"{config.arm} attention"
     return f"{config.task}, {arm}, T = {config.context}, sampler {sampler}, {seeds}"

@@ -30,6 +30,7 @@ def workload_of(**settings):
 
 SMALL = workload_of(context=3, layers=1, heads=2, batch_size=5, num_reads=20, steps=10)
 STEPS = [
+    "compiled loops",
     *("packages", "credentials", "service", "token", "solver", "fast anneal", "packing"),
     *("calibration", "training step"),
 ]

@@ -10,10 +10,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from qattn.hardware.embedding import find_packing as packing_module
-from qattn.hardware.embedding.cliques.disjoint_sets import SetPacking
 from qattn.hardware.embedding.find_packing import cached_packing, pack_cliques, repair_packing
 from qattn.hardware.embedding.packing import Packing
 from qattn.hardware.embedding.packing_files import load_packing, save_packing
+from qattn.hardware.embedding.pattern import Pattern
+from qattn.hardware.embedding.search.disjoint_sets import SetPacking
 from qattn.hardware.embedding.uniform_chains import lengthen
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
@@ -160,7 +161,7 @@ def test_made_once_and_read_in_no_time(small, tmp_path, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(packing_module, "pack_cliques", never)
+    monkeypatch.setattr(packing_module, "pack_slots", never)
     again = cached_packing(small.graph, 5, folder=tmp_path)
     assert np.array_equal(again.chains, first.chains)
     assert [file.suffix for file in tmp_path.iterdir()] == [".npz"]
@@ -188,7 +189,7 @@ def test_a_packing_is_repaired_where_it_was_hurt(topology, m, tmp_path, monkeypa
         graph, qubits=[whole.chains[0, 0, 0]], couplers=couplers.position[alone][:1]
     )
     anew = pack_cliques(later, 5)
-    monkeypatch.setattr(packing_module, "pack_cliques", None)
+    monkeypatch.setattr(packing_module, "pack_slots", None)
     with caplog.at_level("INFO", "qattn.hardware"):
         repaired = cached_packing(later, 5, folder=tmp_path)
     check_by_hand(repaired)
@@ -218,7 +219,7 @@ def test_a_graph_that_lost_much_is_packed_anew(small, tmp_path):
 
 def test_user_cache_folder_is_the_default(small, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(packing_module, "pack_cliques", lambda *args, **kwargs: small)
+    monkeypatch.setattr(packing_module, "pack_slots", lambda *args, **kwargs: small)
     cached_packing(small.graph, 5)
     (file,) = (tmp_path / "qattn" / "packings").iterdir()
     assert file.name.startswith("zephyr-3-4-perfect-")
@@ -226,7 +227,7 @@ def test_user_cache_folder_is_the_default(small, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "foreign", "other graph", "overlap"])
 def test_damaged_and_foreign_files_are_made_anew(small, tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(packing_module, "pack_cliques", lambda *args, **kwargs: small)
+    monkeypatch.setattr(packing_module, "pack_slots", lambda *args, **kwargs: small)
     cached_packing(small.graph, 5, folder=tmp_path)
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
@@ -254,11 +255,11 @@ def test_a_file_without_slots_is_no_packing(small, tmp_path):
     file = tmp_path / "p.npz"
     save_packing(Packing(small.graph, np.empty((0, 5, 2), dtype=np.int32)), file)
     with pytest.raises(ValueError, match=r"is not a packing \(it has no slots\)"):
-        load_packing(file, small.graph, 5)
+        load_packing(file, small.graph, Pattern(5))
 
 
 def test_pickles_are_not_opened(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing_module, "pack_cliques", lambda *args, **kwargs: small)
+    monkeypatch.setattr(packing_module, "pack_slots", lambda *args, **kwargs: small)
     cached_packing(small.graph, 5, folder=tmp_path)
     (file,) = tmp_path.iterdir()
     np.savez(file, **dict(np.load(file)) | {"chains": np.array([small], dtype=object)})
@@ -267,7 +268,7 @@ def test_pickles_are_not_opened(small, tmp_path, monkeypatch):
 
 
 def test_folder_that_cannot_be_written(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing_module, "pack_cliques", lambda *args, **kwargs: small)
+    monkeypatch.setattr(packing_module, "pack_slots", lambda *args, **kwargs: small)
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(UserWarning, match="another `folder`"):
         found = cached_packing(small.graph, 5, folder=tmp_path / "file")

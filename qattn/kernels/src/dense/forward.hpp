@@ -1,19 +1,16 @@
 // Exact moments of dense couplings: the twin of qattn/exact/dense/factorised.py, whose docstring has
 // the algebra. All sums of a tile of queries are taken while it is in the first caches.
 #pragma once
-#include <atomic>
 #include <cmath>
 #include <limits>
-#include "dense_backward.hpp"
-#include "dense_models.hpp"
 #include "halves.hpp"
-#include "parallel.hpp"
+#include "models.hpp"
 
 namespace dense {
 
 // K divided by its maximum, 0 beyond the last state, and the logarithm of the maximum.
 inline void build_K(const Models& m, const Block& block, int64_t g) {
-    int64_t half = block.half(), S = block.states(), row = block.row(), n = m.n;
+    int64_t half = block.half(), S = block.states(), row = block.row(), n = m.row;
     const float* J = m.J + g * n * n;
     float* K = (float*)m.saved(block, g);
     // Sums over the states of a half: the energy within it, and the fields on the other half.
@@ -58,15 +55,16 @@ inline void build_K(const Models& m, const Block& block, int64_t g) {
 
 // u and v of a tile, each with maximum 1; and what log Z takes back: the logarithm of the maxima,
 // and the energy of pairs of absent spins, which are all down in K.
-INLINE lanes build_uv(const Models& m, const Strided& h, const Item& item, const Tile& tile,
+INLINE lanes build_uv(const Models& m, const Numbers& h, const Item& item, const Tile& tile,
                       lanes* uv) {
     int64_t n = item.block->spins, half = n / 2;
-    const float* J = m.J + item.group * m.n * m.n;
-    lanes up[2 * MOST], down[2 * MOST], log_scale = {}, absent_energy = {};
+    const float* J = m.J + item.group * m.row * m.row;
+    lanes fields[2 * MOST] = {}, up[2 * MOST], down[2 * MOST], log_scale = {}, absent_energy = {};
+    h.get(tile, std::min(n, m.n), fields);
     for (int64_t j = 0; j < n; ++j) {
-        lanes field = h.get(item.group, j, tile.query, tile.count), of_absent = {};
+        lanes field = fields[j], of_absent = {};
         for (int64_t k = tile.shortest; k < n; ++k)
-            of_absent += J[j * m.n + k] - tile.present(k, splat(J[j * m.n + k]));
+            of_absent += J[j * m.row + k] - tile.present(k, splat(J[j * m.row + k]));
         lanes unknown = field - field;  // NaN where it is not finite
         absent_energy += of_absent - tile.present(j, of_absent);
         field = tile.present(j, field + of_absent);
@@ -85,15 +83,14 @@ INLINE lanes build_uv(const Models& m, const Strided& h, const Item& item, const
 }
 
 struct Outputs {
-    Strided occupations;
-    float* log_Z;
+    Numbers occupations, log_Z;
     bool normalize;
 };
 
 // Occupations of a tile, and log Z where it is wanted; whether they hold to rounding.
 INLINE bool finish(const Models& m, const Item& item, const Tile& tile, lanes* saved,
                    lanes log_scale, lanes* p, const Outputs& out) {
-    int64_t n = item.block->spins, half = n / 2, S = item.block->states(), g = item.group;
+    int64_t n = item.block->spins, half = n / 2, S = item.block->states();
     lanes *up = saved + 4 * S, *down = up + n, Z = {};
     for (int64_t side = 0; side < 2; ++side) {
         for (int64_t a = 0; a < S; ++a) p[a] = saved[side * S + a] * saved[(2 + side) * S + a];
@@ -112,21 +109,22 @@ INLINE bool finish(const Models& m, const Item& item, const Tile& tile, lanes* s
     // A query without spins has no occupations, and their sum divides nothing.
     total = select(tile.length == 0, maximum(total, splat(1.0f)), total);
     lanes scale = 1.0f / total, inverse_Z = 1.0f / Z;
-    for (int64_t j = 0; j < m.n; ++j)
-        out.occupations.set(g, j, tile.query, tile.count, j < n ? up[j] * scale : lanes{});
+    lanes occupations[2 * MOST] = {};
+    for (int64_t j = 0; j < n; ++j) occupations[j] = up[j] * scale;
+    out.occupations.set(tile, m.n, occupations);
     for (int64_t i = 0; i < 2 * n; ++i) up[i] *= inverse_Z;
     up[2 * n] = scale;
     bool all = true;
-    for (int64_t i = 0; i < tile.count; ++i) {
-        all &= accurate[i] != 0;
-        if (out.log_Z)
-            out.log_Z[g * m.queries + tile.query + i] = std::log(Z[i]) + log_scale[i];
+    for (int64_t i = 0; i < tile.count; ++i) all &= accurate[i] != 0;
+    if (out.log_Z.start) {
+        for (int64_t i = 0; i < tile.count; ++i) log_scale[i] += std::log(Z[i]);
+        out.log_Z.set(tile, 1, &log_scale);
     }
     return all;
 }
 
 // The forward pass of the tiles of an item.
-inline bool forward(const Models& m, const Strided& h, const Item& item, const Outputs& out) {
+inline bool forward(const Models& m, const Numbers& h, const Item& item, const Outputs& out) {
     const Block& block = *item.block;
     int64_t S = block.states(), size = block.tile();
     lanes* table = m.saved(block, item.group);
@@ -151,68 +149,3 @@ inline bool forward(const Models& m, const Strided& h, const Item& item, const O
 }
 
 }  // namespace dense
-
-extern "C" {
-
-// Fills in where each block's part of the workspace begins; as that of one block more, its size.
-void qattn_dense_layout(dense::Block* blocks, int64_t num_blocks, int64_t) {
-    blocks[0].offset = 0;
-    for (int64_t i = 0; i < num_blocks; ++i)
-        blocks[i + 1].offset = blocks[i].offset + blocks[i].size();
-}
-
-// Occupations (groups, n, queries), log Z unless null, and whether they hold to rounding.
-void qattn_dense_forward(float* h, int64_t h_group, int64_t h_spin, int64_t h_query, float* J,
-                            int32_t* lengths, int64_t length_rows, int64_t groups, int64_t queries,
-                            int64_t n, dense::Block* blocks, int64_t num_blocks, float* workspace,
-                            int64_t workspace_row, float* occupations, float* log_Z,
-                            int64_t normalize, float limit, int64_t* accurate, int64_t threads) {
-    *accurate = 0;
-    // Couplings that are too large, or NaN.
-    for (int64_t g = 0; g < groups; ++g) {
-        double sum = 0.0;
-        for (int64_t i = 0; i < n * n; ++i) sum += std::fabs(J[g * n * n + i]);
-        if (!(sum <= 2.0 * limit)) return;
-    }
-    dense::Models m{J, lengths, length_rows, groups, queries, n, blocks, num_blocks, workspace,
-                    workspace_row};
-    dense::Strided fields{h, h_group, h_spin, h_query};
-    dense::Outputs out{{occupations, n * queries, queries, 1}, log_Z, normalize != 0};
-    auto tables = dense::items(m, false), tiles = dense::items(m, true);
-    std::atomic<bool> all{true};
-    parallel_for(tables.size(), threads, [&](int64_t, int64_t i) {
-        dense::build_K(m, *tables[i].block, tables[i].group);
-    });
-    parallel_for(tiles.size(), threads, [&](int64_t, int64_t i) {
-        if (all && !dense::forward(m, fields, tiles[i], out)) all = false;
-    });
-    *accurate = all;
-}
-
-// Gradients in h (groups, n, queries) and J, from those in the occupations and in log Z.
-void qattn_dense_backward(float* grad, int64_t grad_group, int64_t grad_spin, int64_t grad_query,
-                          float* grad_log_Z, int32_t* lengths, int64_t length_rows, int64_t groups,
-                          int64_t queries, int64_t n, dense::Block* blocks, int64_t num_blocks,
-                          float* workspace, int64_t workspace_row, float* grad_h, float* grad_J,
-                          int64_t threads) {
-    dense::Models m{nullptr, lengths, length_rows, groups, queries, n, blocks, num_blocks,
-                    workspace, workspace_row};
-    dense::Gradients gradients{{grad, grad_group, grad_spin, grad_query}, grad_log_Z,
-                               {grad_h, n * queries, queries, 1}};
-    auto tiles = dense::items(m, true);
-    std::vector<std::vector<float>> parts(tiles.size());
-    parallel_for(tiles.size(), threads, [&](int64_t, int64_t i) {
-        parts[i].resize(tiles[i].block->spins * tiles[i].block->spins);
-        dense::backward(m, tiles[i], gradients, parts[i].data());
-    });
-    // In the order of the items, so that the sum does not depend on the threads.
-    std::fill_n(grad_J, groups * n * n, 0.0f);
-    for (size_t i = 0; i < tiles.size(); ++i) {
-        int64_t spins = tiles[i].block->spins;
-        for (int64_t j = 0; j < spins; ++j)
-            for (int64_t k = 0; k < spins; ++k)
-                grad_J[(tiles[i].group * n + j) * n + k] += parts[i][j * spins + k];
-    }
-}
-
-}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.hardware.embedding.cliques.shapes import Shape, Tile
+from qattn.hardware.embedding.search.shapes import Shape, Tile
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
 ENOUGH_PER_QUBIT = 20
@@ -17,7 +17,7 @@ MAX_SYMMETRIES = 24
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Embeddings of one complete graph, which may overlap.
+    """Embeddings of one pattern, which may overlap.
 
     Attributes:
         qubits: Positions in ``graph.qubits`` of each candidate's qubits, shape (candidates,
@@ -26,7 +26,7 @@ class Candidates:
     """
 
     qubits: NDArray[np.int32]
-    chain: NDArray[np.int8]
+    chain: NDArray[np.int16]
 
     def chains(self, chosen: NDArray[np.int64] | list[int]) -> list[list[list[int]]]:
         """Positions of the qubits of each chain of the candidates with these numbers."""
@@ -71,7 +71,7 @@ def find_candidates(
             break
     # The last turn overshoots: drop candidates at random, so that no shape is preferred.
     keep = np.sort(rng.permutation(total)[:enough])
-    return Candidates(np.concatenate(qubits)[keep], np.concatenate(chain).astype(np.int8)[keep])
+    return Candidates(np.concatenate(qubits)[keep], np.concatenate(chain).astype(np.int16)[keep])
 
 
 def _working(shape: Shape, at: NDArray[np.int32], coupled: NDArray[np.bool_]) -> NDArray[np.int32]:

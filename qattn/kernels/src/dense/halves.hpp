@@ -4,16 +4,25 @@
 // an array of `lanes`, one for each state.
 #pragma once
 #include <type_traits>
-#include "lanes.hpp"
+#include "../lanes.hpp"
 
-// Rows and tiles of a product that are kept in registers at once.
-#if defined(__AVX512F__)
-constexpr int ROWS = 8, TILES = 2;
-#elif defined(__AVX2__)
-constexpr int ROWS = 4, TILES = 1;
-#else
-constexpr int ROWS = 2, TILES = 1;
+namespace dense {
+
+#if !defined(__AVX512F__)
+#define LANES_BYTES 64  // sixteen queries whatever the machine: products go by `piece`
+#include "../lanes.hpp"
 #endif
+
+// Rows and tiles of a product that are kept in registers at once, and floats of a register.
+#if defined(__AVX512F__)
+constexpr int ROWS = 8, TILES = 2, WIDTH = 16;
+#elif defined(__AVX2__)
+constexpr int ROWS = 4, TILES = 1, WIDTH = 8;
+#else
+constexpr int ROWS = 2, TILES = 1, WIDTH = 4;
+#endif
+typedef float piece __attribute__((vector_size(4 * WIDTH)));
+constexpr int PIECES = LANES / WIDTH;
 
 // The part of a table that is used twice while it is in the first cache: so many states each way.
 constexpr int64_t PART = 64;
@@ -83,15 +92,15 @@ inline void fold_pairs(float* x, int64_t spins, float* pairs, int64_t row) {
     }
 }
 
-// total[i][v] += Σ_k W[i * row + k * column] x[k * step + v * tile].
+// sum[i][v] += Σ_k W[i * row + k * column] x[k * step + v], of V registers and R rows.
 template <int R, int V>
-INLINE void add_products(lanes (&total)[R][V], const float* W, int64_t row, int64_t column,
-                         const lanes* x, int64_t step, int64_t tile, int64_t count) {
+INLINE void add_products(piece (&sum)[R][V], const float* W, int64_t row, int64_t column,
+                         const piece* const (&x)[V], int64_t step, int64_t count) {
     for (int64_t k = 0; k < count; ++k) {
-        lanes value[V];
-        for (int v = 0; v < V; ++v) value[v] = x[k * step + v * tile];
+        piece value[V];
+        for (int v = 0; v < V; ++v) value[v] = x[v][k * step];
         for (int i = 0; i < R; ++i)
-            for (int v = 0; v < V; ++v) total[i][v] += W[i * row + k * column] * value[v];
+            for (int v = 0; v < V; ++v) sum[i][v] += W[i * row + k * column] * value[v];
     }
 }
 
@@ -99,14 +108,18 @@ INLINE void add_products(lanes (&total)[R][V], const float* W, int64_t row, int6
 template <int R, int V>
 INLINE void multiply(lanes* out, int64_t out_tile, const float* W, int64_t row, int64_t column,
                      const lanes* x, int64_t x_tile, int64_t size, bool add) {
+    constexpr int P = V * PIECES;
+    const piece* from[P];
+    for (int v = 0; v < P; ++v) from[v] = (const piece*)(x + v / PIECES * x_tile) + v % PIECES;
     for (int64_t i = 0; i < size; i += R) {
-        lanes total[R][V] = {};
+        piece sum[R][P] = {}, *to[P];
+        for (int v = 0; v < P; ++v) to[v] = (piece*)(out + i + v / PIECES * out_tile) + v % PIECES;
         if (add)
             for (int r = 0; r < R; ++r)
-                for (int v = 0; v < V; ++v) total[r][v] = out[i + r + v * out_tile];
-        add_products<R, V>(total, W + i * row, row, column, x, 1, x_tile, size);
+                for (int v = 0; v < P; ++v) sum[r][v] = to[v][r * PIECES];
+        add_products<R, P>(sum, W + i * row, row, column, from, PIECES, size);
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < V; ++v) out[i + r + v * out_tile] = total[r][v];
+            for (int v = 0; v < P; ++v) to[v][r * PIECES] = sum[r][v];
     }
 }
 
@@ -154,3 +167,5 @@ INLINE void transpose(const lanes* x, lanes* out, int64_t step) {
     }
     for (int i = 0; i < 16; ++i) out[i * step] = now[i];
 }
+
+}  // namespace dense

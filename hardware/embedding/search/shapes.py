@@ -1,17 +1,20 @@
-"""Small embeddings of a complete graph in a tile: the shapes that a packing repeats."""
+"""Small embeddings of a pattern in a tile: the shapes that a packing repeats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qattn.hardware.embedding.pattern import Pattern
 from qattn.hardware.embedding.working_graph import WorkingGraph
 
 TILES = {"zephyr": (0, 0, 14, 22, 28), "pegasus": (0, 0, 0, 10, 18, 26)}
-"""Thresholds of n: the tile's size m is the number of entries that n reaches."""
+"""Thresholds of n for cliques: the tile's size m is the number of entries that n reaches."""
+
+BAND_TILES = {"zephyr": (0,), "pegasus": (0, 0)}
+"""The same for bands, of which long ones need no tile."""
 
 ENOUGH_SHAPES = 64
 """Larger shapes are kept only while there are fewer than this many smaller ones …"""
@@ -34,12 +37,13 @@ class Tile:
     places: NDArray[np.int32]
 
     @classmethod
-    def of(cls, graph: WorkingGraph, num_spins: int) -> "Tile":
-        """The tile for cliques of `num_spins` in a processor, with all its shifts."""
+    def of(cls, graph: WorkingGraph, pattern: Pattern) -> "Tile":
+        """The tile for a pattern in a processor, with all its shifts."""
         import dwave.graphs
 
         topology = graph.topology
-        m = sum(num_spins >= first for first in TILES[topology])
+        thresholds = (TILES if pattern.width is None else BAND_TILES)[topology]
+        m = sum(pattern.num_spins >= first for first in thresholds)
         small = WorkingGraph.perfect(topology, min(m, graph.shape[0]), *graph.shape[1:])
         whole = WorkingGraph.perfect(topology, *graph.shape).to_networkx()
         mappings = getattr(dwave.graphs, f"{topology}_sublattice_mappings")
@@ -77,12 +81,13 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """An embedding of a complete graph in a tile.
+    """An embedding of a pattern in a tile.
 
     Attributes:
         qubits: Labels of its qubits in the tile, chain by chain, shape (size,).
         chain: The chain of each qubit, shape (size,).
-        pairs: Positions in `qubits` of the ends of all couplers between them, shape (2, couplers).
+        pairs: Positions in `qubits` of the ends of the couplers inside chains, and of those between
+            chains that the pattern couples, shape (2, couplers).
     """
 
     qubits: NDArray[np.int64]
@@ -90,57 +95,67 @@ class Shape:
     pairs: NDArray[np.int64]
 
     @classmethod
-    def of(cls, chains: Sequence[Sequence[int]], tile: WorkingGraph) -> "Shape":
+    def of(cls, chains: Sequence[Sequence[int]], tile: WorkingGraph, pattern: Pattern) -> "Shape":
         """The shape with these chains, labels of the tile."""
         qubits = np.array([q for chain in chains for q in chain])
         chain = np.repeat(np.arange(len(chains)), [len(c) for c in chains])
-        # Of all pairs of its qubits, those that the tile couples.
+        # Which chains may couple: the pattern's pairs, and every chain with itself.
+        needed = np.eye(pattern.num_spins, dtype=bool)
+        needed[tuple(pattern.all_pairs.T)] = True
+        # Of all pairs of its qubits, those that the pattern needs and the tile couples.
         u, v = np.triu_indices(len(qubits), 1)
+        wanted = needed[chain[u], chain[v]]
+        u, v = u[wanted], v[wanted]
         joined = tile.position_of_coupler(qubits[u], qubits[v]) >= 0
         return cls(qubits, chain, np.stack([u[joined], v[joined]]))
 
 
-def find_clique(num_spins: int, edges: list[Any], seed: int) -> list[list[int]] | None:
-    """Chains of one minorminer embedding of a complete graph in a small graph, or None."""
+def find_embedding(pattern: Pattern, edges: list[Any], seed: int) -> list[list[int]] | None:
+    """Chains of one minorminer embedding of a pattern in a small graph, or None."""
     import minorminer
 
     embedding = minorminer.find_embedding(
-        list(combinations(range(num_spins), 2)),  # the edges of the complete graph
+        pattern.all_pairs.tolist(),
         edges,
         random_seed=seed,
         tries=1,
         max_no_improvement=10,
         chainlength_patience=10,
     )
-    return [sorted(embedding[spin]) for spin in range(num_spins)] if embedding else None
+    spins = range(pattern.num_spins)
+    return [sorted(embedding[spin]) for spin in spins] if embedding else None
 
 
-def find_shapes(tile: WorkingGraph, num_spins: int, *, seed: int) -> list[Shape]:
+def find_shapes(tile: WorkingGraph, pattern: Pattern, *, seed: int) -> list[Shape]:
     """Different shapes of about the smallest size found in a number of minorminer's runs.
 
     Args:
         tile: Where to embed.
-        num_spins: Spins of the complete graph.
+        pattern: What is coupled.
         seed: Fixes the result.
     """
     rng = np.random.default_rng(seed)
     edges = [(u, v) for u, v in tile.couplers.tolist()]
-    # All spins of a complete graph are alike: sorted chains are the same shape only once.
     different = set()
-    for _ in range(number_of_runs(num_spins)):
-        chains = find_clique(num_spins, edges, int(rng.integers(2**31)))
+    for _ in range(number_of_runs(pattern)):
+        chains = find_embedding(pattern, edges, int(rng.integers(2**31)))
         if chains is not None:
-            different.add(tuple(sorted(map(tuple, chains))))
+            # All spins of a clique are alike: sorted chains are the same shape only once.
+            alike = chains if pattern.width is not None else sorted(chains)
+            different.add(tuple(map(tuple, alike)))
     if not different:
         return []
     sizes = sorted(map(_size, different))
     limit = min(sizes[:ENOUGH_SHAPES][-1], (1 + SLACK) * sizes[0])
-    return [Shape.of(chains, tile) for chains in sorted(different) if _size(chains) <= limit]
+    return [
+        Shape.of(chains, tile, pattern) for chains in sorted(different) if _size(chains) <= limit
+    ]
 
 
-def number_of_runs(num_spins: int) -> int:
+def number_of_runs(pattern: Pattern) -> int:
     """Number of minorminer's runs that are worth their time, which grows fast with n."""
-    return int(np.clip(500_000 // num_spins**3, 8, 200))
+    n = pattern.num_spins
+    return int(np.clip(500_000 // n**3 if pattern.width is None else 4_000 // n, 8, 200))
 
 
 def _size(chains: Sequence[Sequence[int]]) -> int:

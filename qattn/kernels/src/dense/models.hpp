@@ -2,29 +2,11 @@
 #pragma once
 #include <algorithm>
 #include <vector>
-#include "lanes.hpp"
+#include "../lanes.hpp"
 
 namespace dense {
 
 constexpr int64_t MOST = 32;  // spins of a half
-
-// Numbers of a tensor (groups, spins, queries), in any order.
-struct Strided {
-    float* start;
-    int64_t group, spin, query;
-    lanes get(int64_t g, int64_t j, int64_t q, int64_t count) const {
-        const float* p = start + g * group + j * spin + q * query;
-        if (query == 1) return load_some(p, count);
-        lanes x = {};
-        for (int64_t i = 0; i < count; ++i) x[i] = p[i * query];
-        return x;
-    }
-    void set(int64_t g, int64_t j, int64_t q, int64_t count, lanes x) const {
-        float* p = start + g * group + j * spin + q * query;
-        if (query == 1) return store_some(p, x, count);
-        for (int64_t i = 0; i < count; ++i) p[i * query] = x[i];
-    }
-};
 
 // Queries first … last - 1, enumerated with `spins` spins. What the forward pass leaves of each
 // group stands in its part of the workspace from `offset` on: K, the logarithm of its maximum (a
@@ -47,13 +29,17 @@ struct Block {
     int64_t chunk() const { return std::max<int64_t>(2, std::min<int64_t>(8, 1024 / states())); }
 };
 
-// Models (groups, queries) of n spins, each with the first `lengths` of them.
+// Models (groups, queries) of n spins, each with the first `lengths` of them, which ascend; `order`
+// says where a query stands in the batch. J has rows of `row` numbers.
 struct Models {
-    const float* J;
-    const int32_t* lengths;
-    int64_t length_rows, groups, queries, n;
     const Block* blocks;
     int64_t num_blocks;
+    const int32_t* lengths;
+    int64_t length_rows;
+    const int64_t* order;
+    int64_t groups, queries, n;
+    const float* J;
+    int64_t row;
     float* workspace;
     int64_t workspace_row;
     lanes* saved(const Block& block, int64_t g) const {
@@ -82,23 +68,55 @@ inline std::vector<Item> items(const Models& m, bool chunks) {
 
 // The queries of a tile.
 struct Tile {
-    int64_t query, count, shortest;
+    int64_t group, first, count, shortest;
+    const int64_t* order;
     ints length;
-    Tile(const Models& m, const Item& item, int64_t number) {
+    bool in_order;
+    Tile(const Models& m, const Item& item, int64_t number) : group(item.group) {
         const Block& block = *item.block;
-        query = block.first + number * LANES;
-        count = std::min(block.last - query, LANES);
+        first = block.first + number * LANES;
+        count = std::min(block.last - first, LANES);
+        order = m.order + first;
         length = ints{} + int32_t(block.spins);
         shortest = block.spins;
-        const int32_t* lengths = m.lengths + item.group % m.length_rows * m.queries + query;
+        in_order = true;
+        const int32_t* lengths = m.lengths + group % m.length_rows * m.queries + first;
         for (int64_t i = 0; i < count; ++i) {
             length[i] = lengths[i];
             shortest = std::min<int64_t>(shortest, lengths[i]);
+            in_order &= order[i] == order[0] + i;
         }
     }
     // x where spin j is present, else 0.
-    lanes present(int64_t j, lanes x) const {
-        return select(length > int32_t(j), x, lanes{});
+    lanes present(int64_t j, lanes x) const { return select(length > int32_t(j), x, lanes{}); }
+};
+
+// Numbers of the batch, (groups, queries, spins) or without the last axis, with any strides.
+struct Numbers {
+    float* start;
+    int64_t group, query, spin;
+    // Those of a tile, 0 where there is no query.
+    void get(const Tile& tile, int64_t spins, lanes* out) const {
+        const float* x = start + tile.group * group;
+        if (query == 1 && tile.in_order)
+            for (int64_t j = 0; j < spins; ++j)
+                out[j] = load_some(x + tile.order[0] + j * spin, tile.count);
+        else {
+            std::fill_n(out, spins, lanes{});
+            for (int64_t i = 0; i < tile.count; ++i)
+                for (int64_t j = 0; j < spins; ++j)
+                    ((float*)(out + j))[i] = x[tile.order[i] * query + j * spin];
+        }
+    }
+    void set(const Tile& tile, int64_t spins, const lanes* values) const {
+        float* x = start + tile.group * group;
+        if (query == 1 && tile.in_order)
+            for (int64_t j = 0; j < spins; ++j)
+                store_some(x + tile.order[0] + j * spin, values[j], tile.count);
+        else
+            for (int64_t i = 0; i < tile.count; ++i)
+                for (int64_t j = 0; j < spins; ++j)
+                    x[tile.order[i] * query + j * spin] = ((const float*)(values + j))[i];
     }
 };
 

@@ -1,14 +1,13 @@
 // Gradients of the exact moments of dense couplings, from what the forward pass left.
 #pragma once
-#include "dense_models.hpp"
 #include "halves.hpp"
+#include "models.hpp"
 
 namespace dense {
 
 struct Gradients {
-    Strided occupations;  // in ⟨n⟩
-    const float* log_Z;   // in log Z, or null
-    Strided h;            // out
+    Numbers occupations, log_Z;  // of the loss in ⟨n⟩ and, unless null, in log Z
+    Numbers h;                   // what is computed
 };
 
 // u f_A and v f_B of a tile, where f(s) = f_A(a) + f_B(b) is over Z and f_A has the constant.
@@ -33,47 +32,52 @@ INLINE void first_moments(const Models& m, const Item& item, const Tile& tile, c
                           lanes* once) {
     int64_t n = item.block->spins;
     const lanes *up = saved + 4 * item.block->states(), *down = up + n;
-    for (int64_t j = 0; j < m.n; ++j) {
-        lanes first = {}, of_log_Z = {};
-        if (j < n) {
-            // Σ_s p f = c; the sum over the less likely of s_j = +1 and -1 has the smaller terms.
-            of_log_Z = tile.present(j, c);
-            first = 2.0f * select(up[j] < down[j], up_f[j], of_log_Z - down_f[j]);
-            lanes one = first - 0.5f * of_log_Z;
-            for (int64_t k = 0; k < n; ++k)
-                once[j * n + k] += k < tile.shortest ? one : tile.present(k, one);
-        }
-        grad.h.set(item.group, j, tile.query, tile.count, first - of_log_Z);
+    lanes grad_h[2 * MOST] = {};
+    for (int64_t j = 0; j < n; ++j) {
+        // Σ_s p f = c; the sum over the less likely of s_j = +1 and -1 has the smaller terms.
+        lanes of_log_Z = tile.present(j, c);
+        lanes first = 2.0f * select(up[j] < down[j], up_f[j], of_log_Z - down_f[j]);
+        // At the diagonal, the sum for every spin k that all queries of the tile have.
+        lanes one = first - 0.5f * of_log_Z;
+        once[j * n + j] += one;
+        for (int64_t k = tile.shortest; k < n; ++k)
+            if (k != j) once[j * n + k] += tile.present(k, one) - one;
+        grad_h[j] = first - of_log_Z;
     }
+    grad.h.set(tile, m.n, grad_h);
 }
 
-// Columns of V vectors of a table P = K ∘ Σ_q (u_f vᵀ + u v_fᵀ), summed over the rows a where each
-// spin of the first half is up. `turned` has v and v_f with the states along the lanes.
+// Columns of a table P = K ∘ Σ_q (u_f vᵀ + u v_fᵀ), V vectors of them, summed over the rows a where
+// each spin of the first half is up. `v` and `v_f` have the states along the lanes.
 template <int R, int V>
 INLINE void fold_table(const float* K, int64_t row, int64_t half, int64_t tiles,
                        const lanes* saved, int64_t saved_tile, const lanes* uv_f,
                        int64_t uv_f_tile, const lanes* v, const lanes* v_f, lanes* up) {
+    constexpr int P = V * PIECES;
     int64_t S = int64_t(1) << half;
     for (int64_t a = 0; a < S; a += R) {
-        lanes P[R][V] = {};
+        piece table[R][P] = {};
         for (int64_t t = 0; t < tiles; ++t) {
-            add_products<R, V>(P, (const float*)(uv_f + t * uv_f_tile + a), LANES, 1,
-                               v + t * LANES * V, V, 1, LANES);
-            add_products<R, V>(P, (const float*)(saved + t * saved_tile + a), LANES, 1,
-                               v_f + t * LANES * V, V, 1, LANES);
+            const piece *x[P], *x_f[P];
+            for (int p = 0; p < P; ++p) x[p] = (const piece*)(v + t * LANES * V) + p;
+            for (int p = 0; p < P; ++p) x_f[p] = (const piece*)(v_f + t * LANES * V) + p;
+            const float* u_f = (const float*)(uv_f + t * uv_f_tile + a);
+            const float* u = (const float*)(saved + t * saved_tile + a);
+            add_products<R, P>(table, u_f, LANES, 1, x, P, LANES);
+            add_products<R, P>(table, u, LANES, 1, x_f, P, LANES);
         }
-        for (int x = 0; x < V; ++x) {
-            lanes all = {};
+        for (int p = 0; p < P; ++p) {
+            piece all = {}, *sums = (piece*)up + p;
             for (int i = 0; i < R; ++i) {
-                P[i][x] *= load(K + (a + i) * row + x * LANES);
-                all += P[i][x];
+                table[i][p] *= *(const piece*)(K + (a + i) * row + p * WIDTH);
+                all += table[i][p];
             }
             int64_t j = 0;
             for (; 1 << j < R; ++j)
                 for (int i = 0; i < R; ++i)
-                    if (i >> j & 1) up[j * V + x] += P[i][x];
+                    if (i >> j & 1) sums[j * P] += table[i][p];
             for (; j < half; ++j)
-                if (a >> j & 1) up[j * V + x] += all;
+                if (a >> j & 1) sums[j * P] += all;
         }
     }
 }
@@ -82,8 +86,8 @@ INLINE void fold_table(const float* K, int64_t row, int64_t half, int64_t tiles,
 inline void backward(const Models& m, const Item& item, const Gradients& grad, float* grad_J) {
     const Block& block = *item.block;
     int64_t n = block.spins, half = block.half(), S = block.states(), row = block.row();
-    int64_t g = item.group, count = item.last - item.first, wide = row / LANES;
-    lanes* table = m.saved(block, g);
+    int64_t count = item.last - item.first, wide = row / LANES;
+    lanes* table = m.saved(block, item.group);
     const float* K = (const float*)table;
     lanes* saved = table + block.table() + item.first * block.tile();
     bool pairs_of_vectors = TILES == 2 && wide % 2 == 0;  // columns of two vectors
@@ -99,12 +103,13 @@ inline void backward(const Models& m, const Item& item, const Gradients& grad, f
         lanes c[TILES];
         for (int64_t i = 0; i < width; ++i) {
             Tile tile(m, item, item.first + t + i);
-            lanes *data = saved + (t + i) * block.tile(), scale = data[4 * S + 2 * n], up[2 * MOST];
-            for (int64_t j = 0; j < n; ++j)
-                up[j] = scale * grad.occupations.get(g, j, tile.query, tile.count);
+            lanes *data = saved + (t + i) * block.tile(), scale = data[4 * S + 2 * n];
+            lanes slopes[2 * MOST] = {};
+            grad.occupations.get(tile, std::min(n, m.n), slopes);
+            for (int64_t j = 0; j < n; ++j) slopes[j] *= scale;
             c[i] = lanes{};
-            if (grad.log_Z) c[i] = load_some(grad.log_Z + g * m.queries + tile.query, tile.count);
-            build_uv_f(block, data, up, c[i] * scale, uv_f.start + (t + i) * 2 * S);
+            if (grad.log_Z.start) grad.log_Z.get(tile, 1, &c[i]);
+            build_uv_f(block, data, slopes, c[i] * scale, uv_f.start + (t + i) * 2 * S);
         }
         lanes* f = uv_f.start + t * 2 * S;
         with_rows(S, [&](auto R) {
@@ -118,7 +123,8 @@ inline void backward(const Models& m, const Item& item, const Gradients& grad, f
             for (int64_t side = 0; side < 2; ++side) {
                 for (int64_t a = 0; a < S; ++a) {
                     int64_t at = side * S + a;
-                    p_f.start[a] = data[at] * K_uv_f.start[i * 2 * S + at] + f[at] * data[2 * S + at];
+                    p_f.start[a] = data[at] * K_uv_f.start[i * 2 * S + at]
+                                   + f[at] * data[2 * S + at];
                     of_states.start[at] += p_f.start[a];
                 }
                 fold(p_f.start, half, up + side * half, down + side * half);
@@ -168,7 +174,8 @@ inline void backward(const Models& m, const Item& item, const Gradients& grad, f
         for (int64_t k = 0; k < j; ++k) {
             bool within = j < half || k >= half;
             float both = within ? pairs[j * n + k] : pairs[k * n + j];
-            float once_each = total(once.start[j * n + k]) + total(once.start[k * n + j]);
+            float once_each = total(once.start[j * n + j] + once.start[j * n + k]
+                                    + once.start[k * n + k] + once.start[k * n + j]);
             grad_J[j * n + k] = grad_J[k * n + j] = 2.0f * both - 0.5f * once_each;
         }
 }

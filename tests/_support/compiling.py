@@ -152,6 +152,23 @@ def test_moments_of_a_potential_on_counts_are_one_graph():
     )
 
 
+def test_moments_of_a_band_are_one_graph():
+    torch.manual_seed(0)
+    h, values = torch.randn(2, 4, 6), torch.randn(2, 6, 2)
+
+    def loss(h, values):
+        batch = IsingBatch(h, Banded(values), torch.arange(2, 6), validate=False)
+        return exact.occupations(batch)[..., 0].sum() + exact.log_partition(batch).square().sum()
+
+    leaves = h.requires_grad_(), values.requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    found, wanted = compiled(*leaves), loss(*leaves)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, leaves), torch.autograd.grad(wanted, leaves)
+    )
+
+
 @pytest.mark.parametrize("arm", ATTENTION)
 @pytest.mark.parametrize("strict", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_exported_models_equal_the_eager_ones(arm, strict):

@@ -44,8 +44,8 @@ def forward(
     failed &= ~wrong
     if h.dtype != torch.float64:
         return Solution(up, log_Z, ~failed.any(), ())
-    for g, q, *lane in log_space.Lanes(failed, h, values, lengths):
-        up[g, :, q], log_Z[g, q] = log_space.moments(*lane)
+    for groups, queries, *lane in log_space.Lanes(failed, h, values, lengths):
+        up[groups, :, queries], log_Z[groups, queries] = log_space.moments(*lane)
     return Solution(up, log_Z, torch.ones((), dtype=torch.bool), (failed,))
 
 
@@ -80,21 +80,22 @@ def backward(
     else:
         grad_h = torch.zeros_like(h)
         for g, q, windows in _tiles(h, values, linear):
-            outer = (x if x is None else x[g][..., q] for x in (grad_up, grad_log_Z, up))
-            first, second = scan.gradients(windows, *outer)
+            outer = None if grad_up is None else grad_up[g][..., q]
+            outer_log_Z = None if grad_log_Z is None else grad_log_Z[g][..., q]
+            first, second = scan.gradients(windows, outer, outer_log_Z, up[g][..., q])
             grad_h[g, : first.shape[1], q] = first[:, : h.shape[1]]
             within[g, : first.shape[1]] += second[:, : h.shape[1], : values.shape[2]]
     if log_space_too is not None:
-        for g, q, lane_h, lane_values, L in log_space.Lanes(log_space_too, h, values, lengths):
-            x = lane_h.requires_grad_(), lane_values.requires_grad_()
-            lane_up, log_Z = log_space.moments(*x, L)
-            with torch.enable_grad():
-                loss = (
-                    lane_up * grad_up[g, :, q] if grad_up is not None else log_Z * grad_log_Z[g, q]
-                )
-                one, other = torch.autograd.grad(loss.sum(), x)
-            grad_h[g, :, q] = one
-            within.index_add_(0, g, other)
+        for groups, queries, x, J, L in log_space.Lanes(log_space_too, h, values, lengths):
+            leaves = x.requires_grad_(), J.requires_grad_()
+            lane_up, lane_log_Z = log_space.moments(*leaves, L)
+            if grad_up is not None:
+                grads = torch.autograd.grad(lane_up, leaves, grad_up[groups, :, queries])
+            else:
+                assert grad_log_Z is not None
+                grads = torch.autograd.grad(lane_log_Z, leaves, grad_log_Z[groups, queries])
+            grad_h[groups, :, queries], grad_J = grads
+            within.index_add_(0, groups, grad_J)
     return grad_h * present, grad_values
 
 
@@ -115,12 +116,11 @@ def _tiles(
     queries = max(16, room // min(G, groups))
     for g in range(0, G, groups):
         for q in range(0, Q, queries):
-            G_, Q_ = slice(g, g + groups), slice(q, q + queries)
-            if order is not None:
-                Q_ = order[Q_]
-            rows = lengths[G_] if len(lengths) > 1 else lengths
-            if int(longest[Q_].max()):
-                yield G_, Q_, Windows(h[G_][..., Q_], values[G_], rows[:, Q_])
+            rows, part = slice(g, g + groups), slice(q, q + queries)
+            columns = part if order is None else order[part]
+            own = lengths[rows] if len(lengths) > 1 else lengths
+            if int(longest[columns].max()):
+                yield rows, columns, Windows(h[rows][..., columns], values[rows], own[:, columns])
 
 
 def _independent(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Solution:

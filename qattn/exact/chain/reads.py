@@ -30,8 +30,8 @@ def draw(
     values = couplings.values[..., : max(0, n - 1)].double()
     values = F.pad(values, (0, 1)) if values.shape[2] == 0 else values
     everything = torch.ones(G, Q, dtype=torch.bool, device=h.device)
-    for g, q, *lane in log_space.Lanes(everything, h.double(), values, lengths):
-        spins[g, q] = _drawn(*lane, num_reads, generator)
+    for g, q, fields, J, L in log_space.Lanes(everything, h.double(), values, lengths):
+        spins[g, q] = _drawn(fields, J, L, num_reads, generator)
     return spins
 
 

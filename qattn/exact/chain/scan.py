@@ -200,10 +200,12 @@ def _split(A: Float[Tensor, "g states p q"], K: Tensor) -> Float[Tensor, "g kept
 
 def _weighted(B: Float[Tensor, "g states p q"], u: Tensor) -> Float[Tensor, "g kept new p q"]:
     """u times B, for the states of the new spins."""
-    return B.unflatten(1, (-1, u.shape[1])) * u[:, None, :, None]
+    weighted: Tensor = B.unflatten(1, (-1, u.shape[1])) * u[:, None, :, None]
+    return weighted
 
 
 def _passed_back(K: Tensor, Z: Float[Tensor, "g kept new p q"]) -> Float[Tensor, "g states p q"]:
     """Kᵀ Z, over the states of the window before."""
     B = K.mT @ Z.flatten(3)
-    return B.transpose(1, 2).flatten(1, 2).unflatten(2, Z.shape[3:])
+    passed: Tensor = B.transpose(1, 2).flatten(1, 2).unflatten(2, Z.shape[3:])
+    return passed

@@ -75,7 +75,8 @@ class Windows:
 
     def in_blocks(self, x: Shaped[Tensor, "g m k"]) -> Shaped[Tensor, "g b a k"]:
         """Rows of spins as blocks of m."""
-        return x.unflatten(1, (self.num_blocks, self.step))
+        blocks: Tensor = x.unflatten(1, (self.num_blocks, self.step))
+        return blocks
 
     def _fixed_spins(self, n: int) -> tuple[Tensor, Tensor]:
         """Of each pair with an absent spin of a query's last block: where h and where J stand."""

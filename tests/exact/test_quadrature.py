@@ -178,14 +178,29 @@ def test_small_occupations_keep_their_digits(sign, compiled):
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
 
 
+def test_few_spins_that_rounding_would_spoil_are_enumerated():
+    # One spin, two and three equal spins that all compete: no state has Σ U s near 0.
+    torch.manual_seed(0)
+    lengths = torch.tensor([1, 2, 3])
+    for U in (4.0, 9.0):
+        h = torch.randn(1, 3, 3, dtype=torch.float64, requires_grad=True)
+        values = torch.full((1, 3), U, dtype=torch.float64, requires_grad=True)
+        couplings = LowRank(values, sign=-1)
+        for what in (exact.occupations, exact.log_partition):
+            found, wanted = (
+                what(IsingBatch(h, J, lengths)) for J in (couplings, couplings.dense())
+            )
+            torch.testing.assert_close(found, wanted)
+            outer = torch.randn_like(found)
+            grads = (torch.autograd.grad(x, (h, values), outer) for x in (found, wanted))
+            for found_grad, wanted_grad in zip(*grads, strict=True):
+                torch.testing.assert_close(found_grad, wanted_grad)
+
+
 def test_what_rounding_would_spoil_is_refused():
-    # Three equal spins that all compete: no state has Σ U s near 0.
-    weak, strong = (LowRank(torch.full((1, 3), U), sign=-1) for U in (4.0, 9.0))
-    h = torch.zeros(1, 1, 3)
-    found = exact.occupations(IsingBatch(h, weak))
-    torch.testing.assert_close(found, exact.occupations(IsingBatch(h, weak.dense())))
+    h, strong = torch.zeros(1, 1, 17), LowRank(torch.full((1, 17), 9.0), sign=-1)
     for what in (exact.occupations, exact.log_partition):
-        with pytest.raises(ValueError, match=r"so large that Z is less.*dense\(\)"):
+        with pytest.raises(ValueError, match=r"so large that Z is less.*more than 16 spins"):
             what(IsingBatch(h, strong))
     with pytest.raises(ValueError, match=r"accept only .*dense\(\)"):
         exact.sample(IsingBatch(h, strong), 10)

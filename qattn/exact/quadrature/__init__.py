@@ -13,7 +13,7 @@ from torch import Tensor
 from qattn.couplings import Couplings, LowRank
 from qattn.exact.engine import Solution
 from qattn.exact.quadrature import bound as bounds
-from qattn.exact.quadrature import compiled, reads, sums
+from qattn.exact.quadrature import compiled, few_spins, reads, sums
 from qattn.exact.quadrature.grid import Grid, Spins, grid_of
 
 __all__ = ["backward", "draw", "error_bound", "forward"]
@@ -39,13 +39,18 @@ def forward(
         up[:, :n, q], log_Z[:, q], accurate[:, q] = sums.moments(spins, found, sign)
         for whole, part in zip(grid, found, strict=True):
             whole[:, q] = part
-    if h.dtype == torch.float64 and not bool(accurate.all()):
+    if h.dtype != torch.float64 or bool(accurate.all()):
+        return Solution(up, log_Z, accurate.all(), tuple(grid))
+    few = ~accurate & (lengths <= few_spins.MOST).to(h.device)
+    if not bool((accurate | few).all()):
         raise ValueError(
             "Argument `couplings` is a LowRank of negative sign whose U is so large that Z is less "
-            f"than {sums.SMALLEST_SIGN[h.dtype]} of the sum of its terms' sizes: take "
-            "`J=couplings.dense()` for few spins, or Cardinality.competitive where U is constant."
+            f"than {sums.SMALLEST_SIGN[h.dtype]} of the sum of its terms' sizes, for a query of "
+            f"more than {few_spins.MOST} spins: take Cardinality.competitive where U is constant, "
+            "or a sampling backend."
         )
-    return Solution(up, log_Z, accurate.all(), tuple(grid))
+    few_spins.solve(h, couplings, lengths, few, up, log_Z)
+    return Solution(up, log_Z, torch.ones_like(few.any()), (*grid, few))
 
 
 def backward(
@@ -62,12 +67,22 @@ def backward(
         return compiled.backward(grad_up, grad_log_Z, h, couplings, lengths, solution.saved)
     sign = couplings.sign
     grad_h, grad_U = torch.zeros_like(h), torch.zeros_like(couplings.values)
+    few = solution.saved[3] if len(solution.saved) > 3 else None
+    if few is not None and bool(few.any()):
+        # Nothing from their sums over nodes.
+        outer = grad_up, grad_log_Z
+        grad_up = None if grad_up is None else grad_up.masked_fill(few.unsqueeze(1), 0.0)
+        grad_log_Z = None if grad_log_Z is None else grad_log_Z.masked_fill(few, 0.0)
     for q, n, spins in _blocks(h, couplings, lengths):
-        grid = Grid(*(x[:, q] for x in solution.saved))
+        grid = Grid(*(x[:, q] for x in solution.saved[:3]))
         up = None if grad_up is None else grad_up[:, :n, q]
         log_Z = None if grad_log_Z is None else grad_log_Z[:, q]
         grad_h[:, :n, q], part = sums.gradients(up, log_Z, spins, grid, sign)
         grad_U[:, :n] += part.sum(2)
+    if few is not None and bool(few.any()):
+        of_few = few_spins.gradients(*outer, h, couplings, lengths, few)
+        grad_h = torch.where(few.unsqueeze(1), of_few[0], grad_h)
+        grad_U += of_few[1]
     return grad_h, grad_U
 
 
@@ -81,7 +96,7 @@ def error_bound(
     assert isinstance(couplings, LowRank)
     bound = torch.empty_like(solution.log_Z)
     for q, _, spins in _blocks(h.double(), couplings.to(torch.float64), lengths):
-        grid = Grid(*(x[:, q] for x in solution.saved))
+        grid = Grid(*(x[:, q] for x in solution.saved[:3]))
         bound[:, q] = bounds.error_bound(spins, grid, couplings.sign).to(bound.dtype)
     return bound
 

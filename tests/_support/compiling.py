@@ -12,7 +12,7 @@ from _support.layers import layer_and_input
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from qattn import IsingBatch, Transformer, boltzmann_attention, exact
-from qattn.couplings import Cardinality, LowRank
+from qattn.couplings import Banded, Cardinality, LowRank
 from qattn.layers import ATTENTION
 
 OTHERS = [arm for arm in ATTENTION if arm != "boltzmann"]

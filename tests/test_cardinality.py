@@ -108,3 +108,13 @@ def test_forbidden_counts_stay_forbidden():
     one = couplings.leading(1)
     one.check()
     assert exact.occupations(IsingBatch(torch.randn(2, 1, 1), one)).tolist() == [[[1.0]], [[1.0]]]
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_log_probability_where_counts_are_forbidden(beta):
+    pairs = Cardinality.subset(2, num_groups=1, num_spins=3)
+    batch = IsingBatch(torch.zeros(1, 2, 3), pairs, torch.tensor([1, 3]), beta=beta)
+    spins = torch.tensor([[1, 1, -1], [-1, 1, 1], [1, -1, -1]]).expand(1, 2, 3, 3)
+    # One spin alone is up; of three, any two are.
+    p = torch.tensor([[[1.0, 0, 1], [1 / 3, 1 / 3, 0]]])
+    torch.testing.assert_close(exact.log_prob(batch, spins).exp(), p)

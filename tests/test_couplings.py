@@ -110,3 +110,12 @@ def test_values_that_are_not_finite_are_refused():
     forbidden = Cardinality(torch.full((1, 2), -torch.inf), 2)
     with pytest.raises(ValueError, match="must allow a count"):
         IsingBatch(torch.zeros(1, 1, 2), forbidden)
+
+
+def test_blocks_are_as_symmetric_as_a_dense_coupling():
+    J = torch.tensor([[0.0, 0.3], [0.3 * (1 + 3e-7), 0.0]]).expand(1, 2, 2, 2)
+    blocks = IsingBatch(torch.zeros(1, 1, 4), Block(J, 4)).J.values
+    assert torch.equal(blocks, blocks.mT)
+    for wrong, message in ((J.triu(1), r"symmetric.*J\.triu\(1\)"), (J + 1, "zero diagonal")):
+        with pytest.raises(ValueError, match=message):
+            IsingBatch(torch.zeros(1, 1, 4), Block(wrong, 4))

@@ -50,7 +50,7 @@ class Couplings(ABC):
 
     @abstractmethod
     def matvec(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups n columns"]:
-        """Σ_k J_jk s_k for each column s, which may be fewer groups than 1 by broadcasting."""
+        """Σ_k J_jk s_k for each column s."""
 
     @abstractmethod
     def leading(self, num_spins: int) -> "Couplings":

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from qattn.couplings.base import Couplings, beta_like, check_finite, check_values
+from qattn.couplings.base import Couplings, beta_like, check_values
 
 
 class Block(Couplings):
@@ -17,7 +17,8 @@ class Block(Couplings):
     couplings to those that there are not are ignored.
 
     Args:
-        values: Shape (groups, blocks, m, m), each symmetric with zero diagonal.
+        values: Shape (groups, blocks, m, m), each symmetric with zero diagonal, to rounding as a
+            dense J of :class:`qattn.IsingBatch`.
         num_spins: Number of spins n, more than (blocks - 1)·m and at most blocks·m.
 
     Raises:
@@ -57,17 +58,6 @@ class Block(Couplings):
     def options(self) -> tuple[int, ...]:
         """The number of spins."""
         return (self._num_spins,)
-
-    def check(self) -> None:
-        """Raise unless every block is finite, and symmetric with zero diagonal."""
-        check_finite("J", self.values)
-        asymmetry = float((self.values - self.values.mT).detach().abs().max())
-        diagonal = float(self.values.detach().diagonal(dim1=-2, dim2=-1).abs().max())
-        if asymmetry or diagonal:
-            raise ValueError(
-                f"Argument `values` of a Block must be symmetric with zero diagonal, but "
-                f"max |J_jk - J_kj| = {asymmetry:.3g} and max |J_jj| = {diagonal:.3g}."
-            )
 
     def dense(self) -> Float[Tensor, "groups n n"]:
         """J as a matrix."""

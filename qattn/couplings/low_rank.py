@@ -64,6 +64,6 @@ class LowRank(Couplings):
         return LowRank(self.values[:, :num_spins], self.sign)
 
     def scaled(self, beta: float | Tensor) -> "LowRank":
-        """βJ: U times √β."""
+        """βJ: U times √β, which has no derivative in β at β = 0."""
         root = beta.sqrt() if isinstance(beta, Tensor) else beta**0.5
         return LowRank(self.values * beta_like(root, self.values), self.sign)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn.couplings import Block
+from qattn.couplings import Banded, Block
 from qattn.exact import blocks, dense, structured, tree
 from qattn.exact.memory import required_bytes
 from qattn.ising.batch import IsingBatch
@@ -33,6 +33,9 @@ __all__ = [
     "sample",
     "tree",
 ]
+
+WIDE, FEW = 8, 24
+"""A band of more than WIDE distances among at most FEW spins is enumerated as a dense J."""
 
 
 def log_partition(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
@@ -70,8 +73,8 @@ def occupations(
 
     Args:
         batch: The models.
-        normalize: Divide by Σ_j ⟨n_j⟩ of the query, also where that is too small for a float. A
-            query without spins keeps zeros.
+        normalize: Divide by Σ_j ⟨n_j⟩ of the query, also where that is too small for a float; for
+            couplings with a structure, a float32. A query without spins keeps zeros.
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
@@ -157,15 +160,19 @@ def log_prob(batch: IsingBatch, spins: Tensor) -> Float[Tensor, "groups queries 
         ValueError: `spins` has another shape, or an active spin is neither -1 nor +1.
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.
     """
-    energies = batch.energies(spins)
+    # At β = 1, also where β is 0: an energy may be infinite.
+    scaled = IsingBatch(*batch.scaled_structure(), batch.lengths, validate=False)
+    energies = scaled.energies(spins)
     wrong = (spins.abs() != 1) & batch.active.unsqueeze(2)
     if bool(wrong.any()):
         raise ValueError(
             f"Argument `spins` must be -1 or +1 at active spins, "
             f"but holds {spins[wrong][0].item()}."
         )
-    beta = batch.beta.reshape(-1, 1, 1) if isinstance(batch.beta, Tensor) else batch.beta
-    return -beta * energies - log_partition(batch).unsqueeze(-1)
+    log_Z = log_partition(batch).unsqueeze(-1)
+    # Where no state is allowed, all spins are up: see Cardinality.
+    all_up = torch.where(((spins > 0) | ~batch.active.unsqueeze(2)).all(-1), 0.0, -torch.inf)
+    return torch.where(log_Z == -torch.inf, all_up, -energies - log_Z)
 
 
 @torch.no_grad()
@@ -198,4 +205,6 @@ def _engine(batch: IsingBatch) -> ModuleType:
     """The engine for the structure of the batch's couplings."""
     if isinstance(batch.J, Block):
         return blocks
+    if isinstance(batch.J, Banded) and batch.J.width > WIDE and batch.num_spins <= FEW:
+        return dense  # 2^(n/2) is less than n 2^w
     return dense if isinstance(batch.J, Tensor) else structured

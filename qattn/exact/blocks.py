@@ -5,8 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from qattn._tracing import is_traced
 from qattn.couplings import Block
 from qattn.exact import dense
+from qattn.exact.engine import underflows
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
@@ -19,8 +21,14 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
         log_Z: Tensor = dense.moments(models, wants_log_Z=True).unflatten(0, (G, -1)).sum(1)
         return log_Z
     up = _joined(dense.moments(models), G, n)
+    if not normalize:
+        return up
+    if up.dtype == torch.float32 and not is_traced(up):
+        lengths = torch.from_numpy(batch.num_active.copy()).to(up.device)
+        if underflows(up.detach().sum(-1), lengths):
+            up = _joined(dense.moments(_models(batch, torch.float64)), G, n)
     total = up.sum(-1, keepdim=True)
-    return up / total.masked_fill(total == 0, torch.inf) if normalize else up
+    return (up / total.masked_fill(total == 0, torch.inf)).to(batch.h.dtype)
 
 
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
@@ -45,17 +53,16 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     return SpinSamples(spins.unflatten(0, (G, -1)).permute(0, 2, 3, 1, 4).flatten(3)[..., :n])
 
 
-def _models(batch: IsingBatch) -> IsingBatch:
+def _models(batch: IsingBatch, dtype: torch.dtype | None = None) -> IsingBatch:
     """The blocks as groups of a batch with dense J, at β = 1."""
     h, couplings = batch.scaled_structure()
     assert isinstance(couplings, Block)
-    blocks, m = couplings.values.shape[1:3]
+    h, values = h.to(dtype or h.dtype), couplings.values.to(dtype or h.dtype)
+    blocks, m = values.shape[1:3]
     h = F.pad(h, (0, blocks * m - h.shape[2])).unflatten(2, (blocks, m)).transpose(1, 2)
     lengths = torch.from_numpy(batch.num_active.copy())[:, None]
-    within = (lengths - m * torch.arange(blocks)[:, None]).clamp(0, m)
-    return IsingBatch(
-        h.flatten(0, 1), couplings.values.flatten(0, 1), within.flatten(0, 1), validate=False
-    )
+    within = (lengths - m * torch.arange(blocks, device="cpu")[:, None]).clamp(0, m)
+    return IsingBatch(h.flatten(0, 1), values.flatten(0, 1), within.flatten(0, 1), validate=False)
 
 
 def _joined(x: Float[Tensor, "gb q m"], num_groups: int, num_spins: int) -> Tensor:

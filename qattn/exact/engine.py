@@ -25,6 +25,12 @@ class Solution(NamedTuple):
     saved: tuple[Tensor, ...]
 
 
+def underflows(total: Float[Tensor, "g q"], lengths: Int[Tensor, "#g q"]) -> bool:
+    """Whether a sum of occupations is so small that terms below the range of its dtype matter."""
+    limits = torch.finfo(total.dtype)
+    return bool(((total < lengths * limits.tiny / limits.eps) & (lengths > 0)).any())
+
+
 class Engine(Protocol):
     """Functions of an engine. Lengths are on the CPU, (1 or groups, queries), in any order."""
 

@@ -23,7 +23,7 @@ from qattn._vmap import BackwardFunction, GroupwiseFunction, fold
 from qattn.couplings import KINDS, Couplings
 from qattn.couplings.base import check_finite
 from qattn.exact import chain, counts, quadrature
-from qattn.exact.engine import Engine, Solution
+from qattn.exact.engine import Engine, Solution, underflows
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import without_autocast
 from qattn.ising.samples import SpinSamples
@@ -142,12 +142,18 @@ def _scaled(batch: IsingBatch) -> tuple[Float[Tensor, "g q n"], Couplings]:
 
 
 def _solved(
-    h: Float[Tensor, "g n q"], couplings: Couplings, lengths: Int[Tensor, "#g q"]
+    h: Float[Tensor, "g n q"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#g q"],
+    normalize: bool = False,
 ) -> tuple[Solution, Tensor, Couplings]:
     """The solution, with h and couplings in the precision in which it was found."""
     engine = ENGINES[couplings.kind]
     solution = engine.forward(h, couplings, lengths)
-    if h.dtype != torch.float64 and not bool(solution.accurate):
+    if h.dtype != torch.float64 and not (
+        bool(solution.accurate)
+        and not (normalize and underflows(solution.up.sum(1), lengths.to(h.device)))
+    ):
         h, couplings = h.double(), couplings.to(torch.float64)
         solution = engine.forward(h, couplings, lengths)
     return solution, h, couplings
@@ -160,7 +166,8 @@ class Moments(GroupwiseFunction):
     def forward(h: Tensor, values: Tensor, call: _Call) -> tuple[Tensor, ...]:
         """In the dtype of h; the rest in the precision in which it was computed."""
         with sampling_clock.running(h.device), without_autocast(h.device):
-            solution, *_ = _solved(h, call.couplings(values), call.lengths.of(len(h)))
+            lengths = call.lengths.of(len(h))
+            solution, *_ = _solved(h, call.couplings(values), lengths, call.normalize)
             value = solution.log_Z.clone() if call.wants_log_Z else solution.up
             if call.normalize:
                 total = solution.up.sum(1, keepdim=True)
@@ -220,7 +227,7 @@ class MomentsBackward(BackwardFunction):
             total = up.sum(1, keepdim=True)
             total = total.masked_fill(total == 0, torch.inf)
             grad = (grad - (grad * up).sum(1, keepdim=True) / total) / total
-        solution = Solution(up, log_Z, torch.ones((), dtype=torch.bool), saved)
+        solution = Solution(up, log_Z, torch.ones_like(log_Z[0, 0], dtype=torch.bool), saved)
         with sampling_clock.running(h.device), without_autocast(h.device):
             grad_h, grad_values = ENGINES[call.kind].backward(
                 None if call.wants_log_Z else grad,

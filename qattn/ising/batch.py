@@ -151,7 +151,7 @@ class IsingBatch:
         if self.lengths is None:
             return torch.ones(1, self.num_queries, n, dtype=torch.bool, device=self.h.device)
         lengths = self.lengths if self.lengths.ndim == 2 else self.lengths[None]
-        return (torch.arange(n) < lengths[..., None]).to(self.h.device)
+        return (torch.arange(n, device="cpu") < lengths[..., None]).to(self.h.device)
 
     @property
     def num_active(self) -> NDArray[np.int64]:

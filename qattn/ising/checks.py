@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn.couplings import Block
 from qattn.couplings.base import Couplings, check_finite
 
 SYMMETRY_TOLERANCE = 1e-6
@@ -43,11 +44,15 @@ def check_shapes(h: Tensor, J: Tensor | Couplings) -> None:
 def checked_couplings(
     J: Float[Tensor, "groups n n"] | Couplings,
 ) -> Float[Tensor, "groups n n"] | Couplings:
-    """J with rounding of its symmetry averaged away; a structure with its values checked.
+    """J with rounding of its symmetry averaged away, also in blocks; other structures checked.
 
     Raises:
         ValueError: J is not finite, not symmetric, or its diagonal is not zero.
     """
+    if isinstance(J, Block):
+        blocks = checked_couplings(J.values.flatten(0, 1))
+        assert isinstance(blocks, Tensor)
+        return J.with_values(blocks.unflatten(0, J.values.shape[:2]))
     if isinstance(J, Couplings):
         J.check()
         return J

@@ -195,6 +195,14 @@ def test_few_spins_that_rounding_would_spoil_are_enumerated():
             grads = (torch.autograd.grad(x, (h, values), outer) for x in (found, wanted))
             for found_grad, wanted_grad in zip(*grads, strict=True):
                 torch.testing.assert_close(found_grad, wanted_grad)
+        assert float(exact.error_bound(IsingBatch(h, couplings, lengths)).amax()) < 1e-6
+
+
+def test_reads_that_float64_accepts_in_float32():
+    # An odd number of equal spins: Σ U s is at least U, which exp(-U²/2) of the proposals pass.
+    h, couplings = torch.zeros(1, 1, 9), LowRank(torch.full((1, 9), 3.8), sign=-1)
+    reads = exact.sample(IsingBatch(h, couplings), 100, seed=0)
+    assert bool((reads.spins.sum(-1).abs() == 1).all())
 
 
 def test_what_rounding_would_spoil_is_refused():

@@ -116,6 +116,9 @@ def test_a_query_that_is_not_finite_keeps_to_itself(name):
     models = IsingBatch(h, batch.J, batch.lengths, batch.beta, validate=False)
     found, wanted = exact.occupations(models), exact.occupations(batch)
     assert found[0, -1].isnan().any()
+    h[0, -1, 0] = torch.inf
+    assert exact.occupations(models)[0, -1].isnan().any()
+    assert exact.log_partition(models).isnan().nonzero().tolist() == [[0, 3]]
     found[0, -1] = wanted[0, -1]
     assert torch.equal(found.isnan(), torch.zeros_like(found, dtype=torch.bool))
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
@@ -160,6 +163,61 @@ def test_small_weights_keep_their_digits():
     far = IsingBatch(batch.h - 60, batch.J)
     weights = exact.occupations(far, normalize=True)[0, 0]
     torch.testing.assert_close(weights, scores.softmax(0), rtol=1e-5, atol=0)
+
+
+@EVERY
+def test_normalised_weights_below_the_range_of_float32(name):
+    batch = structured_batch(name, 5, seed=2, dtype=torch.float32)
+    h, values = batch.h - 60, torch.zeros_like(batch.J.values)  # potentials, too, are free
+    models = IsingBatch(h, batch.J.with_values(values), batch.lengths)
+    weights = exact.occupations(models, normalize=True)
+    wanted = (2 * h).masked_fill(~batch.active, -torch.inf).softmax(-1).nan_to_num(0.0)
+    torch.testing.assert_close(weights, wanted, rtol=2e-5, atol=1e-7)
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_queries_without_spins(name, dtype):
+    batch = structured_batch(name, 4, seed=2, dtype=dtype)
+    h, values = leaves(batch)
+    none = torch.zeros(4, dtype=torch.int64)
+    models = IsingBatch(h, batch.J.with_values(values), none)
+    up = exact.occupations(models, normalize=True)
+    grads = torch.autograd.grad(up.sum(), (h, values))
+    assert not any(bool(x.any()) for x in (up, *grads, exact.sample(models, 3, seed=0).spins))
+    assert not exact.error_bound(models).any()
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_whatever_the_default_device(name, dtype):
+    batch = structured_batch(name, 6, seed=4, dtype=dtype)
+
+    def results():
+        h, values = leaves(batch)
+        models = with_leaves(batch, h, values)
+        up = exact.occupations(models)
+        grads = torch.autograd.grad(up.sum() + exact.log_partition(models).sum(), (h, values))
+        pairs, bound = exact.pair_correlations(models), exact.error_bound(models)
+        return up, *grads, pairs, bound, exact.sample(models, 2, seed=0).spins
+
+    wanted = results()
+    with torch.device("meta"):
+        found = results()
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_wide_band_is_enumerated_or_refused():
+    torch.manual_seed(0)
+    values = 0.2 * torch.randn(2, 12, 30, dtype=torch.float64)
+    batch = IsingBatch(torch.randn(2, 2, 12, dtype=torch.float64), Banded(values))
+    log_Z, up, pairs = enumerated(batch, batch.h, values)
+    torch.testing.assert_close(exact.log_partition(batch), log_Z)
+    torch.testing.assert_close(exact.occupations(batch), up)
+    torch.testing.assert_close(exact.pair_correlations(batch), pairs)
+    long = IsingBatch(torch.zeros(1, 1, 100), Banded(torch.zeros(1, 100, 30)))
+    with pytest.raises(MemoryError, match=r"band of width 30 needs about .* smaller width"):
+        exact.occupations(long)
 
 
 def test_an_engine_says_what_has_none():

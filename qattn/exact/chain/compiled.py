@@ -21,7 +21,7 @@ def moments(
     h, lengths = h.contiguous(), lengths.contiguous()
     (G, n, Q), w = h.shape, values.shape[2]
     up, log_Z, least = torch.empty_like(h), h.new_empty(G, Q), h.new_empty(G, Q)
-    tensors = h, values, torch.tensor(values.stride()), up, log_Z, least, lengths
+    tensors = h, values, torch.tensor(values.stride(), device="cpu"), up, log_Z, least, lengths
     kernels.call("chain_forward", *tensors, int(len(lengths) > 1), G, n, Q, w)
     return up, log_Z, least
 
@@ -40,7 +40,8 @@ def gradients(
     # Threads that share a group have sums of their own, which are added up in a fixed order.
     shares = -(-torch.get_num_threads() // max(1, G))
     grad_h, grad_values = torch.empty_like(h), h.new_empty(G, shares, n, w)
-    tensors = h, values, torch.tensor(values.stride()), up.contiguous(), grad_h, grad_values
+    strides = torch.tensor(values.stride(), device="cpu")
+    tensors = h, values, strides, up.contiguous(), grad_h, grad_values
     outer = (x if x is None else x.contiguous() for x in (grad_up, grad_log_Z))
     sizes = int(len(lengths) > 1), G, n, Q, w, shares
     kernels.call("chain_backward", *outer, *tensors, lengths, *sizes)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn.couplings import Couplings
+from qattn.exact import memory
 from qattn.exact.chain import compiled, log_space, scan
 from qattn.exact.chain.windows import SPINS_A_STEP, Windows
 from qattn.exact.engine import Solution
@@ -26,6 +27,7 @@ def forward(
     if compiled.serves(h, values):
         up, log_Z, least = compiled.moments(h, values, lengths)
     else:
+        _check_memory(values.shape[2], h.element_size())
         up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
         least = torch.ones_like(log_Z)
         for g, q, windows in _tiles(h, values, lengths):
@@ -37,7 +39,7 @@ def forward(
     enough = 4 * (1 << values.shape[2]) * info.tiny / info.eps
     failed = ~((least >= enough) & log_Z.isfinite())
     if not bool(failed.any()):
-        return Solution(up, log_Z, torch.ones((), dtype=torch.bool), ())
+        return Solution(up, log_Z, torch.ones_like(log_Z[0, 0], dtype=torch.bool), ())
     wrong = failed & ~_finite(h, values, lengths)
     up = up.masked_fill(wrong.unsqueeze(1) & _present(h, lengths), torch.nan)
     log_Z = log_Z.masked_fill(wrong, torch.nan)
@@ -46,7 +48,7 @@ def forward(
         return Solution(up, log_Z, ~failed.any(), ())
     for groups, queries, *lane in log_space.Lanes(failed, h, values, lengths):
         up[groups, :, queries], log_Z[groups, queries] = log_space.moments(*lane)
-    return Solution(up, log_Z, torch.ones((), dtype=torch.bool), (failed,))
+    return Solution(up, log_Z, torch.ones_like(log_Z[0, 0], dtype=torch.bool), (failed,))
 
 
 def backward(
@@ -65,9 +67,11 @@ def backward(
         grad_log_Z = grad_log_Z.masked_fill(solution.log_Z.isnan(), torch.nan)
     if values.shape[2] == 0:
         if grad_up is not None:
-            return 2 * grad_up * up * torch.sigmoid(-2 * h) * present, grad_values
-        assert grad_log_Z is not None
-        return (2 * up - 1) * grad_log_Z.unsqueeze(1) * present, grad_values
+            grad_h = 2 * grad_up * up * torch.sigmoid(-2 * h)
+        else:
+            assert grad_log_Z is not None
+            grad_h = (2 * up - 1) * grad_log_Z.unsqueeze(1)
+        return grad_h.masked_fill(~present, 0.0), grad_values
 
     log_space_too = solution.saved[0] if solution.saved else None
     linear = lengths
@@ -96,12 +100,25 @@ def backward(
                 grads = torch.autograd.grad(lane_log_Z, leaves, grad_log_Z[groups, queries])
             grad_h[groups, :, queries], grad_J = grads
             within.index_add_(0, groups, grad_J)
-    return grad_h * present, grad_values
+    return grad_h.masked_fill(~present, 0.0), grad_values
 
 
 def _values(couplings: Couplings) -> Float[Tensor, "g n w"]:
     """The couplings over distances that there are."""
     return couplings.values[..., : max(0, couplings.num_spins - 1)]
+
+
+def _check_memory(width: int, itemsize: int) -> None:
+    """Raise a MemoryError if the tables of all states of a window would exceed the limit."""
+    spins = width + SPINS_A_STEP
+    # The signs of all pairs, twice, and the states, as whole numbers and twice in h's dtype.
+    need = (2 * SPINS_A_STEP * width * itemsize + spins * (8 + 2 * itemsize)) << spins
+    if need > memory.MEMORY_LIMIT:
+        raise MemoryError(
+            f"A band of width {width} needs about {need / 2**30:.3g} GiB, and the limit is "
+            f"{memory.MEMORY_LIMIT / 2**30:.3g} GiB: use a smaller width, `batch.dense()` for few "
+            f"spins, or a sampling backend, or raise qattn.exact.memory.MEMORY_LIMIT."
+        )
 
 
 def _tiles(
@@ -130,7 +147,7 @@ def _independent(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Sol
     log_Z = (h.abs() + F.softplus(-2 * h.abs())).masked_fill(~present, 0.0).sum(1)
     wrong = log_Z.isnan().unsqueeze(1)
     up = torch.sigmoid(2 * h).masked_fill(wrong, torch.nan).masked_fill(~present, 0.0)
-    return Solution(up, log_Z, torch.ones((), dtype=torch.bool), ())
+    return Solution(up, log_Z, torch.ones_like(log_Z[0, 0], dtype=torch.bool), ())
 
 
 def _present(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Bool[Tensor, "#g n q"]:

@@ -30,7 +30,8 @@ def filtered(
         start undoes what they add.
     """
     lanes, n, w = values.shape
-    states = (torch.arange(2 << w, device=up.device)[:, None] >> torch.arange(w + 1).flip(0)) & 1
+    place = torch.arange(w + 1, device=up.device).flip(0)
+    states = (torch.arange(2 << w, device=up.device)[:, None] >> place) & 1
     s = (2 * states - 1).to(values)  # of the window, oldest first, and the new spin
     pairs = (s[:, -1:] * s[:, :-1].flip(1)).mT
     if log_A is None:

@@ -44,7 +44,7 @@ class Windows:
         longest = lengths.amax(0)
         self.num_blocks = -(-int(longest.max()) // m)
         # Queries that have no spin in block t are the first ended[t].
-        starts = m * torch.arange(self.num_blocks + 1)
+        starts = m * torch.arange(self.num_blocks + 1, device="cpu")
         self.ended = torch.searchsorted(longest.contiguous(), starts, right=True).tolist()
         self.uneven = len(lengths) > 1
 
@@ -115,5 +115,5 @@ class Windows:
 
 def _states(num_spins: int) -> Int[Tensor, "states n"]:
     """The states of spins in 0 and 1; the first spin is the highest bit of a state's number."""
-    index = torch.arange(1 << num_spins)[:, None]
-    return (index >> torch.arange(num_spins).flip(0)) & 1
+    spins = torch.arange(num_spins, device="cpu")
+    return (torch.arange(1 << num_spins, device="cpu")[:, None] >> spins.flip(0)) & 1

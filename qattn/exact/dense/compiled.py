@@ -66,7 +66,7 @@ def forward(
     workspace = h.new_empty(len(h), the_plan.size)
     occupations = torch.empty_like(h)
     log_Z = h.new_empty(h.shape[:2]) if wants_log_Z else None
-    accurate = torch.empty((), dtype=torch.int64)
+    accurate = h.new_empty((), dtype=torch.int64)
     kernels.call(
         "dense_forward",
         *(*the_plan.arguments(h), h, *h.stride(), J, lay.num_spins, workspace, the_plan.size),

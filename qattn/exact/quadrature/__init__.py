@@ -29,7 +29,9 @@ def forward(
     """
     assert isinstance(couplings, LowRank)
     if compiled.usable(h, couplings):
-        return compiled.forward(h, couplings, lengths)
+        solution = compiled.forward(h, couplings, lengths)
+        _spread_what_is_not_finite(solution.up, solution.log_Z, solution.saved[0], lengths)
+        return solution
     sign = couplings.sign
     up, log_Z = torch.zeros_like(h), h.new_zeros(h.shape[0], h.shape[2])
     grid = Grid(log_Z.clone(), log_Z.clone(), torch.zeros_like(log_Z, dtype=torch.long))
@@ -39,6 +41,7 @@ def forward(
         up[:, :n, q], log_Z[:, q], accurate[:, q] = sums.moments(spins, found, sign)
         for whole, part in zip(grid, found, strict=True):
             whole[:, q] = part
+    _spread_what_is_not_finite(up, log_Z, grid.origin, lengths)
     if h.dtype != torch.float64 or bool(accurate.all()):
         return Solution(up, log_Z, accurate.all(), tuple(grid))
     few = ~accurate & (lengths <= few_spins.MOST).to(h.device)
@@ -94,11 +97,12 @@ def error_bound(
 ) -> Float[Tensor, "groups queries"]:
     """Largest error of the occupations and of log Z of a solution, besides rounding."""
     assert isinstance(couplings, LowRank)
-    bound = torch.empty_like(solution.log_Z)
+    bound = torch.zeros_like(solution.log_Z)
     for q, _, spins in _blocks(h.double(), couplings.to(torch.float64), lengths):
         grid = Grid(*(x[:, q] for x in solution.saved[:3]))
         bound[:, q] = bounds.error_bound(spins, grid, couplings.sign).to(bound.dtype)
-    return bound
+    # Of queries that were enumerated there are no nodes.
+    return bound.masked_fill(solution.saved[3], 0.0) if len(solution.saved) > 3 else bound
 
 
 def draw(
@@ -111,11 +115,28 @@ def draw(
     """Independent reads."""
     assert isinstance(couplings, LowRank)
     method = reads.mixed if couplings.sign > 0 else reads.accepted
+    if couplings.sign < 0:  # a small Z is no rounding of float32
+        h, couplings = h.double(), couplings.to(torch.float64)
     G, n, Q = h.shape
     spins = torch.ones(G, Q, num_reads, n, dtype=torch.int8, device=h.device)
     for q, m, block in _blocks(h, couplings, lengths):
         spins[:, q, :, :m] = method(block, num_reads, generator)
     return spins
+
+
+def _spread_what_is_not_finite(
+    up: Float[Tensor, "groups n queries"],
+    log_Z: Float[Tensor, "groups queries"],
+    origin: Float[Tensor, "groups queries"],
+    lengths: Int[Tensor, "#groups queries"],
+) -> None:
+    """Make all of a query NaN, and its gradients by its nodes, where h or U is NaN or infinite."""
+    wrong = ~log_Z.isfinite()
+    if bool(wrong.any()):
+        present = torch.arange(up.shape[1], device="cpu")[:, None] < lengths[:, None]
+        up.masked_fill_(wrong.unsqueeze(1) & present.to(up.device), torch.nan)
+        for value in (log_Z, origin):
+            value.masked_fill_(wrong, torch.nan)
 
 
 def _blocks(
@@ -127,7 +148,9 @@ def _blocks(
     for start in range(0, Q, step):
         q = slice(start, min(start + step, Q))
         m = int(lengths[:, q].max())
-        present = torch.arange(m)[:, None] < lengths[:, None, q]
+        if m == 0:
+            continue
+        present = torch.arange(m, device="cpu")[:, None] < lengths[:, None, q]
         present = present.to(h.device).expand(G, -1, -1)
         U = couplings.values[:, :m, None].expand_as(present)
         fields, U = torch.where(present, h[:, :m, q], 0.0), torch.where(present, U, 0.0)

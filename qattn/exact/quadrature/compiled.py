@@ -28,7 +28,7 @@ def forward(
     h, U, lengths = h.contiguous(), couplings.values.contiguous(), lengths.contiguous()
     up, log_Z = torch.zeros_like(h), h.new_empty(G, Q)
     origin, step, number = h.new_empty(G, Q), h.new_ones(G, Q), lengths.new_ones(G, Q)
-    accurate = torch.zeros(G, _tiles(Q), dtype=torch.bool)
+    accurate = h.new_zeros(G, _tiles(Q), dtype=torch.bool)
     outputs = up, log_Z, origin, step, number, accurate
     sizes = G, n, Q, len(lengths), couplings.sign
     kernels.call("quadrature_forward", h, U, lengths, *sizes, *outputs)

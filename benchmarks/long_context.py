@@ -3,8 +3,8 @@ r"""A whole training step at long contexts, every arm against softmax attention,
 Two layers, four heads, width 128; sequences of T tokens, T·batch tokens a step. The arms take turns
 in one process on one thread, and the ratios are those of the medians; softmax is PyTorch's fused
 ``F.scaled_dot_product_attention``. Peak memory is that of a fresh process (VmHWM, less what it had
-before the model was made); ``--no-memory`` leaves it out. ``--kernels off`` runs the plain PyTorch twins instead of the compiled
-loops.
+before the model was made); ``--no-memory`` leaves it out. ``--kernels off`` runs the plain PyTorch
+twins instead of the compiled loops.
 
     python benchmarks/long_context.py
     python benchmarks/long_context.py --contexts 4096 --turns 3

@@ -3,8 +3,8 @@ r"""A whole training step at long contexts, every arm against softmax attention,
 Two layers, four heads, width 128; sequences of T tokens, T·batch tokens a step. The arms take turns
 in one process on one thread, and the ratios are those of the medians; softmax is PyTorch's fused
 ``F.scaled_dot_product_attention``. Peak memory is that of a fresh process (VmHWM, less what it had
-before the model was made). ``--kernels off`` runs the plain PyTorch twins instead of the compiled
-loops.
+before the model was made); ``--no-memory`` leaves it out. ``--kernels off`` runs the plain PyTorch
+twins instead of the compiled loops.
 
     python benchmarks/long_context.py
     python benchmarks/long_context.py --contexts 4096 --turns 3
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--arms", nargs="+", default=[a for a in ARMS if a != "banded w=8"])
     parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--kernels", choices=["on", "off"], default="on")
     arguments = parser.parse_args()
     if arguments.kernels == "off":
@@ -109,7 +110,7 @@ def main() -> None:
                 arm,
                 f"{value * 1e3:.1f}",
                 f"{value / median['softmax']:.2f}",
-                f"{peak_bytes(arm, context) / 2**20:.0f}",
+                f"{peak_bytes(arm, context) / 2**20:.0f}" if arguments.memory else "",
             )
         table.add_section()
     console = Console()

@@ -11,6 +11,8 @@ same bias, paired over seeds, with the 95% interval of a t distribution.
 Every training is a line in the file, and one that is there is not run again.
 
     python benchmarks/long_context_training.py --data input.txt --context 64 --out T64.jsonl
+    python benchmarks/long_context_training.py --data input.txt --context 256 --rates T64.jsonl \
+        --steps 600 --out T256.jsonl
 """
 
 import argparse
@@ -78,7 +80,7 @@ def trained(run: dict[str, Any]) -> dict[str, Any]:
 def tuning(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Short trainings of each arm and bias at each learning rate."""
     for arm, bias, lr, factor in itertools.product(arguments.arms, BIASES, RATES, FACTORS):
-        if factor == 1.0 or bias != "none" or arm not in ("softmax", "sigmoid"):
+        if factor == 1.0 or (arm, bias) != ("softmax", "none"):  # which has nothing of its own
             yield _run(arguments, arm, bias, TUNING_SEED, lr, factor, arguments.tuning_steps)
 
 
@@ -176,11 +178,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--tuning-steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--tuning-steps", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--rates", type=Path, help="Take the learning rates found in this file.")
     arguments = parser.parse_args()
-    tuned = completed(arguments, list(tuning(arguments)))
+    if arguments.rates is None:
+        tuned = completed(arguments, list(tuning(arguments)))
+    else:
+        tuned = [key | {"perplexity": value} for key, value in read(arguments.rates)]
     results = completed(arguments, list(comparison(arguments, tuned)))
     Console(width=120).print(report(results, arguments.context))
 

@@ -72,7 +72,9 @@ def calibrate_device(
     """
     if not points:
         raise ValueError("Argument `points` must not be empty.")
-    if int((batch.num_active > 0).sum()) < 2 or not (batch.h.any() and batch.matrix.any()):
+    request = Request.of(batch, num_reads, seed)
+    models = request.batch
+    if int((models.num_active > 0).sum()) < 2 or not (models.h.any() and models.matrix.any()):
         raise ValueError(
             "Argument `batch` must hold at least two problems, with fields and couplings."
         )
@@ -82,8 +84,8 @@ def calibrate_device(
             raise ValueError(
                 "Argument `points` must have one chain strength with a shim, which holds for one."
             )
-        largest = int(batch.num_active.max()) + points[0].encoding.carrier
-        shim = shim_chains(session, points[0], largest, corrections=shim_corrections, seed=seed)
+        pattern = request.pattern(points[0].encoding)
+        shim = shim_chains(session, points[0], pattern, corrections=shim_corrections, seed=seed)
     measured: list[DevicePoint] = []
     for number, settings in enumerate(points):
         progress(settings)
@@ -186,6 +188,7 @@ def misfit_with_error(
     batch: IsingBatch, samples: SpinSamples, factors: tuple[float, float]
 ) -> tuple[float, float]:
     """The :func:`misfit`, and its standard error with problems as clusters; nan for one problem."""
+    batch = batch.dense()
     fitted = IsingBatch(factors[0] * batch.h, factors[1] * batch.matrix, batch.lengths)
     # Only moments of present spins, and each pair of them once.
     active = batch.active.expand(batch.h.shape)

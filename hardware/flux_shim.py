@@ -15,7 +15,7 @@ class FluxShim:
 
     Attributes:
         packing: Digest of the packing, and so of its working graph.
-        num_spins: Spins n of its cliques.
+        num_spins: Spins n of its slots.
         chain_strength: Coupling within chains at which they were measured.
         annealing_time: Duration of the anneals, ns.
         qubits: Labels of the qubits.

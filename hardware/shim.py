@@ -22,8 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qattn.couplings import Banded
 from qattn.hardware.calls.plan import Request
 from qattn.hardware.embedding.packing import Packing
+from qattn.hardware.embedding.pattern import Pattern
 from qattn.hardware.flux_shim import FluxShim
 from qattn.hardware.settings import QPUSettings
 from qattn.ising.batch import IsingBatch
@@ -44,7 +46,7 @@ Floats = NDArray[np.float64]
 def shim_chains(
     session: "Session",
     settings: QPUSettings,
-    num_spins: int,
+    pattern: Pattern | int,
     *,
     corrections: int = 3,
     num_reads: int = 500,
@@ -58,7 +60,7 @@ def shim_chains(
     Args:
         session: Session with the device; it keeps these settings, and the shim.
         settings: How the device is used; fields are not.
-        num_spins: Programmed spins of the cliques, a carrier of fields included.
+        pattern: What the slots couple, a carrier of fields included; a number means a clique.
         corrections: Corrections after the first.
         num_reads: Reads of each submission.
         seed: Fixes the signs of the probe.
@@ -71,7 +73,9 @@ def shim_chains(
         raise ValueError(f"Argument `corrections` must not be negative, but is {corrections}.")
     if settings.encoding.flux_bias:
         settings = replace(settings, field_encoding="ghost")  # no carrier is to be held here
-    packing = session.device.packing(num_spins)
+    pattern = Pattern(pattern) if isinstance(pattern, int) else pattern
+    packing = session.device.packing(pattern)
+    zero = _zero_problems(packing, settings.encoding.carrier, pattern.width)
     lengths = packing.chain_lengths.ravel().astype(np.float64)
     before = session.budget.spent
     submissions = 0
@@ -81,7 +85,8 @@ def shim_chains(
         shim = _shim(packing, settings, flux, num_reads)
         session.use_settings(settings, shim=shim)
         submissions += 1
-        return _magnetizations(session, settings, packing, num_reads, seed + submissions)
+        request = Request.of(zero, num_reads, seed + submissions)
+        return _magnetizations(session, packing, request)
 
     # Without flux biases, and with the probe's, of either sign on each chain.
     start = magnetizations(np.zeros(len(lengths)))
@@ -134,16 +139,16 @@ def _shim(packing: Packing, settings: QPUSettings, flux: Floats, num_reads: int)
     )
 
 
-def _magnetizations(
-    session: "Session", settings: QPUSettings, packing: Packing, num_reads: int, seed: int
-) -> Floats:
+def _zero_problems(packing: Packing, carrier: int, width: int | None) -> IsingBatch:
+    """Problems without fields and couplings that fill the slots of a packing, a band's of bands."""
+    slots, n = packing.num_slots, packing.num_spins - carrier
+    h = torch.zeros(slots, 1, n, dtype=torch.float64)
+    J = torch.zeros(slots, n, n if width is None else width, dtype=torch.float64)
+    return IsingBatch(h, J if width is None else Banded(J))
+
+
+def _magnetizations(session: "Session", packing: Packing, request: Request) -> Floats:
     """Mean spin of the qubits of each chain, as the device reads them, in zero problems."""
-    n = packing.num_spins - settings.encoding.carrier
-    slots = packing.num_slots
-    zero = IsingBatch(
-        torch.zeros(slots, 1, n, dtype=torch.float64), torch.zeros(slots, n, n, dtype=torch.float64)
-    )
-    request = Request.of(zero, num_reads, seed)
     session.reads(request)
     record = session.recorded(request)
     assert record is not None
@@ -157,7 +162,7 @@ def _magnetizations(
     chain = packing.chain_of_qubit
     used = chain >= 0
     per_chain = np.bincount(chain[used], total[used], packing.num_slots * packing.num_spins)
-    magnetization: Floats = per_chain / packing.chain_lengths.ravel() / num_reads
+    magnetization: Floats = per_chain / packing.chain_lengths.ravel() / request.num_reads
     return magnetization
 
 

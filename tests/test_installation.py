@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ATTEND = """
+import qattn, torch
+layer = qattn.BoltzmannAttention(8, 2, 9, couplings="banded", width=2)
+print(tuple(layer(torch.ones(1, 9, 8)).shape))
+"""
 SEE = "import qattn, qattn.hardware, qattn.simulators; print(qattn.BoltzmannAttention.__name__)"
 
 
-def run(*command, cwd):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+def run(*command, cwd, **variables):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | variables
     result = subprocess.run(
         [str(word) for word in command], cwd=cwd, env=environment, capture_output=True, text=True
     )
@@ -29,7 +34,7 @@ def copy_of_tracked_files(clone):
             shutil.copy2(ROOT / name, clone / name, follow_symlinks=False)
 
 
-def editable_environment(clone, folder):
+def editable_environment(clone, folder, **variables):
     """A fresh environment's Python: this one's dependencies, and `pip install -e` of the clone."""
     venv.create(folder, symlinks=True, with_pip=False)
     python = folder / "bin" / "python"
@@ -38,17 +43,21 @@ def editable_environment(clone, folder):
     (packages / "zz_dependencies.pth").write_text("\n".join(dependencies) + "\n")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed"]
-    run(*pip, *offline, "--editable", clone, cwd=folder)
+    run(*pip, *offline, "--editable", clone, cwd=folder, **variables)
     return python
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the list of tracked files")
-@pytest.mark.parametrize("name", ["qattn", "hardware"])
-def test_an_editable_clone_is_imported_from_any_folder(name, tmp_path):
+@pytest.mark.parametrize(("name", "compiler"), [("qattn", True), ("hardware", False)])
+def test_an_editable_clone_is_imported_from_any_folder(name, compiler, tmp_path):
     clone = tmp_path / "projects" / name
     copy_of_tracked_files(clone)
-    python = editable_environment(clone, tmp_path / "environment")
+    none = {} if compiler else {"CC": "/bin/false", "CXX": "/bin/false"}
+    python = editable_environment(clone, tmp_path / "environment", **none)
+    built = run(python, "-c", "from qattn import kernels; print(kernels.level())", cwd=tmp_path)
+    assert compiler or built == "None"
+    assert run(python, "-c", ATTEND, cwd=tmp_path) == "(1, 9, 8)"
     (clone.parent / "script.py").write_text(SEE)
     for folder in (clone.parent, clone, tmp_path):
         assert run(python, "-c", SEE, cwd=folder) == "BoltzmannAttention", folder

@@ -185,7 +185,7 @@ def test_estimates_are_those_of_double_precision(estimator, autocast):
         fields = h.detach().to(dtype).requires_grad_()
         couplings = (J + J.mT).to(dtype).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            (mean,) = Estimate.apply(fields, couplings, spins, None, active, estimator)
+            (mean,) = Estimate.apply(fields, couplings, spins, None, active, estimator, "", ())
             mean.square().sum().backward()
         results.append((mean.detach(), fields.grad, couplings.grad))
     for double, single in zip(*results, strict=True):

@@ -284,8 +284,8 @@ class Session:
         if packing.digest != self._not_shimmed:
             self._not_shimmed = packing.digest
             log.warning(
-                "The calibration's flux biases are for cliques of %d spins with chains of %g on "
-                "another packing or working graph: they are not applied to cliques of %d spins on "
+                "The calibration's flux biases are for slots of %d spins with chains of %g on "
+                "another packing or working graph: they are not applied to slots of %d spins on "
                 "graph %s. Calibrate anew with a shim to have them.",
                 self.shim.num_spins,
                 self.shim.chain_strength,

@@ -209,8 +209,8 @@ def best_packing(graph: WorkingGraph, pattern: Pattern, *, folder: Path | None =
         ValueError: Neither fits.
     """
     packing = cached_packing(graph, pattern, folder=folder)
-    n = pattern.num_spins
-    if packing.num_slots >= len(graph.qubits) // pattern.clique.fewest_qubits(n):
+    most_cliques = len(graph.qubits) // pattern.clique.fewest_qubits(pattern.num_spins)
+    if pattern == pattern.clique or packing.num_slots >= most_cliques:
         return packing
     try:
         cliques = cached_packing(graph, pattern.clique, folder=folder)

@@ -52,7 +52,7 @@ class LowRank(Couplings):
     def dense(self) -> Float[Tensor, "groups n n"]:
         """J as a matrix."""
         J = self.sign * self.values.unsqueeze(2) * self.values.unsqueeze(1)
-        return J * (1 - torch.eye(self.num_spins, dtype=J.dtype, device=J.device))
+        return J.masked_fill(torch.eye(self.num_spins, dtype=torch.bool, device=J.device), 0.0)
 
     def matvec(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups n columns"]:
         """Σ_k J_jk s_k, in O(n) a column."""

@@ -100,10 +100,11 @@ class Reference:
 
 def is_quadratic(problems: IsingBatch) -> bool:
     """Whether the interaction is that of a matrix."""
-    try:
-        problems.dense()
-    except ValueError:
-        return False
+    if isinstance(problems.J, Couplings):
+        try:
+            problems.J.matvec(problems.h.mT)  # makes no matrix
+        except ValueError:
+            return False
     return True
 
 

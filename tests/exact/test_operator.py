@@ -117,7 +117,7 @@ def test_first_calls_leave_no_trace_in_later_ones(surroundings):
 
     def fill():
         cpu = torch.device("cpu")
-        lay = layout._cut(((3, 5, 2, 5),), 1, 4, 6)
+        lay = layout._cut(((3, 5, 2, 5),), 1, 4, 6, by_loops=False)
         for block in lay.blocks:
             layout.tables(block.num_spins, torch.float32, cpu)
             layout.masks(block, 1, torch.float32, cpu)

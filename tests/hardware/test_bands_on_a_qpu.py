@@ -4,9 +4,12 @@ import pytest
 import torch
 from _support.qpu_backends import backend_of
 
-from qattn import IsingBatch
+from qattn import IsingBatch, problems
 from qattn.couplings import Banded
+from qattn.hardware.calibrate import calibrate_device
 from qattn.hardware.emulator import EmulatedQPU
+from qattn.hardware.embedding import Pattern
+from qattn.hardware.settings import QPUSettings
 from qattn.layers import BoltzmannAttention
 from qattn.testing import deviation_from_exact
 
@@ -50,6 +53,23 @@ def test_reads_are_at_the_floor_and_take_fewer_jobs(qpu, tmp_path, batch, encodi
     assert sigmas > bound
     assert bands.info["num_jobs"] <= cliques.info["num_jobs"]
     assert torch.equal(bands.spins, again.spins)  # from the journal, by the band's packing
+
+
+def test_a_calibration_and_its_shim_are_of_bands(qpu, tmp_path):
+    """β within 5 sigma; flux biases are those of the chains that banded problems lie on."""
+    ghost = QPUSettings(5.0, "ghost", 2.0)
+    batch = problems.banded(40, N, width=1, coupling_sd=0.4, seed=3)
+    backend = backend_of(qpu, tmp_path)
+    found = calibrate_device(backend.session, batch, [ghost], num_reads=60, shim_corrections=0)
+    packing = backend.session.device.packing(Pattern(N + 1, 1, 1))
+    used = {job.packing for job in backend.session.journal.jobs.values()}
+    backend.close()
+    assert packing.pairs is not None
+    assert used == {packing.digest}
+    assert found.shim.suits(packing, 2.0)
+    point = found.points[0]
+    for beta, variance in zip((point.beta_h, point.beta_J), point.covariance, strict=True):
+        assert abs(beta - BETA) < 5 * max(variance) ** 0.5
 
 
 def test_a_banded_layer_trains(qpu, tmp_path):

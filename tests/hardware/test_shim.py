@@ -159,7 +159,7 @@ def test_a_calibration_keeps_the_shim_and_reads_are_taken_with_it(tmp_path, capl
                 backend.sample(batch, num_reads=10, seed=seed)
         backend.close()
     assert "flux_biases" not in submitted[-1]
-    told = [r.message for r in caplog.records if "flux biases are for cliques" in r.message]
+    told = [r.message for r in caplog.records if "flux biases are for slots" in r.message]
     assert len(told) == 1
     assert "they are not applied" in told[0]
 

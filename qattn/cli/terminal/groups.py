@@ -25,8 +25,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "doctor": {
         "D-Wave": "credentials endpoint region solver qpu_budget calibration annealing_time "
         "field_encoding pack",
-        "Training whose cost is estimated": "config context layers heads batch_size num_reads "
-        "steps",
+        "Training whose cost is estimated": "config couplings coupling_width context layers heads "
+        "batch_size num_reads steps",
         "Output": "json",
     },
     "emulate-qpu": {

@@ -70,8 +70,9 @@ def occupations(
 
     Args:
         batch: The models.
-        normalize: Divide by Σ_j ⟨n_j⟩ of the query, also where that is too small for a float. A
-            query without spins keeps zeros.
+        normalize: Divide by Σ_j ⟨n_j⟩ of the query, also where that is too small for a float; of
+            couplings with a structure, where it is too small for float32, and zeros where it is too
+            small for float64. A query without spins keeps zeros.
 
     Raises:
         MemoryError: The batch needs more than ``qattn.exact.memory.MEMORY_LIMIT``.

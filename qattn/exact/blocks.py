@@ -18,9 +18,13 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
     if wants_log_Z:
         log_Z: Tensor = dense.moments(models, wants_log_Z=True).unflatten(0, (G, -1)).sum(1)
         return log_Z
-    up = _joined(dense.moments(models), G, n)
+    if not normalize:
+        return _joined(dense.moments(models), G, n)
+    # A sum over blocks that is too small for float32 can be divided by in float64.
+    precise = IsingBatch(models.h.double(), models.matrix.double(), models.lengths, validate=False)
+    up = _joined(dense.moments(precise), G, n)
     total = up.sum(-1, keepdim=True)
-    return up / total.masked_fill(total == 0, torch.inf) if normalize else up
+    return (up / total.masked_fill(total == 0, torch.inf)).to(batch.h.dtype)
 
 
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
@@ -51,8 +55,11 @@ def _models(batch: IsingBatch) -> IsingBatch:
     assert isinstance(couplings, Block)
     blocks, m = couplings.values.shape[1:3]
     h = F.pad(h, (0, blocks * m - h.shape[2])).unflatten(2, (blocks, m)).transpose(1, 2)
-    lengths = torch.from_numpy(batch.num_active.copy())[:, None]
-    within = (lengths - m * torch.arange(blocks)[:, None]).clamp(0, m)
+    lengths = batch.lengths
+    if lengths is None:
+        lengths = torch.full((batch.num_queries,), batch.num_spins, device="cpu")
+    lengths = lengths.expand(batch.num_groups, -1)[:, None]
+    within = (lengths - m * torch.arange(blocks, device="cpu")[:, None]).clamp(0, m)
     return IsingBatch(
         h.flatten(0, 1), couplings.values.flatten(0, 1), within.flatten(0, 1), validate=False
     )

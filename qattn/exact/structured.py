@@ -142,12 +142,23 @@ def _scaled(batch: IsingBatch) -> tuple[Float[Tensor, "g q n"], Couplings]:
 
 
 def _solved(
-    h: Float[Tensor, "g n q"], couplings: Couplings, lengths: Int[Tensor, "#g q"]
+    h: Float[Tensor, "g n q"],
+    couplings: Couplings,
+    lengths: Int[Tensor, "#g q"],
+    normalize: bool = False,
 ) -> tuple[Solution, Tensor, Couplings]:
     """The solution, with h and couplings in the precision in which it was found."""
     engine = ENGINES[couplings.kind]
     solution = engine.forward(h, couplings, lengths)
-    if h.dtype != torch.float64 and not bool(solution.accurate):
+    if h.dtype == torch.float64:
+        return solution, h, couplings
+    accurate = solution.accurate
+    if normalize:
+        # A sum of occupations that is too small for float32 can be divided by in float64.
+        info = torch.finfo(h.dtype)
+        small = solution.up.sum(1) < info.tiny / info.eps
+        accurate = accurate & ~(small & (lengths > 0).to(h.device)).any()
+    if not bool(accurate):
         h, couplings = h.double(), couplings.to(torch.float64)
         solution = engine.forward(h, couplings, lengths)
     return solution, h, couplings
@@ -160,7 +171,9 @@ class Moments(GroupwiseFunction):
     def forward(h: Tensor, values: Tensor, call: _Call) -> tuple[Tensor, ...]:
         """In the dtype of h; the rest in the precision in which it was computed."""
         with sampling_clock.running(h.device), without_autocast(h.device):
-            solution, *_ = _solved(h, call.couplings(values), call.lengths.of(len(h)))
+            solution, *_ = _solved(
+                h, call.couplings(values), call.lengths.of(len(h)), call.normalize
+            )
             value = solution.log_Z.clone() if call.wants_log_Z else solution.up
             if call.normalize:
                 total = solution.up.sum(1, keepdim=True)

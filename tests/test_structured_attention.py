@@ -172,11 +172,16 @@ def test_position_bias_is_added_to_the_scores(query_key):
         ),
         ({"position_bias": torch.zeros(6, 6)[None, :5]}, r"`position_bias` must have shape"),
         ({"couplings": Banded(torch.full((2, 6, 1), torch.nan))}, "must be finite"),
+        ({"couplings": Banded(torch.zeros(2, 6, 1).double())}, "`couplings` must both be float64"),
+        ({"query": torch.zeros(3, 2, 0, 4)}, "`query` and `key` must have at least 1 sequence"),
+        ({"beta": torch.ones(3)}, r"`beta` must .* \(heads,\) = \(2,\), but has shape \(3,\)"),
+        ({"beta": torch.ones(3), "interaction": "field"}, "`beta` must be a number or"),
+        ({"field_bias": torch.zeros(3)}, r"`field_bias` must .* = \(2,\), but has shape \(3,\)"),
     ],
 )
 @pytest.mark.usefixtures("as_users_call")
 def test_what_does_not_fit_is_refused(change, message):
     query, key = torch.zeros(2, 3, 2, 6, 4)
     arguments = {"query": query, "key": key, "couplings": Banded(torch.zeros(2, 6, 2))}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         boltzmann_weights(**(arguments | change))

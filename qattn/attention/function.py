@@ -64,7 +64,7 @@ def boltzmann_attention(
             down, a bias of position, and the control of it.
         field_bias: b, one number or one per head; None means 0.
         position_bias: Added to the scores q·k/√d + b, shape (heads or 1, queries, positions).
-        beta: Inverse temperature.
+        beta: Inverse temperature, one number or one per head.
         normalize: Divide by Σ_j w_ij, so that the weights of a query sum to one.
         scale: Factor of q·k; None means 1/√head_dim.
         backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
@@ -83,6 +83,7 @@ def boltzmann_attention(
         ValueError: A shape does not fit, couplings are asymmetric or not finite, or the
             interaction does not go with them. A query or key that is not finite makes the outputs
             NaN that depend on it.
+        TypeError: One of `query` and `couplings` is float64 and the other is not.
         MemoryError: More positions than exact enumeration of a dense J can hold.
 
     Source: Kim and Park, "Boltzmann Attention", arXiv 2606.12478.
@@ -149,12 +150,22 @@ def boltzmann_weights(
     In float32, or in float64 if `query` is.
     """
     _check_query_and_key(query, key, couplings, is_causal)
-    _check_position_bias(position_bias, query, key)
+    _check_biases(field_bias, position_bias, query, key)
+    if isinstance(beta, Tensor) and beta.shape not in ((), (heads := query.shape[1],)):
+        raise ValueError(
+            f"Argument `beta` must be a number or have shape () or (heads,) = ({heads},), "
+            f"but has shape {tuple(beta.shape)}."
+        )
     check_interaction(interaction, getattr(couplings, "kind", "dense"))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     with without_autocast(query.device):
         query, key = at_least_single(query), at_least_single(key)
         couplings = couplings.to(torch.promote_types(couplings.dtype, torch.float32))
+        if couplings.dtype != query.dtype:
+            raise TypeError(
+                f"Arguments `query` and `couplings` must both be float64, or neither, but are "
+                f"{query.dtype} and {couplings.dtype}."
+            )
         if validate and not is_traced(query):
             # Fields are not checked: NaN in one sequence stays there, as in PyTorch's attention.
             couplings = checked_couplings(couplings)
@@ -176,7 +187,14 @@ def boltzmann_weights(
         return weights
 
 
-def _check_position_bias(position_bias: Tensor | None, query: Tensor, key: Tensor) -> None:
+def _check_biases(
+    field_bias: Tensor | float | None, position_bias: Tensor | None, query: Tensor, key: Tensor
+) -> None:
+    if isinstance(field_bias, Tensor) and field_bias.numel() not in (1, query.shape[1]):
+        raise ValueError(
+            f"Argument `field_bias` must be a number or have shape (heads,) = "
+            f"({query.shape[1]},), but has shape {tuple(field_bias.shape)}."
+        )
     shapes = [(heads, query.shape[2], key.shape[2]) for heads in (query.shape[1], 1)]
     if position_bias is not None and tuple(position_bias.shape) not in shapes:
         raise ValueError(
@@ -197,6 +215,11 @@ def _check_query_and_key(
         raise ValueError(
             f"Argument `key` must have shape (batch, heads, positions, head_dim) like `query` "
             f"{tuple(query.shape)}, but has shape {tuple(key.shape)}."
+        )
+    if 0 in query.shape[:3] or key.shape[2] == 0:
+        raise ValueError(
+            f"Arguments `query` and `key` must have at least 1 sequence, head, query and position, "
+            f"but have shapes {tuple(query.shape)} and {tuple(key.shape)}."
         )
     heads, positions = key.shape[1:3]
     if isinstance(couplings, Couplings):

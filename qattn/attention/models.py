@@ -36,7 +36,7 @@ def scores(
     product = (key @ query.mT).mT
     if position_bias is None:
         return product
-    return product + factor * position_bias.to(product.dtype)
+    return torch.add(product, position_bias.to(product.dtype), alpha=factor)
 
 
 def weights_and_info(

@@ -60,7 +60,10 @@ def _models(batch: IsingBatch, dtype: torch.dtype | None = None) -> IsingBatch:
     h, values = h.to(dtype or h.dtype), couplings.values.to(dtype or h.dtype)
     blocks, m = values.shape[1:3]
     h = F.pad(h, (0, blocks * m - h.shape[2])).unflatten(2, (blocks, m)).transpose(1, 2)
-    lengths = torch.from_numpy(batch.num_active.copy())[:, None]
+    lengths = batch.lengths
+    if lengths is None:
+        lengths = torch.full((batch.num_queries,), batch.num_spins, device="cpu")
+    lengths = lengths.expand(batch.num_groups, -1)[:, None]
     within = (lengths - m * torch.arange(blocks, device="cpu")[:, None]).clamp(0, m)
     return IsingBatch(h.flatten(0, 1), values.flatten(0, 1), within.flatten(0, 1), validate=False)
 

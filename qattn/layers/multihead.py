@@ -33,7 +33,7 @@ class MultiheadAttention(nn.Module, ABC):
             keeps the local fields of order one, whatever the width and the training time.
         normalize: Divide by the sum of a query's weights; those of softmax sum to one already.
         position_bias: What is added to the scores of query i and key j: "none"; "relative", a
-            number for each head and distance i - j; "absolute", one for each head, i and j. All
+            number for each head and distance |i - j|; "absolute", one for each head, i and j. All
             start at 0. Couplings act first as such a bias, so that an arm with couplings is
             compared with others that have one.
     """

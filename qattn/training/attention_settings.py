@@ -93,7 +93,8 @@ class AttentionSettings:
         if self.interaction != "spin":
             given["interaction"] = self.interaction
         for name, value in given.items():
+            takers = "cardinality" if name == "max_count" else "boltzmann and couplings"
             raise ValueError(
                 f"Argument `{name}` must be left out for {self.attention} attention, but is "
-                f"{value!r}: it is for boltzmann and couplings."
+                f"{value!r}: it is for {takers}."
             )

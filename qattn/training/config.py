@@ -130,12 +130,20 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
 
         Raises:
             ValueError: The device does not work here, there is no backend of that name, or it
-                does not take an option that was given.
+                does not take an option or the couplings that were given.
             ImportError: A package that a backend needs is missing.
             FileNotFoundError: The task's text, a calibration, a schedule or a journal is missing.
             MemoryError: The Ising models are too large for exact enumeration.
         """
         _check_device(self.device)
+        for name in ("sampler", "eval_sampler"):
+            value = getattr(self, name)
+            # It starts quadratic: a sampler would fail, or have been paid, only after a step.
+            if self.structure == "cardinality" and value.partition(":")[0] != "exact":
+                raise ValueError(
+                    f"Argument `{name}` must be 'exact' for cardinality, a potential that has no "
+                    f"matrix J once it has learned, but is {value!r}."
+                )
         make_task(self.task, self.context, self.seed, self.data_path)
         enumerated = self.structure in ("dense", "block") and self.interaction != "field"
         if enumerated and "exact" in (self.sampler, self.eval_sampler):

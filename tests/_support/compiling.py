@@ -87,6 +87,18 @@ def test_compiled_layers_with_structures_and_tiles_are_one_graph(options):
     assert_equal(outcome(compiled, x), expected)
 
 
+@pytest.mark.parametrize("options", STRUCTURED)
+def test_exported_fake_and_meta_layers_with_structures(options):
+    layer, x = layer_and_input("boltzmann", **options)
+    expected = layer(x)
+    exported = torch.export.export(layer, (x,), strict=False).module()
+    torch.testing.assert_close(exported(x), expected)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert layer(mode.from_tensor(x)).shape == expected.shape
+    assert copy.deepcopy(layer).to("meta")(x.to("meta")).shape == expected.shape
+    assert torch.equal(layer(x), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ["sigmoid", "boltzmann"])
 def test_compiled_layers_under_autocast(arm):

@@ -240,3 +240,22 @@ def test_an_engine_says_what_has_none():
 
     with pytest.raises(ValueError, match=r"no exact engine for couplings of kind 'strange'.*dense"):
         exact.occupations(IsingBatch(torch.zeros(1, 1, 2), Strange()))
+
+
+@EVERY
+def test_sums_too_small_for_float32_are_divided_by(name):
+    batch = structured_batch(name, 6, seed=5, dtype=torch.float32)
+    h, values = (batch.h - 80).requires_grad_(), batch.J.values.requires_grad_()
+    precise = h.detach().double().requires_grad_(), values.detach().double().requires_grad_()
+    found = exact.occupations(with_leaves(batch, h, values), normalize=True)
+    up = enumerated(batch, *precise)[1]
+    total = up.sum(-1, keepdim=True)
+    assert (total[batch.num_active > 0] < torch.finfo(torch.float32).tiny).any()
+    wanted = up / total.masked_fill(total == 0, torch.inf)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
+    weights = torch.randn_like(found)
+    (found * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    for value, other in zip((h, values), precise, strict=True):
+        if value.numel():
+            torch.testing.assert_close(value.grad.double(), other.grad, rtol=1e-3, atol=1e-4)

@@ -121,6 +121,7 @@ def test_settings_reach_the_layers():
         ({"couplings": "block", "block_size": 0}, "`block_size` must be at least 1, but is 0"),
         ({"content": True}, "`content` must be left out for couplings = 'dense'"),
         ({"attention": "softmax", "couplings": "banded"}, "out for softmax attention, but is 'b"),
+        ({"attention": "softmax", "max_count": 3}, "but is 3: it is for cardinality"),
         ({"attention": "sigmoid", "interaction": "field"}, "`interaction` must be left out for"),
         ({"attention": "cardinality", "couplings": "banded"}, "out for cardinality attention"),
         ({"attention": "cardinality", "interaction": "field"}, "`interaction` must be 'spin'"),
@@ -131,6 +132,14 @@ def test_settings_reach_the_layers():
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"sampler": "neal"}, {"eval_sampler": "gibbs:num_sweeps=9"}])
+def test_samplers_of_a_potential_on_counts_are_refused_before_the_first_step(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"`{name}` must be 'exact' for cardinality"):
+        config_of("cardinality", **settings).check_here()
+    config_of("cardinality", estimator="moment").check_here()
 
 
 def test_long_contexts_are_refused_for_enumeration_only():

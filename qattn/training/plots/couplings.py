@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,6 +13,9 @@ from qattn.training.plots.panels import LARGEST_NAMED, grid_of_axes, label_edges
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LOWEST_LOG_PHI = -15.0
+"""log φ down to which a picture shows a potential: counts below are as good as forbidden, and on a
+scale that held them the others would look alike."""
 
 Layers = Sequence[Tensor | Couplings]
 
@@ -29,11 +33,11 @@ def coupling_figures(
     """
     kind = learned[0]
     if isinstance(kind, LowRank | Cardinality):
-        x, y = "position j", "$U_j$"
+        x, y = "position j" if names is None else "token at position j", "$U_j$"
         values, at_start = ([_numbers(J) for J in layers] for layers in (learned, first))
         if isinstance(kind, Cardinality):
             # A constant means nothing: the weight of one attended position is the unit.
-            values, at_start = ([v - v[:, 1:2] for v in layers] for layers in (values, at_start))
+            values, at_start = ([_shown(v - v[:, 1:2]) for v in p] for p in (values, at_start))
             x, y = "number of attended positions", r"$\log\varphi$, 1 position = 0"
         return {"couplings": lines(values, at_start, x, y, title, names)}
     values, at_start = ([_matrix(J) for J in layers] for layers in (learned, first))
@@ -57,7 +61,8 @@ def lines(
     for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
             axes.axhline(0, color="black", linewidth=0.5)
-            axes.plot(first[layer][head].numpy(), color="grey", label="at the start")
+            start = first[layer][head].numpy()
+            axes.plot(start, color="grey", linestyle="--", zorder=3, label="at the start")
             axes.plot(learned[layer][head].numpy(), ".-", markersize=4, label="learned")
             axes.set_title(f"layer {layer}, head {head}", fontsize=9)
             axes.grid(alpha=0.3)
@@ -136,6 +141,10 @@ def couplings_by_distance(
 
 def _numbers(J: Tensor | Couplings) -> Tensor:
     return J.values if isinstance(J, Couplings) else J
+
+
+def _shown(log_phi: Tensor) -> Tensor:
+    return log_phi.masked_fill(log_phi < LOWEST_LOG_PHI, torch.nan)
 
 
 def _matrix(J: Tensor | Couplings) -> Tensor:

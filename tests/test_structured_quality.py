@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from _support.peak_memory import PeakMemory
 from _support.structures import STRUCTURES, structured_batch
 
 from qattn import IsingBatch, exact, quality
@@ -94,6 +95,16 @@ def test_samplers_are_compared_on_bands():
     assert "transfer matrices" in str(table(result).title)
     for judged in result.judged.values():
         assert judged.scores["mean_rms"].ratio < 1.5
+
+
+def test_reads_of_the_reference_are_never_all_floats(monkeypatch):
+    """At long lengths the 100,000 reads of a problem would take gigabytes in float64."""
+    batch, reads = banded(1, 128, width=2), 20_000
+    monkeypatch.setattr(drawn_reference, "ENERGY_READS", reads)
+    monkeypatch.setattr(drawn_reference, "ENERGY_SPINS", 1 << 14)
+    with PeakMemory() as memory:
+        quality.reference_of(batch)
+    assert memory.peak < 8 * reads * 128
 
 
 def test_a_width_below_zero_is_refused():

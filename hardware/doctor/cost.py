@@ -27,9 +27,9 @@ class Workload:
 
     Args:
         training: Its settings, such as a :class:`~qattn.training.TrainConfig`: `context`, `layers`,
-            `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; `structure` and
-            `coupling_width`, where its couplings are a band; and `field_encoding`,
-            `spin_reversal_transforms` and the pauses of
+            `heads`, `batch_size`, `ensemble`, `attention`, `num_reads` and `steps`; `structure`,
+            `coupling_width` and `content`, where its couplings have a structure; and
+            `field_encoding`, `spin_reversal_transforms` and the pauses of
             :class:`~qattn.hardware.settings.QPUSettings`, where None means its default.
 
     Attributes:
@@ -72,7 +72,9 @@ class Workload:
     def sizes(self) -> NDArray[np.int64]:
         """Programmed spins of the problems of one layer in one step, group by group."""
         training = self.training
-        sequences = training.batch_size if training.attention == "boltzmann" else 1
+        # Without fields and with couplings of all sequences these have the same models.
+        differ = training.attention == "boltzmann" or getattr(training, "content", False)
+        sequences = training.batch_size if differ else 1
         queries = np.arange(1, training.context + 1, dtype=np.int64)
         sizes = self.encoding.programmed_sizes(queries)
         return np.tile(np.repeat(sizes, sequences), training.heads * training.ensemble)

@@ -31,6 +31,8 @@ POOL_READS = 100_000
 POOL_BYTES = 1 << 29
 """Bytes of the pool of all problems; many large ones get fewer reads."""
 
+ENERGY_SPINS = 1 << 22
+"""Spins of reads whose energies are summed at a time, in float64."""
 
 Progress = Callable[[str], None]
 
@@ -166,7 +168,9 @@ def _reference(
         solutions.append(Solution(*(x.detach() for x in engine.solve(piece, direction[p]))))
         reads = engine.sample(piece, ENERGY_READS + pool_reads, _next(seeds)).spins
         of_energy, of_pool = reads.split([ENERGY_READS, pool_reads], 2)
-        energies.append(distribution_of(piece.energies(of_energy)[0, 0].numpy()))
+        parts = of_energy.split(max(1, ENERGY_SPINS // n), 2)
+        energy = torch.cat([piece.energies(part) for part in parts], 2)
+        energies.append(distribution_of(energy[0, 0].numpy()))
         pool.append(of_pool.clone())
     solution = Solution(*(torch.cat(x) for x in zip(*solutions, strict=True)))
     reads = torch.cat(pool)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from qattn.hardware.embedding import (
 from qattn.hardware.embedding.find_packing import repair_packing
 from qattn.hardware.embedding.placement import place
 from qattn.hardware.embedding.program import carrier_qubits
+from qattn.layers import CouplingsAttention
 from qattn.training import TrainConfig
 
 
@@ -170,6 +172,25 @@ def test_problems_of_a_slot_share_the_carrier_and_nothing_else(own, slots, seed)
         qubits, _ = carrier_qubits(job, chains, np.ones((slots, 10), np.int8))
         assert set(qubits.tolist()) == {10 * slot for slot in job.slot.tolist()}
     assert sorted(placed) == np.flatnonzero(sizes).tolist()
+
+
+@pytest.mark.parametrize(("content", "sequences"), [(False, 1), (True, 3)])
+def test_problems_of_a_step_are_those_of_the_layer(content, sequences):
+    """Without fields sequences have the same models, unless their couplings differ."""
+    options = {"couplings": "banded", "content": content}
+    training = TrainConfig(
+        attention="couplings",
+        context=5,
+        layers=1,
+        heads=2,
+        batch_size=3,
+        coupling_width=2,
+        **options,
+    )
+    layer = CouplingsAttention(8, 2, context=5, width=2, **options)
+    batch = layer.ising_batch(torch.randn(3, 5, 8))
+    sizes = Workload(training).sizes
+    assert len(sizes) == batch.num_groups * batch.num_queries == 2 * 5 * sequences
 
 
 def test_the_cost_of_a_banded_training(small):

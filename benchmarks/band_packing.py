@@ -50,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--spins", nargs="+", type=int, default=[16, 32, 64])
     parser.add_argument("--widths", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--cliques", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| graph | n | pattern | fields | slots | qubits | longest | CPU s |")
@@ -64,8 +65,9 @@ def main() -> None:
                         f"| {cells} | {row(graph, Pattern(n + carrier, width, carrier))} |",
                         flush=True,
                     )
-                cells = f"{name} | {n} | clique | {fields}"
-                print(f"| {cells} | {row(graph, Pattern(n + carrier))} |", flush=True)
+                if arguments.cliques:
+                    cells = f"{name} | {n} | clique | {fields}"
+                    print(f"| {cells} | {row(graph, Pattern(n + carrier))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main() -> None:
         "--graphs", nargs="+", choices=graphs, default=["Z12", "P16", *DEVICE_MODELS]
     )
     parser.add_argument("--spins", nargs="+", type=int, default=[16, 32, 64])
-    parser.add_argument("--widths", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--widths", nargs="*", type=int, default=[1, 2, 4])
     parser.add_argument("--cliques", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

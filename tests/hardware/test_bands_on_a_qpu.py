@@ -7,8 +7,8 @@ from _support.qpu_backends import backend_of
 from qattn import IsingBatch, problems
 from qattn.couplings import Banded
 from qattn.hardware.calibrate import calibrate_device
-from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.embedding import Pattern
+from qattn.hardware.emulator import EmulatedQPU
 from qattn.hardware.settings import QPUSettings
 from qattn.layers import BoltzmannAttention
 from qattn.testing import deviation_from_exact

@@ -63,7 +63,7 @@ class Block(Couplings):
         """J as a matrix."""
         blocks, m, n = self.values.shape[1], self.block_size, self.num_spins
         same = torch.eye(blocks, dtype=self.dtype, device=self.device)
-        J = torch.einsum("gbij,bc->gbicj", self.values, same)
+        J = self.values.unsqueeze(3) * same[:, None, :, None]  # (groups, block, i, block, j)
         return J.reshape(self.num_groups, blocks * m, blocks * m)[:, :n, :n]
 
     def matvec(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups n columns"]:

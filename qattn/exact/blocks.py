@@ -1,8 +1,9 @@
 """Exact moments and reads of independent blocks: each block is a group of the dense engine."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional as F
 
 from qattn._tracing import is_traced
@@ -23,8 +24,9 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
     up = _joined(dense.moments(models), G, n)
     if not normalize:
         return up
-    if up.dtype == torch.float32 and not is_traced(up):
-        lengths = torch.from_numpy(batch.num_active.copy()).to(up.device)
+    # Where values may not be looked at, float32 has to do.
+    if up.dtype == torch.float32 and not (is_traced(up) or is_functorch_wrapped_tensor(up)):
+        lengths = _lengths(batch).to(up.device)
         if underflows(up.detach().sum(-1), lengths):
             up = _joined(dense.moments(_models(batch, torch.float64)), G, n)
     total = up.sum(-1, keepdim=True)
@@ -60,12 +62,17 @@ def _models(batch: IsingBatch, dtype: torch.dtype | None = None) -> IsingBatch:
     h, values = h.to(dtype or h.dtype), couplings.values.to(dtype or h.dtype)
     blocks, m = values.shape[1:3]
     h = F.pad(h, (0, blocks * m - h.shape[2])).unflatten(2, (blocks, m)).transpose(1, 2)
-    lengths = batch.lengths
-    if lengths is None:
-        lengths = torch.full((batch.num_queries,), batch.num_spins, device="cpu")
-    lengths = lengths.expand(batch.num_groups, -1)[:, None]
-    within = (lengths - m * torch.arange(blocks, device="cpu")[:, None]).clamp(0, m)
+    within = (_lengths(batch)[:, None] - m * torch.arange(blocks, device="cpu")[:, None]).clamp(
+        0, m
+    )
     return IsingBatch(h.flatten(0, 1), values.flatten(0, 1), within.flatten(0, 1), validate=False)
+
+
+def _lengths(batch: IsingBatch) -> Int[Tensor, "groups queries"]:
+    """Number of spins of every query, on the CPU."""
+    G, Q, n = batch.h.shape
+    lengths = torch.full((Q,), n, device="cpu") if batch.lengths is None else batch.lengths
+    return lengths.expand(G, Q)
 
 
 def _joined(x: Float[Tensor, "gb q m"], num_groups: int, num_spins: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from qattn._tracing import is_traced
 from qattn.couplings.base import Couplings, beta_like, check_finite, interaction
 from qattn.ising.checks import check_beta, check_shapes, checked_couplings, checked_lengths
+from qattn.ising.precision import without_autocast
 from qattn.ising.union_bqm import union_bqm
 
 
@@ -216,8 +217,9 @@ class IsingBatch:
                 f"but has shape {tuple(spins.shape)}."
             )
         s = spins.to(self.h.dtype) * self.active.unsqueeze(2)
-        pairs = interaction(self.J, s.flatten(1, 2).mT).unflatten(1, s.shape[1:3])
-        fields = (s @ self.h.unsqueeze(-1)).squeeze(-1)
+        with without_autocast(self.h.device):
+            pairs = interaction(self.J, s.flatten(1, 2).mT).unflatten(1, s.shape[1:3])
+            fields = (s @ self.h.unsqueeze(-1)).squeeze(-1)
         linear, quadratic = to_dimod_signs(fields, pairs)
         return linear + quadratic
 

@@ -109,6 +109,39 @@ def test_members_of_a_vmap_are_groups(name):
 
 
 @EVERY
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_gradients_of_members_whose_groups_differ_in_lengths(name, dtype):
+    batch = structured_batch(name, 6, seed=7, dtype=dtype)
+    lengths = torch.stack([batch.lengths, batch.lengths.flip(0)])
+    h = torch.stack([batch.h, 0.5 * batch.h])
+
+    def loss(h):
+        models = IsingBatch(h, batch.J, lengths, batch.beta, validate=False)
+        return exact.occupations(models, normalize=True).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss))(h)
+    wanted = torch.stack([torch.func.grad(loss)(member) for member in h])
+    x = h[0].clone().requires_grad_()
+    loss(x).backward()
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[0], x.grad, rtol=1e-5, atol=1e-6)
+
+
+@EVERY
+def test_autocast_lowers_no_precision(name):
+    batch = structured_batch(name, 6, seed=7, dtype=torch.float32)
+    spins = exact.sample(batch, 3, seed=0).spins
+
+    def results():
+        quadratic = () if name == "potential" else batch.dense().scaled()
+        return exact.pair_correlations(batch), exact.log_prob(batch, spins), *quadratic
+
+    wanted = results()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, results(), wanted))
+
+
+@EVERY
 def test_a_query_that_is_not_finite_keeps_to_itself(name):
     batch = structured_batch(name, 6, seed=8, dtype=torch.float32)
     h = batch.h.clone()

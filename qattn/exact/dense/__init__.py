@@ -13,6 +13,7 @@ from qattn.exact.dense.autograd import Moments, separate_models, solve
 from qattn.exact.dense.factorised import Factors
 from qattn.exact.dense.layout import Layout, arranged, cut, padded, restored
 from qattn.ising.batch import IsingBatch
+from qattn.ising.precision import without_autocast
 from qattn.ising.samples import SpinSamples
 from qattn.ising.states import states
 
@@ -34,7 +35,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
     """⟨s_j s_k⟩; diagonal 1, and 0 where a spin is absent."""
     h, J, lay = _arranged(batch)
-    with sampling_clock.running(h.device):
+    with sampling_clock.running(h.device), without_autocast(h.device):
         solution = solve(h, J, lay)
         dtype = solution.scale.dtype
         pairs = torch.zeros(*h.shape, lay.num_spins, dtype=dtype, device=h.device)
@@ -59,7 +60,7 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
         generator = torch.Generator(h.device).manual_seed(seed)
     shape = (2, batch.num_groups, batch.num_queries, num_reads)
     uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=h.device)
-    with sampling_clock.running(h.device):
+    with sampling_clock.running(h.device), without_autocast(h.device):
         spins = reads.draw(h, J, lay, solve(h, J, lay), uniforms)
     spins = restored(spins, lay)[..., : batch.num_spins]
     return SpinSamples(spins.masked_fill(~batch.active.unsqueeze(2), 0))

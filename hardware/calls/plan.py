@@ -144,7 +144,7 @@ class Call:
         solver: str,
         transforms: int,
         max_reads: int,
-        carrier: int = 0,
+        carrier: int,
     ) -> list[JobRecord]:
         """Write to the journal what jobs are still needed; returns all jobs worth pursuing.
 

@@ -132,7 +132,8 @@ class Embedding:
                 and couplers stay inactive, and biases on them are not read.
 
         Raises:
-            ValueError: An argument has another shape, or a bias is not finite.
+            ValueError: An argument has another shape, a bias is not finite, or J couples a pair for
+                which the packing has no coupler.
         """
         slots, n = self.packing.num_slots, self.packing.num_spins
         used = np.ones((slots, n), dtype=bool) if used is None else used
@@ -150,6 +151,16 @@ class Embedding:
             raise ValueError(
                 f"Argument `chain_strength` must be positive, but is {chain_strength}."
             )
+        if self.packing.pairs is not None:
+            # What no coupler carries would be lost without a word.
+            lost = np.triu(np.ones((n, n), dtype=bool), 1)
+            lost[tuple(self.packing.pairs.T)] = False
+            j, k = np.nonzero(lost)
+            if ((J[:, j, k] != 0) & used[:, j] & used[:, k]).any():
+                raise ValueError(
+                    "Argument `J` must couple only pairs of the packing, but couples others: use "
+                    "a packing of a wider band, or of cliques."
+                )
         # The gauge turns spin j into s_j g_j, whole chains at a time; chain couplers keep theirs.
         if gauge is not None:
             h, J = h * gauge, J * gauge[:, :, None] * gauge[:, None, :]

@@ -8,8 +8,11 @@ from qattn.chains.sweeps import Chains
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
-FORWARDED = ("open", "close", "state_dict", "load_state_dict", "metrics", "provenance")
-"""Methods of a refined backend that are its inner backend's own."""
+FORWARDED = (
+    *("open", "close", "resume", "state_dict", "load_state_dict"),
+    *("metrics", "provenance", "paid"),
+)
+"""What of a refined backend is its inner backend's own."""
 
 
 @torch.no_grad()
@@ -59,6 +62,8 @@ class RefinedBackend(Backend):
         refine_sweeps: Number of sweeps over them.
     """
 
+    takes_structure = True
+
     def __init__(self, backend: Backend, refine_sweeps: int) -> None:
         if refine_sweeps < 0:
             raise ValueError(
@@ -68,6 +73,11 @@ class RefinedBackend(Backend):
         self.refine_sweeps = refine_sweeps
         for name in FORWARDED:
             setattr(self, name, getattr(backend, name))
+
+    @property
+    def replaying(self) -> bool:
+        """See :attr:`Backend.replaying`."""
+        return self.backend.replaying
 
     def sample(self, batch: IsingBatch, *, num_reads: int, seed: int | None = None) -> SpinSamples:
         """Draw reads and refine them; see :meth:`Backend.sample`."""

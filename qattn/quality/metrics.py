@@ -53,7 +53,7 @@ METRICS: Mapping[str, Metric] = {
     "pair_rms": Metric(
         "⟨ss⟩ error, rms",
         "rms",
-        "Root mean square error of ⟨s_j s_k⟩, j < k; by tree decomposition, of the coupled pairs.",
+        "Root mean square error of ⟨s_j s_k⟩, j < k; of sparse J and bands, coupled pairs.",
     ),
     "pair_worst": Metric("⟨ss⟩ error, worst", "max", "Largest error of any ⟨s_j s_k⟩."),
     "total_variation": Metric(

@@ -411,6 +411,25 @@ def test_refine_sweeps_is_an_option_of_every_backend(registered):
         get_backend("exact", refine_sweeps=-1)
 
 
+def test_a_refined_backend_is_as_careful_with_money():
+    """Checkpoints of a paid backend are frequent, and a run goes on from its records."""
+    resumed = []
+
+    class Paid(Up):
+        paid = True
+        replaying = True
+
+        def resume(self, *, buy_again=False):
+            resumed.append(buy_again)
+
+    backend = RefinedBackend(Paid(), refine_sweeps=1)
+    backend.resume(buy_again=True)
+    assert backend.paid
+    assert backend.replaying
+    assert resumed == [True]
+    assert not RefinedBackend(Up(), refine_sweeps=1).paid
+
+
 def test_reads_and_their_refinement_have_seeds_of_their_own():
     """One seed for both would correlate a PyTorch sampler's reads with the draws of the sweeps."""
     seeds = []

@@ -59,6 +59,8 @@ class BoltzmannAttention(SigmoidAttention):
         sign: Of "low_rank", 1 (the default) or -1.
         block_size: Of "block", the positions of a block; None means 8.
         max_count: Of "cardinality", the largest number of attended positions; None means 16.
+        competitive: Of "cardinality": λ ≥ 0 of J_jk = -λ is learned for each head, in place of a
+            free potential; from sigmoid (λ = 0) to softmax attention.
         relative: Of "dense" and "banded": J_jk depends on the distance |j - k| only.
         content: Couplings depend on the input x, so that each sequence has its own. Of "low_rank",
             U(x_j) is linear in x_j, for each head; of "banded", each bond has a gate,
@@ -117,6 +119,7 @@ class BoltzmannAttention(SigmoidAttention):
         sign: int | None = None,
         block_size: int | None = None,
         max_count: int | None = None,
+        competitive: bool = False,
         relative: bool = False,
         content: bool = False,
         interaction: str = "spin",
@@ -151,6 +154,7 @@ class BoltzmannAttention(SigmoidAttention):
             sign=sign,
             block_size=block_size,
             max_count=max_count,
+            competitive=competitive,
             relative=relative,
             content=content,
         )

@@ -176,20 +176,27 @@ class CardinalityStructure(Structure):
     r"""log φ of 0 … max_count attended positions, free; larger counts have weight 0.
 
     It starts at φ(c) = exp(-2λ(c - 1)²) with λ = 1/4, competition that is weak beside the
-    differences of scores between positions.
+    differences of scores between positions. With ``competitive`` λ alone is learned, as softplus of
+    the parameter and so never negative: J_jk = -λ, where max_count allows all counts.
     """
 
     kind = "cardinality"
     max_count: int = 16
+    competitive: bool = False
 
     def start(self) -> dict[str, Tensor]:
         """The competitive potential."""
         strength = torch.full((self.num_heads,), INITIAL_COMPETITION)
+        if self.competitive:
+            return {"coupling_values": strength.expm1().log()}
         start = Cardinality.competitive(strength, self.context, max_count=self.max_count)
         return {"coupling_values": start.values}
 
     def couplings(self, p: Parameters, x: Sequences | None, size: int) -> Cardinality:
         """The potential on the counts that these positions allow."""
+        if self.competitive:
+            strength = F.softplus(p["coupling_values"])
+            return Cardinality.competitive(strength, size, max_count=self.max_count)
         return Cardinality(p["coupling_values"][:, : size + 1], size)
 
 

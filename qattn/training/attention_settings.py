@@ -16,6 +16,7 @@ OPTIONS = {
     "coupling_sign": "sign",
     "block_size": "block_size",
     "max_count": "max_count",
+    "competitive": "competitive",
 }
 """Settings that are options of a structure, by their names in layers."""
 
@@ -39,6 +40,7 @@ class AttentionSettings:
     max_count: int | None = setting(
         None, "Largest number of attended positions of cardinality (default: 16)."
     )
+    competitive: bool = setting(False, "Cardinality learns one strength of competition a head.")
     interaction: str = setting("spin", f"What couplings act between: {', '.join(INTERACTIONS)}.")
 
     @property
@@ -93,7 +95,8 @@ class AttentionSettings:
         if self.interaction != "spin":
             given["interaction"] = self.interaction
         for name, value in given.items():
-            takers = "cardinality" if name == "max_count" else "boltzmann and couplings"
+            of_counts = name in ("max_count", "competitive")
+            takers = "cardinality" if of_counts else "boltzmann and couplings"
             raise ValueError(
                 f"Argument `{name}` must be left out for {self.attention} attention, but is "
                 f"{value!r}: it is for {takers}."

@@ -16,7 +16,7 @@ from qattn.backends import Backend, parse_sampler
 from qattn.backends.options import FromFile, described, members_of, words_of
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
-from qattn.layers.structures import BlockStructure
+from qattn.layers.structures import BlockStructure, CardinalityStructure
 from qattn.training.attention_settings import AttentionSettings
 from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
 from qattn.training.tasks import TASKS, make_task
@@ -139,16 +139,23 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         for name in ("sampler", "eval_sampler"):
             value = getattr(self, name)
             # It starts quadratic: a sampler would fail, or have been paid, only after a step.
-            if self.structure == "cardinality" and value.partition(":")[0] != "exact":
+            if not self.has_matrix and value.partition(":")[0] != "exact":
                 raise ValueError(
                     f"Argument `{name}` must be 'exact' for cardinality, a potential that has no "
-                    f"matrix J once it has learned, but is {value!r}."
+                    f"matrix J once it has learned, but is {value!r}; with `competitive`, and a "
+                    f"`max_count` of at least the context, it keeps one."
                 )
         make_task(self.task, self.context, self.seed, self.data_path)
         enumerated = self.structure in ("dense", "block") and self.interaction != "field"
         if enumerated and "exact" in (self.sampler, self.eval_sampler):
             self._check_memory()
         return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether the couplings stay a matrix J as they are learned, as samplers need it."""
+        counts = self.max_count or CardinalityStructure.max_count
+        return self.structure != "cardinality" or (self.competitive and counts >= self.context)
 
     @property
     def sampled(self) -> bool:

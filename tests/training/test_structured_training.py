@@ -20,6 +20,7 @@ ARMS = {
     "rank 1 by content": {"couplings": "low_rank", "content": True},
     "block": {"couplings": "block", "block_size": 4},
     "cardinality": {"attention": "cardinality", "max_count": 3},
+    "competitive": {"attention": "cardinality", "competitive": True},
     "field": {"interaction": "field"},
     "softmax": {"attention": "softmax", "position_bias": "relative"},
 }  # fmt: skip
@@ -140,6 +141,19 @@ def test_samplers_of_a_potential_on_counts_are_refused_before_the_first_step(set
     with pytest.raises(ValueError, match=f"`{name}` must be 'exact' for cardinality"):
         config_of("cardinality", **settings).check_here()
     config_of("cardinality", estimator="moment").check_here()
+    with pytest.raises(ValueError, match="`max_count` of at least the context"):
+        config_of("competitive", max_count=2, **settings).check_here()
+
+
+def test_competition_keeps_its_matrix_and_is_trained_by_reads():
+    learner = Learner(config_of("competitive", sampler="neal:num_sweeps=5", num_reads=20))
+    for number in range(3):
+        loss = learner.step(number)
+    assert bool(loss.isfinite().all())
+    for layer in learner.model.blocks:
+        J = layer.attention.couplings.dense()
+        assert (J <= 0).all()
+        assert layer.attention.coupling_values.grad.abs().min() > 0
 
 
 def test_long_contexts_are_refused_for_enumeration_only():

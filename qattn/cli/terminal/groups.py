@@ -43,7 +43,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Task": "task data download context",
         "Model": "attention layers heads width ffn qk_norm normalize position_bias",
         "Couplings": "couplings relative content coupling_width coupling_sign block_size "
-        "max_count interaction",
+        "max_count competitive interaction",
         "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup lr_decay",
         "Sampler": "sampler num_reads estimator refine_sweeps eval_sampler",
         "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent ramp_sweeps",

@@ -152,6 +152,8 @@ def everything() -> dict[str, Any]:
     for module_name in ["qattn", *names]:
         if module_name.endswith("__main__"):  # importing it runs it
             continue
+        if module_name.rpartition("._")[2] in kernels.LEVELS:  # compiled loops are no modules
+            continue
         module = values[module_name] = import_module(module_name)
         for name in {*vars(module), *getattr(module, "__all__", ())}:
             value = getattr(module, name)

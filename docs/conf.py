@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 from command_reference import commands_in_markdown  # noqa: E402
 
 import qattn  # noqa: E402
+from qattn import kernels  # noqa: E402
 from qattn._version import __version__  # noqa: E402
 
 project = "qattn"

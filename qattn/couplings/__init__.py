@@ -4,15 +4,15 @@ A dense J is a tensor. A structure takes its place in :class:`qattn.IsingBatch`,
 :func:`qattn.boltzmann_attention` and in the layers, and :mod:`qattn.exact` solves it at lengths at
 which no dense J can be enumerated:
 
-=================== =============================================== ==============================
-structure           interaction of a state                          exact engine
-=================== =============================================== ==============================
-tensor              Σ_{j<k} J_jk s_j s_k                            enumeration, n ≤ about 24
-:class:`Banded`     J_{j,j-d} for distances d ≤ w                   transfer matrices, any n
-:class:`LowRank`    J_jk = ± U_j U_k                                quadrature, any n
-:class:`Block`      dense J within blocks of m positions            enumeration of each block
-:class:`Cardinality` any function of the number of attended spins   recursion over counts, any n
-=================== =============================================== ==============================
+==================== ============================================ =============================
+structure            interaction of a state                       exact engine
+==================== ============================================ =============================
+tensor               Σ_{j<k} J_jk s_j s_k                         enumeration, n ≤ about 24
+:class:`Banded`      J_{j,j-d} for distances d ≤ w                transfer matrices, any n
+:class:`LowRank`     J_jk = ± U_j U_k                             quadrature, any n
+:class:`Block`       dense J within blocks of m positions         enumeration of each block
+:class:`Cardinality` any function of the number of spins up       sums over counts, any n
+==================== ============================================ =============================
 """
 
 from collections.abc import Sequence

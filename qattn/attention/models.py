@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from qattn import estimators, exact
 from qattn.backends import Backend, get_backend
 from qattn.couplings import Banded, Block, Cardinality, Couplings
+from qattn.exact.engine import normalized
 from qattn.ising.batch import IsingBatch
 
 INTERACTIONS = ("spin", "occupation", "field")
@@ -181,12 +182,6 @@ def weights_of_sequences(
         -1, num_heads, n, num_queries, occupations.shape[1] // num_queries
     )
     return by_group.permute(0, 4, 1, 3, 2).flatten(0, 1)
-
-
-def normalized(weights: Float[Tensor, "*batch positions"]) -> Float[Tensor, "*batch positions"]:
-    """Weights that sum to one over the positions of each query; zeros stay, without gradient."""
-    total = weights.sum(-1, keepdim=True)
-    return weights / total.masked_fill(total == 0, torch.inf)
 
 
 def check_interaction(interaction: str, kind: str) -> None:

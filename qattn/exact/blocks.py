@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from qattn._tracing import is_traced
 from qattn.couplings import Block
 from qattn.exact import dense
-from qattn.exact.engine import underflows
+from qattn.exact.engine import normalized, underflows
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
@@ -29,8 +29,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
         lengths = _lengths(batch).to(up.device)
         if underflows(up.detach().sum(-1), lengths):
             up = _joined(dense.moments(_models(batch, torch.float64)), G, n)
-    total = up.sum(-1, keepdim=True)
-    return (up / total.masked_fill(total == 0, torch.inf)).to(batch.h.dtype)
+    return normalized(up).to(batch.h.dtype)
 
 
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:

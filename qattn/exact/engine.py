@@ -31,6 +31,19 @@ def underflows(total: Float[Tensor, "g q"], lengths: Int[Tensor, "#g q"]) -> boo
     return bool(((total < lengths * limits.tiny / limits.eps) & (lengths > 0)).any())
 
 
+def present(
+    num_spins: int, lengths: Int[Tensor, "#g q"], device: torch.device
+) -> Bool[Tensor, "#g n q"]:
+    """True where a query has a spin."""
+    return (torch.arange(num_spins, device="cpu")[:, None] < lengths[:, None]).to(device)
+
+
+def normalized(weights: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"]:
+    """Weights that sum to one along `dim`; zeros stay, without gradient."""
+    total = weights.sum(dim, keepdim=True)
+    return weights / total.masked_fill(total == 0, torch.inf)
+
+
 class Engine(Protocol):
     """Functions of an engine. Lengths are on the CPU, (1 or groups, queries), in any order."""
 

@@ -23,7 +23,7 @@ from qattn._vmap import BackwardFunction, GroupwiseFunction, fold
 from qattn.couplings import KINDS, Couplings
 from qattn.couplings.base import check_finite
 from qattn.exact import chain, counts, quadrature
-from qattn.exact.engine import Engine, Solution, underflows
+from qattn.exact.engine import Engine, Solution, normalized, underflows
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import without_autocast
 from qattn.ising.samples import SpinSamples
@@ -150,9 +150,9 @@ def _solved(
     """The solution, with h and couplings in the precision in which it was found."""
     engine = ENGINES[couplings.kind]
     solution = engine.forward(h, couplings, lengths)
-    if h.dtype != torch.float64 and not (
-        bool(solution.accurate)
-        and not (normalize and underflows(solution.up.sum(1), lengths.to(h.device)))
+    if h.dtype != torch.float64 and (
+        not bool(solution.accurate)
+        or (normalize and underflows(solution.up.sum(1), lengths.to(h.device)))
     ):
         h, couplings = h.double(), couplings.to(torch.float64)
         solution = engine.forward(h, couplings, lengths)
@@ -170,8 +170,7 @@ class Moments(GroupwiseFunction):
             solution, *_ = _solved(h, call.couplings(values), lengths, call.normalize)
             value = solution.log_Z.clone() if call.wants_log_Z else solution.up
             if call.normalize:
-                total = solution.up.sum(1, keepdim=True)
-                value = solution.up / total.masked_fill(total == 0, torch.inf)
+                value = normalized(solution.up, 1)
         # What is returned need not be kept twice.
         returned = value is solution.up and value.dtype == h.dtype
         up = value.new_empty(len(h), 0) if returned else solution.up

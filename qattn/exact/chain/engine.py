@@ -11,7 +11,7 @@ from qattn.couplings import Couplings
 from qattn.exact import memory
 from qattn.exact.chain import compiled, log_space, scan
 from qattn.exact.chain.windows import SPINS_A_STEP, Windows
-from qattn.exact.engine import Solution
+from qattn.exact.engine import Solution, present
 
 TILE_ELEMENTS = 1 << 17
 """Numbers of one message of the queries that are solved together: what stays in the cache."""
@@ -41,7 +41,7 @@ def forward(
     if not bool(failed.any()):
         return Solution(up, log_Z, torch.ones_like(log_Z[0, 0], dtype=torch.bool), ())
     wrong = failed & ~_finite(h, values, lengths)
-    up = up.masked_fill(wrong.unsqueeze(1) & _present(h, lengths), torch.nan)
+    up = up.masked_fill(wrong.unsqueeze(1) & present(h.shape[1], lengths, h.device), torch.nan)
     log_Z = log_Z.masked_fill(wrong, torch.nan)
     failed &= ~wrong
     if h.dtype != torch.float64:
@@ -61,7 +61,7 @@ def backward(
 ) -> tuple[Float[Tensor, "g n q"], Tensor]:
     """Gradients in h and in the couplings' values."""
     values, up = _values(couplings), solution.up
-    present = _present(h, lengths)
+    there = present(h.shape[1], lengths, h.device)
     grad_values = torch.zeros_like(couplings.values, memory_format=torch.contiguous_format)
     if grad_log_Z is not None:
         grad_log_Z = grad_log_Z.masked_fill(solution.log_Z.isnan(), torch.nan)
@@ -71,7 +71,7 @@ def backward(
         else:
             assert grad_log_Z is not None
             grad_h = (2 * up - 1) * grad_log_Z.unsqueeze(1)
-        return grad_h.masked_fill(~present, 0.0), grad_values
+        return grad_h.masked_fill(~there, 0.0), grad_values
 
     log_space_too = solution.saved[0] if solution.saved else None
     linear = lengths
@@ -100,7 +100,7 @@ def backward(
                 grads = torch.autograd.grad(lane_log_Z, leaves, grad_log_Z[groups, queries])
             grad_h[groups, :, queries], grad_J = grads
             within.index_add_(0, groups, grad_J)
-    return grad_h.masked_fill(~present, 0.0), grad_values
+    return grad_h.masked_fill(~there, 0.0), grad_values
 
 
 def _values(couplings: Couplings) -> Float[Tensor, "g n w"]:
@@ -142,23 +142,19 @@ def _tiles(
 
 def _independent(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Solution:
     """Spins without couplings."""
-    present = _present(h, lengths)
+    there = present(h.shape[1], lengths, h.device)
     h = h.masked_fill(h.isinf(), torch.nan)
-    log_Z = (h.abs() + F.softplus(-2 * h.abs())).masked_fill(~present, 0.0).sum(1)
+    log_Z = (h.abs() + F.softplus(-2 * h.abs())).masked_fill(~there, 0.0).sum(1)
     wrong = log_Z.isnan().unsqueeze(1)
-    up = torch.sigmoid(2 * h).masked_fill(wrong, torch.nan).masked_fill(~present, 0.0)
+    up = torch.sigmoid(2 * h).masked_fill(wrong, torch.nan).masked_fill(~there, 0.0)
     return Solution(up, log_Z, torch.ones_like(log_Z[0, 0], dtype=torch.bool), ())
-
-
-def _present(h: Float[Tensor, "g n q"], lengths: Int[Tensor, "#g q"]) -> Bool[Tensor, "#g n q"]:
-    return torch.arange(h.shape[1], device=h.device)[:, None] < lengths.to(h.device)[:, None]
 
 
 def _finite(
     h: Float[Tensor, "g n q"], values: Float[Tensor, "g n w"], lengths: Int[Tensor, "#g q"]
 ) -> Bool[Tensor, "g q"]:
     """Whether all fields and couplings of a query are."""
-    fields = (h.isfinite() | ~_present(h, lengths)).all(1)
+    fields = (h.isfinite() | ~present(h.shape[1], lengths, h.device)).all(1)
     no_pair = torch.arange(h.shape[1], device=h.device)[:, None] < torch.arange(
         1, values.shape[2] + 1, device=h.device
     )

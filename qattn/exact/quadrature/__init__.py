@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from qattn.couplings import Couplings, LowRank
-from qattn.exact.engine import Solution
+from qattn.exact.engine import Solution, present
 from qattn.exact.quadrature import bound as bounds
 from qattn.exact.quadrature import compiled, few_spins, reads, sums
 from qattn.exact.quadrature.grid import Grid, Spins, grid_of
@@ -133,8 +133,8 @@ def _spread_what_is_not_finite(
     """Make all of a query NaN, and its gradients by its nodes, where h or U is NaN or infinite."""
     wrong = ~log_Z.isfinite()
     if bool(wrong.any()):
-        present = torch.arange(up.shape[1], device="cpu")[:, None] < lengths[:, None]
-        up.masked_fill_(wrong.unsqueeze(1) & present.to(up.device), torch.nan)
+        there = present(up.shape[1], lengths, up.device)
+        up.masked_fill_(wrong.unsqueeze(1) & there, torch.nan)
         for value in (log_Z, origin):
             value.masked_fill_(wrong, torch.nan)
 
@@ -150,8 +150,7 @@ def _blocks(
         m = int(lengths[:, q].max())
         if m == 0:
             continue
-        present = torch.arange(m, device="cpu")[:, None] < lengths[:, None, q]
-        present = present.to(h.device).expand(G, -1, -1)
-        U = couplings.values[:, :m, None].expand_as(present)
-        fields, U = torch.where(present, h[:, :m, q], 0.0), torch.where(present, U, 0.0)
-        yield q, m, Spins(fields, U, present)
+        there = present(m, lengths[:, q], h.device).expand(G, -1, -1)
+        U = couplings.values[:, :m, None].expand_as(there)
+        fields, U = torch.where(there, h[:, :m, q], 0.0), torch.where(there, U, 0.0)
+        yield q, m, Spins(fields, U, there)

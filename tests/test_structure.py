@@ -25,6 +25,7 @@ LAYERS = [
     {"qattn.hardware"},
     {"qattn.training", "qattn.problems.run"},
     {"qattn.compare"},
+    {"qattn.experiments"},
     {"qattn.cli", "qattn.__main__"},
 ]
 """From the ground up: a module imports from its own layer and from those below it."""

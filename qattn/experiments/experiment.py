@@ -1,0 +1,196 @@
+"""Experiments as data: which trainings, on which seeds, and what is asked of them."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from qattn.training.config import TrainConfig
+from qattn.training.tasks import shakespeare
+
+CATALOGUE = files("qattn.experiments") / "catalogue"
+"""The experiments that come with qattn, a TOML file each."""
+
+MAY_CHANGE = frozenset(f.name for f in dataclasses.fields(TrainConfig) if f.metadata["may_change"])
+"""Settings on which no result depends."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: an arm at one point of a grid, on a range of seeds.
+
+    Attributes:
+        part: Name of the experiment's part.
+        arm: Label of the arm.
+        point: Values of the grid, by setting.
+        config: All settings.
+        measures: What is measured of the trained models, beside the metrics.
+    """
+
+    part: str
+    arm: str
+    point: Mapping[str, Any]
+    config: TrainConfig
+    measures: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of its members."""
+        return range(self.config.seed, self.config.seed + self.config.ensemble)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings that are not their defaults, but for those on which nothing depends."""
+        return {
+            f.name: getattr(self.config, f.name)
+            for f in dataclasses.fields(self.config)
+            if f.name not in MAY_CHANGE and getattr(self.config, f.name) != f.default
+        }
+
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder: what it is in short, and a digest of all that it depends on.
+
+        Two experiments that ask for the same training share the folder. A text counts by its
+        content, not by its path.
+        """
+        of = {name: value for name, value in self.settings.items() if name != "data"}
+        if self.config.data_path is not None:
+            content = hashlib.sha256(self.config.data_path.read_bytes()).hexdigest()
+            if content != shakespeare.SHA256:
+                of["data"] = content
+        digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:10]
+        config = self.config
+        first, last = self.seeds[0], self.seeds[-1]
+        seeds = f"seed{first}" if first == last else f"seeds{first}-{last}"
+        return f"{config.task}-{config.attention}-T{config.context}-{seeds}-{digest}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Arms that are trained at every point of a grid.
+
+    Attributes:
+        name: "" for the only part of an experiment.
+        arms: Settings of each arm, by its label.
+        grid: Values of settings, of which all combinations are trained.
+        settings: Settings of all its trainings.
+        seeds: Number of seeds, the first being the setting `seed`.
+        measures: What is measured of the trained models, beside the metrics.
+    """
+
+    name: str
+    arms: Mapping[str, Mapping[str, Any]]
+    grid: Mapping[str, list[Any]]
+    settings: Mapping[str, Any]
+    seeds: int
+    measures: tuple[str, ...] = ()
+
+    def trainings(self, **changes: Any) -> Iterator[Training]:
+        """All of them, the points of the grid in order, with these settings changed."""
+        changes = {"ensemble": self.seeds, "threads": 1} | changes
+        for values in itertools.product(*self.grid.values()):
+            point = dict(zip(self.grid, values, strict=True))
+            for label, arm in self.arms.items():
+                config = TrainConfig(**{**self.settings, **point, **arm, **changes})
+                yield Training(self.name, label, point, config, self.measures)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained, measured, drawn and asked.
+
+    Attributes:
+        name: Its name.
+        title: A line on it.
+        paper: What the paper reports, in our words; "" where it has nothing like it.
+        parts: What is trained.
+        figures: Names of the figures.
+        claims: What is claimed, each a table of the file.
+        definition: The file's content.
+    """
+
+    name: str
+    title: str
+    paper: str
+    parts: tuple[Part, ...]
+    figures: tuple[str, ...]
+    claims: tuple[Mapping[str, Any], ...]
+    definition: Mapping[str, Any] = field(repr=False)
+
+    def trainings(
+        self, *, seeds: int | None = None, data: Path | None = None, **changes: Any
+    ) -> list[Training]:
+        """All trainings.
+
+        Args:
+            seeds: Number of seeds in place of the experiment's.
+            data: Text file of the task shakespeare.
+            changes: Settings in place of the experiment's.
+        """
+        parts = (p if seeds is None else replace(p, seeds=seeds) for p in self.parts)
+        found: dict[Any, Training] = {}
+        for part in parts:
+            for training in part.trainings(**changes):
+                if data is not None and training.config.task == "shakespeare":
+                    config = replace(training.config, data=str(data))
+                    training = replace(training, config=config)
+                found[training.part, training.arm, *training.point.values()] = training
+        return list(found.values())
+
+
+def available_experiments() -> list[str]:
+    """Names of the experiments that come with qattn."""
+    return sorted(f.name.removesuffix(".toml") for f in CATALOGUE.iterdir() if f.is_file())
+
+
+def read_experiment(name: str | Path) -> Experiment:
+    """An experiment of the catalogue by its name, or that of a TOML file by its path.
+
+    Raises:
+        ValueError: There is no such experiment, or its file is not one.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        text = path.read_text(encoding="utf-8")
+    elif str(name) in available_experiments():
+        text = (CATALOGUE / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise ValueError(
+            f"Argument `name` must be one of {', '.join(available_experiments())}, or the path of "
+            f"a TOML file, but is {str(name)!r}."
+        )
+    return parse_experiment(path.stem if path.suffix == ".toml" else str(name), text)
+
+
+def parse_experiment(name: str, text: str) -> Experiment:
+    """The experiment of a TOML text."""
+    table = tomllib.loads(text)
+    common = table.get("settings", {})
+    parts = tuple(
+        Part(
+            part.get("name", ""),
+            part.get("arms", table.get("arms", {})),
+            part.get("grid", {}),
+            common | part.get("settings", {}),
+            part.get("seeds", table.get("seeds", 10)),
+            tuple(part.get("measures", table.get("measures", ()))),
+        )
+        for part in table.get("parts", [table])
+    )
+    return Experiment(
+        name,
+        table["title"],
+        table.get("paper", ""),
+        parts,
+        tuple(table.get("figures", ())),
+        tuple(table.get("claims", ())),
+        table,
+    )

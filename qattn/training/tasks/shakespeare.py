@@ -1,5 +1,6 @@
 """Character-level language modelling of Tiny Shakespeare, or of any other text file."""
 
+import filecmp
 import hashlib
 import urllib.error
 import urllib.request
@@ -103,6 +104,12 @@ class Shakespeare:
 def cached_path() -> Path:
     """Where :func:`download` puts Tiny Shakespeare."""
     return user_cache_path("qattn") / "tinyshakespeare.txt"
+
+
+def same_text(one: Path | None, other: Path | None) -> bool:
+    """Whether there are texts at both paths, and they are equal; None as in :class:`Shakespeare`."""
+    paths = [cached_path() if path is None else path for path in (one, other)]
+    return all(path.is_file() for path in paths) and filecmp.cmp(*paths, shallow=False)
 
 
 def download(url: str = URL, sha256: str = SHA256) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from qattn._atomic import write_atomically
-from qattn.compare.page import versions
+from qattn.compare.page import cpu, versions
 from qattn.experiments.experiment import Training
 from qattn.training import Interrupted, RunFolder, train
 
@@ -29,6 +29,10 @@ class Store:
     def is_done(self, training: Training) -> bool:
         """Whether it was trained to its end."""
         return self.run(training).summary_file.is_file()
+
+    def failure_file(self, training: Training) -> Path:
+        """Where the traceback of the error stands that ended the training, if one did."""
+        return self.run(training).path / "failure.txt"
 
     def check(self, training: Training) -> None:
         """Check that what is in the training's folder is of its settings.
@@ -73,6 +77,7 @@ class Store:
         run = self.run(training)
         run.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(run, stop or (lambda: False)):
+            self.failure_file(training).unlink(missing_ok=True)
             self.check(training)
             if not self.is_done(training):
                 if not (run.config_file.is_file() or run.checkpoint_file.is_file()):
@@ -111,7 +116,7 @@ def _in_the_log(run: RunFolder) -> Iterator[None]:
     known |= {
         "started": known.get("started", session["started"]),
         "host": platform.node(),
-        "versions": versions(),
+        "versions": versions() | {"CPU": cpu()},
         "sessions": [*known["sessions"], session],
     }
     _write_json(file, known)

@@ -107,9 +107,9 @@ def cached_path() -> Path:
 
 
 def same_text(one: Path | None, other: Path | None) -> bool:
-    """Whether there are texts at both paths, and they are equal; None as in :class:`Shakespeare`."""
-    paths = [cached_path() if path is None else path for path in (one, other)]
-    return all(path.is_file() for path in paths) and filecmp.cmp(*paths, shallow=False)
+    """Whether there are equal texts at both paths, None being that of :func:`download`."""
+    a, b = (cached_path() if path is None else path for path in (one, other))
+    return a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False)
 
 
 def download(url: str = URL, sha256: str = SHA256) -> Path:

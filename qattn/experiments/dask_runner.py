@@ -75,7 +75,7 @@ def run_trainings(
             submitted = _Submitted(client, folder, waiting)
             while submitted.futures and not signals:
                 failed |= submitted.take()
-                watch(len(client.nthreads()))
+                watch(submitted.workers())
                 time.sleep(POLL)
             if signals:
                 submitted.stop(store)
@@ -99,6 +99,13 @@ class _Submitted:
         self.futures |= zip(names, futures, strict=True)
         for name in names:
             self.times[name] += 1
+
+    def workers(self) -> int:
+        """Number of workers."""
+        try:
+            return len(self.client.nthreads())
+        except OSError:  # the next look at the futures says more
+            return 0
 
     def take(self) -> dict[str, str]:
         """Forget what has ended, and submit again what its worker's death ended; the failures."""

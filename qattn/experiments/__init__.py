@@ -7,6 +7,18 @@ from qattn.experiments.experiment import (
     available_experiments,
     read_experiment,
 )
+from qattn.experiments.results import MissingTraining, Results, TrainingResult, collect
 from qattn.experiments.store import Store
 
-__all__ = ["Experiment", "Part", "Store", "Training", "available_experiments", "read_experiment"]
+__all__ = [
+    "Experiment",
+    "MissingTraining",
+    "Part",
+    "Results",
+    "Store",
+    "Training",
+    "TrainingResult",
+    "available_experiments",
+    "collect",
+    "read_experiment",
+]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -56,10 +57,13 @@ def run_trainings(
         ImportError: Dask distributed is not installed here, or qattn where a worker is.
         ValueError: A worker has several threads, which would disturb each other's trainings.
     """
-    waiting, failed = {}, {}
+    waiting: dict[str, Training] = {}
+    failed = {}
     for training in trainings:
-        if not store.is_done(training):
-            waiting[training.name] = training
+        if not store.is_measured(training):
+            twin = waiting.get(training.name, training)  # the same one in another part
+            measures = tuple({*training.measures, *twin.measures})
+            waiting[training.name] = replace(training, measures=measures)
             continue
         try:
             store.check(training)

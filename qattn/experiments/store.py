@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from qattn._atomic import write_atomically
 from qattn.compare.page import cpu, versions
 from qattn.experiments.experiment import Training
+from qattn.experiments.measures import measure, measure_file
 from qattn.training import Interrupted, RunFolder, train
 
 
@@ -29,6 +30,13 @@ class Store:
     def is_done(self, training: Training) -> bool:
         """Whether it was trained to its end."""
         return self.run(training).summary_file.is_file()
+
+    def is_measured(self, training: Training) -> bool:
+        """Whether it was trained to its end, and all that it asks for was measured."""
+        run = self.run(training)
+        return self.is_done(training) and all(
+            measure_file(run, name).is_file() for name in training.measures
+        )
 
     def failure_file(self, training: Training) -> Path:
         """Where the traceback of the error stands that ended the training, if one did."""
@@ -61,6 +69,8 @@ class Store:
     ) -> dict[str, Any]:
         """Train, or go on from the last checkpoint, or return what is done; the summary.
 
+        What the training asks for beside its metrics is measured where the run's folder lacks it.
+
         A lock lets nobody else train in the folder at the same time: a second one waits, and finds
         what the first one made. It is the system's, which frees it when its holder dies.
 
@@ -85,6 +95,7 @@ class Store:
                     run.create(training.config)
                 with _in_the_log(run):
                     train(training.config, run.path, resume=True, stop=stop, quiet=quiet)
+            measure(training.measures, training.config, run)
         summary: dict[str, Any] = json.loads(run.summary_file.read_text(encoding="utf-8"))
         return summary
 

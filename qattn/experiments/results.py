@@ -31,7 +31,8 @@ class TrainingResult:
         seconds: Time of all steps.
         metrics: Each metric at the end, one number per member.
         curves: "step", where the model was validated, and each metric there: one list over members
-            per step.
+            per step; of sampled trainings that were compared with exact ones "gradient_step" and
+            "gradient_error" likewise, the relative error of the step's gradient.
         measures: What else was measured of the trained models, by name.
         provenance: Versions, CPU, when it started, and whether a QPU was emulated.
     """
@@ -160,11 +161,17 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
 def _finished(training: Training, store: Store) -> TrainingResult:
     run = store.run(training)
     summary = json.loads(run.summary_file.read_text(encoding="utf-8"))
-    evaluations = [r for r in run.read_metrics() if "validation_loss" in r]
+    records = run.read_metrics()
+    evaluations = [record for record in records if "validation_loss" in record]
+    compared = [record for record in records if "gradient_error" in record]
     names = [
         n for n in evaluations[-1] if n != "step" and not n.endswith(("_interval", "_members"))
     ]
     curves = {name: [rounded(_members(e, name)) for e in evaluations] for name in names}
+    curves |= {"step": [record["step"] for record in evaluations]}
+    if compared:
+        curves["gradient_step"] = [record["step"] for record in compared]
+        curves["gradient_error"] = [rounded(_members(r, "gradient_error")) for r in compared]
     files = sorted((run.path / "measures").glob("*.json"))
     measures = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
     return TrainingResult(
@@ -176,8 +183,8 @@ def _finished(training: Training, store: Store) -> TrainingResult:
         summary["steps"],
         summary["parameters"],
         rounded(summary["seconds_per_step"] * summary["steps"]),
-        {name: curve[-1] for name, curve in curves.items()},
-        {"step": [e["step"] for e in evaluations]} | curves,
+        {name: curves[name][-1] for name in names},
+        curves,
         {name: measures[name] for name in training.measures if name in measures},
         _provenance(run.path / "provenance.json", summary),
     )

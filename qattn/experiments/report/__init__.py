@@ -1,0 +1,3 @@
+"""Reports of experiments."""
+
+__all__: list[str] = []

@@ -11,6 +11,7 @@ from filelock import FileLock
 from qattn._atomic import write_atomically
 from qattn.compare.page import versions
 from qattn.experiments.experiment import Training
+from qattn.experiments.measures import measure
 from qattn.training import RunFolder, train
 
 
@@ -31,6 +32,8 @@ class Store:
     def train(self, training: Training) -> dict[str, Any]:
         """Train, or go on from the last checkpoint, or return what is done; the summary.
 
+        What the training asks for beside its metrics is measured where the run's folder lacks it.
+
         A lock lets nobody else train in the folder at the same time: a second one waits, and finds
         what the first one made.
         """
@@ -43,5 +46,6 @@ class Store:
                 provenance = {"started": started, "host": platform.node(), "versions": versions()}
                 text = json.dumps(provenance, indent=2) + "\n"
                 write_atomically(run.path / "provenance.json", text.encode())
+            measure(training.measures, training.config, run)
         summary: dict[str, Any] = json.loads(run.summary_file.read_text(encoding="utf-8"))
         return summary

@@ -63,11 +63,11 @@ class Brackets:
         if self._pool_key != (number, size):
             self._pool = self._training_words(number, size * STEPS_PER_POOL)
             self._pool_key = (number, size)
-        return self._example(self._pool[within * size : (within + 1) * size])
+        return self.example(self._pool[within * size : (within + 1) * size])
 
     def validation(self) -> tuple[Int[Tensor, "words T"], Int[Tensor, "words T"]]:
         """The held-out words."""
-        return self._example(self._validation)
+        return self.example(self._validation)
 
     def metrics(
         self, logits: Float[Tensor, "words T vocab"], targets: Int[Tensor, "words T"]
@@ -91,7 +91,10 @@ class Brackets:
         """Brackets, and ^ for the start of a word."""
         return ["^" if t == self.vocab_size - 1 else SYMBOLS[t] for t in tokens.tolist()]
 
-    def _example(self, words: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def example(
+        self, words: NDArray[np.int64]
+    ) -> tuple[Int[Tensor, "words T"], Int[Tensor, "words T"]]:
+        """Inputs and targets: the start and these words without their last bracket, and the words."""
         start = np.full((len(words), 1), self.vocab_size - 1)
         inputs = np.concatenate([start, words[:, :-1]], 1)
         return torch.from_numpy(inputs), torch.from_numpy(words)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qattn.experiments.figures.curves import dots, named
-from qattn.experiments.figures.style import looks, metric_of, note_missing, over_seeds, panels
+from qattn.experiments.figures.style import (
+    legend,
+    looks,
+    metric_of,
+    note_missing,
+    over_seeds,
+    panels,
+)
 from qattn.experiments.results import Results, TrainingResult
 from qattn.training.plots.panels import grid_of_axes
 
@@ -49,7 +56,7 @@ def reads(results: Results) -> "Figure | None":
             left.axhline(mean, color=colour, label=f"{training.arm}: no reads")
             left.axhspan(mean - half, mean + half, color=colour, alpha=0.15)
         left.set(xscale="log", xlabel="reads of each query", ylabel=named(metric), title=title)
-        left.legend(fontsize=7)
+        legend(left, fontsize=7)
         most = max((number_of_reads(t) or 0 for t in sampled), default=0)
         for training in (t for t in sampled if "gradient_error" in t.curves):
             mean = np.array(training.curves["gradient_error"], dtype=float).mean(1)
@@ -58,7 +65,7 @@ def reads(results: Results) -> "Figure | None":
             style = look[training.arm] | {"marker": "", "linewidth": width}
             right.plot(training.curves["gradient_step"], mean, label=label, **style)
         right.set(yscale="log", xlabel="step", ylabel="|g - g exact| / |g exact|")
-        right.legend(fontsize=6, ncols=2)
+        legend(right, fontsize=6, ncols=2)
         right.grid(alpha=0.3)
     note_missing(figure, results)
     return figure
@@ -111,6 +118,6 @@ def _ends(
         x, (y, half) = np.array([where(t) for t in line]), map(np.array, zip(*ends, strict=True))
         axes.errorbar(x, y, np.nan_to_num(half), label=arm, capsize=3, markersize=4, **look[arm])
         drawn.append((x, y))
-    axes.legend(fontsize=8)
+    legend(axes, fontsize=8)
     axes.grid(alpha=0.3)
     return drawn

@@ -12,6 +12,7 @@ from qattn.experiments.figures.style import (
     note_missing,
     over_seeds,
     panels,
+    reference_arm,
 )
 from qattn.experiments.results import Results, TrainingResult
 from qattn.training.plots.panels import grid_of_axes
@@ -44,14 +45,18 @@ def learning_curves(results: Results) -> "Figure | None":
 
 def differences(results: Results) -> "Figure | None":
     """How much better each arm ends than the first one of its part: seeds, mean, 95% interval."""
-    groups = {title: group for title, group in panels(results.trainings).items() if len(group) > 1}
+    groups = {
+        title: (first, [t for t in group if t is not first])
+        for title, group in panels(results.trainings).items()
+        for first in group
+        if first.arm == reference_arm(results, first.part) and len(group) > 1
+    }
     if not groups:
         return None
     look = looks(training.arm for training in results.trainings)
-    tallest = max(map(len, groups.values()))
+    tallest = max(len(others) for _, others in groups.values())
     figure, grid = grid_of_axes(len(groups), 2, 5.2, 1.2 + 0.42 * tallest)
-    for (title, trainings), row in zip(groups.items(), grid, strict=True):
-        reference, *others = trainings
+    for (title, (reference, others)), row in zip(groups.items(), grid, strict=True):
         names = dict.fromkeys([metric_of(reference), "validation_loss"])
         for axes, name in zip(row, names, strict=False):
             effects = [gains(training, reference, name) for training in others]

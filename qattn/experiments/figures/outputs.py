@@ -45,13 +45,14 @@ def _probabilities(figure: Any, shown: dict[str, TrainingResult]) -> None:
             for number, (label, training) in enumerate(shown.items()):
                 measured = training.measures["outputs"]
                 column = measured["classes"].index(name)
-                x, values = _closings(measured[key], column, key)
+                distances = measured["distances"] if key == "by_distance" else None
+                x, values = _closings(measured[key], column, distances)
                 mean, half = over_seeds(values)
                 shift = 0.06 * (number - (len(shown) - 1) / 2)  # so that error bars do not hide
                 axes.errorbar(
                     x + shift, mean, np.nan_to_num(half), label=label, capsize=2, **look[label]
                 )
-            at, truth = _closings([measured["language"][key]], column, key)
+            at, truth = _closings([measured["language"][key]], column, distances)
             axes.plot(at, truth[:, 0], color="0.4", linestyle=":", label="the language itself")
             axes.set(xlabel=heading, title=f"probability of {HEADINGS[name]}")
             axes.locator_params(axis="x", integer=True)
@@ -59,14 +60,12 @@ def _probabilities(figure: Any, shown: dict[str, TrainingResult]) -> None:
     grid[0][0].legend(fontsize=7)
 
 
-def _closings(table: list[Any], column: int, key: str) -> tuple[np.ndarray, np.ndarray]:
+def _closings(table: list[Any], column: int, x: list[int] | None) -> tuple[np.ndarray, np.ndarray]:
     """Where brackets close, and the probability of a class there, [place][member]."""
-    places = [
-        n for n, classes in enumerate(table[0]) if classes is not None and None not in classes
-    ]
+    places = [n for n in range(len(table[0])) if all(None not in member[n] for member in table)]
     values = np.array([[member[n][column] for member in table] for n in places], dtype=float)
-    x = np.array(places, dtype=float)
-    return (2 * x + 1 if key == "by_distance" else x), values.reshape(len(places), len(table))
+    at = np.array([n if x is None else x[n] for n in places], dtype=float)
+    return at, values.reshape(len(places), len(table))
 
 
 def _example(figure: Any, shown: dict[str, TrainingResult]) -> None:
@@ -77,7 +76,7 @@ def _example(figure: Any, shown: dict[str, TrainingResult]) -> None:
         example = training.measures["outputs"]["example"]
         values = np.array(example["distribution"], dtype=float).T
         image = axes.imshow(values, cmap="Greys", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(values.shape[1]), example["tokens"][: values.shape[1]], fontsize=8)
+        axes.set_xticks(range(values.shape[1]), example["word"], fontsize=8)
         axes.set_yticks(range(len(values)), example["symbols"], fontsize=7)
-        axes.set_title(f"{label}: prediction of each symbol of the word below", fontsize=8)
+        axes.set_title(f"{label}: prediction of each symbol of this word", fontsize=8)
     figure.colorbar(image, ax=grid, label="probability", shrink=0.8)

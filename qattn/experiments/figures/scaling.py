@@ -8,11 +8,13 @@ from qattn.compare.figures.style import logarithmic
 from qattn.experiments.figures.curves import named
 from qattn.experiments.figures.style import (
     gains,
+    legend,
     looks,
     metric_of,
     note_missing,
     over_seeds,
     panels,
+    reference_arm,
 )
 from qattn.experiments.results import Results, TrainingResult
 from qattn.training.plots.panels import grid_of_axes
@@ -33,21 +35,22 @@ def scaling(results: Results) -> "Figure | None":
         arms: dict[str, dict[int, TrainingResult]] = {}
         for training in trainings:
             arms.setdefault(training.arm, {})[training.point["context"]] = training
-        reference = arms[trainings[0].arm]
+        first = reference_arm(results, trainings[0].part)
+        reference = arms.get(first, {})
         for arm, lengths in arms.items():
             ends = {T: np.array(t.metrics[metric]) for T, t in sorted(lengths.items())}
             _points(left, ends, arm, look[arm])
             margins = {T: gains(lengths[T], reference[T], metric) for T in ends if T in reference}
-            if lengths is not reference:
+            if margins and arm != first:
                 _points(right, margins, arm, look[arm])
         right.axhline(0, color="black", linewidth=0.8)
         left.set(ylabel=named(metric), title=title)
-        right.set(ylabel=f"gain over {trainings[0].arm} in {metric}", title=title)
+        right.set(ylabel=f"gain over {first} in {metric}", title=title)
         for axes in (left, right):
             logarithmic(axes, "x")
             axes.set_xlabel("context T")
             axes.grid(alpha=0.3)
-            axes.legend(fontsize=7)
+            legend(axes, fontsize=7)
     note_missing(figure, results)
     return figure
 

@@ -55,11 +55,11 @@ def over_seeds(
     values: Float[ndarray, "*many seeds"],
 ) -> tuple[Float[ndarray, "*many"], Float[ndarray, "*many"]]:
     """Mean over seeds, and half the width of its 95% interval (Student's t); nan of one seed."""
-    number = values.shape[-1]
-    mean = values.mean(-1)
+    number, mean = values.shape[-1], np.asarray(values.mean(-1))
     if number < 2:
         return mean, np.full_like(mean, np.nan)
-    return mean, stats.t.ppf(0.975, number - 1) * values.std(-1, ddof=1) / number**0.5
+    half = stats.t.ppf(0.975, number - 1) * values.std(-1, ddof=1) / number**0.5
+    return mean, np.asarray(half)
 
 
 def metric_of(training: TrainingResult) -> str:
@@ -73,6 +73,13 @@ def gains(of: TrainingResult, than: TrainingResult, metric: str) -> Float[ndarra
     theirs = dict(zip(than.seeds, than.metrics[metric], strict=True))
     ours = zip(of.seeds, of.metrics[metric], strict=True)
     return np.array([sign * (value - theirs[seed]) for seed, value in ours if seed in theirs])
+
+
+def reference_arm(results: Results, part: str) -> str:
+    """The first arm of a part, with which the others are compared."""
+    table = results.definition
+    mine = (p for p in table.get("parts", [table]) if p.get("name", "") == part)
+    return next(iter(next(mine, table).get("arms", table.get("arms", {}))), "")
 
 
 def panels(
@@ -93,6 +100,12 @@ def place(training: TrainingResult | MissingTraining, along: Sequence[str] = ())
     """
     point = [f"{k} = {v}" for k, v in training.point.items() if k not in along]
     return ", ".join(filter(None, [training.part, *point]))
+
+
+def legend(axes: Any, **settings: Any) -> None:
+    """A legend, if there is anything to explain."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**settings)
 
 
 def note_missing(figure: "Figure", results: Results) -> None:

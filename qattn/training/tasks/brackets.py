@@ -94,7 +94,7 @@ class Brackets:
     def example(
         self, words: NDArray[np.int64]
     ) -> tuple[Int[Tensor, "words T"], Int[Tensor, "words T"]]:
-        """Inputs and targets: the start and these words without their last bracket, and the words."""
+        """Inputs and targets: these words behind the start without their last token, and they."""
         start = np.full((len(words), 1), self.vocab_size - 1)
         inputs = np.concatenate([start, words[:, :-1]], 1)
         return torch.from_numpy(inputs), torch.from_numpy(words)

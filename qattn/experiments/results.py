@@ -206,9 +206,9 @@ def _portable(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(file: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     """When and with what it was trained; the machine's name is left out."""
-    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    known.pop("host", None)
-    return known | {name: summary[name] for name in ("solver", "emulated") if name in summary}
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kept = {name: known[name] for name in ("started", "versions") if name in known}
+    return kept | {name: summary[name] for name in ("solver", "emulated") if name in summary}
 
 
 class _Pace:

@@ -1,5 +1,7 @@
 """The figures of experiments show the numbers of their results."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from _support.results import made_up, without
@@ -163,6 +165,22 @@ def test_scaling_shows_ends_and_gains_at_each_length():
         assert tuple(gains[place]) == pytest.approx((context, mean))
         assert halves[place] == pytest.approx(half)
     assert set(bars(right)) == {"boltzmann"}
+    slope = [np.polyfit(np.log([4, 8, 16]), gains[:, 1], 1)[0]]
+    (curve,) = [line for line in right.lines if len(line.get_xdata()) == 60]
+    x, y = curve.get_xydata().T
+    np.testing.assert_allclose(np.polyfit(np.log(x), y, 1)[0], slope)
+
+
+def test_a_length_that_one_seed_lacks_and_lengths_too_few_for_a_fit():
+    results = made_up(points=[{"context": 4}, {"context": 8}])
+    short = dataclasses.replace(results.trainings[-1], seeds=[0, 1, 2, 9])
+    results.trainings[-1] = short
+    (_, right) = scaling(results).axes
+    gains, halves = bars(right)["boltzmann"]
+    reference = results.select(arm="softmax", context=8)[0].metrics["perplexity"]
+    gain = np.subtract(reference, short.metrics["perplexity"])[:3]  # the seeds of both
+    assert (gains[1, 1], halves[1]) == pytest.approx(interval(gain))
+    assert {len(line.get_xdata()) for line in right.lines} == {2}
 
 
 def test_figures_name_what_they_lack():

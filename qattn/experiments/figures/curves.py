@@ -59,7 +59,7 @@ def differences(results: Results) -> "Figure | None":
     for (title, (reference, others)), row in zip(groups.items(), grid, strict=True):
         names = dict.fromkeys([metric_of(reference), "validation_loss"])
         for axes, name in zip(row, names, strict=False):
-            effects = [gains(training, reference, name) for training in others]
+            effects = [np.array([*gains(t, reference, name).values()]) for t in others]
             dots(axes, [(t.arm, e) for t, e in zip(others, effects, strict=True)], look)
             axes.axvline(0, color="black", linewidth=0.8)
             axes.set(xlabel=f"gain over {reference.arm} in {named(name)}", title=title)

@@ -1,11 +1,13 @@
-"""The end against the length of the context, and the gain over the first arm."""
+"""The end against the length of the context with fits, and the gain over the first arm."""
 
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qattn.compare.figures.style import logarithmic
-from qattn.experiments.figures.curves import named
 from qattn.experiments.figures.style import (
     gains,
     legend,
@@ -17,46 +19,113 @@ from qattn.experiments.figures.style import (
     reference_arm,
 )
 from qattn.experiments.results import Results, TrainingResult
+from qattn.experiments.statistics import FORMS, LEVEL, Fit
 from qattn.training.plots.panels import grid_of_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def scaling(results: Results) -> "Figure | None":
-    """Metric against T by arm, and the gain over the first arm with the same seeds against ln T."""
-    groups = panels((t for t in results.trainings if "context" in t.point), along=["context"])
-    if not groups:
-        return None
-    look = looks(training.arm for training in results.trainings)
-    figure, grid = grid_of_axes(len(groups), 2, 5.6, 3.8)
-    for (title, trainings), (left, right) in zip(groups.items(), grid, strict=True):
-        metric = metric_of(trainings[0])
+@dataclass(frozen=True)
+class Line:
+    """Values of an arm at several lengths.
+
+    Attributes:
+        panel: Part, and point of the grid but for the length.
+        arm: Label of the arm.
+        quantity: The metric; or "gain over …" another arm with the same seeds, positive where the
+            arm is better.
+        values: Value of each seed, by length.
+    """
+
+    panel: str
+    arm: str
+    quantity: str
+    values: Mapping[int, Mapping[int, float]]
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether it is a difference of arms."""
+        return self.quantity.startswith("gain")
+
+    def fits(self) -> list[Fit]:
+        """The forms that these lengths can fix; of a gain the logarithm alone, for its slope."""
+        lengths = sorted(self.values)
+        seeds = sorted({seed for values in self.values.values() for seed in values})
+        table = [[self.values[T].get(seed, math.nan) for T in lengths] for seed in seeds]
+        forms = ["logarithm"] if self.is_gain else list(FORMS)
+        fixed = [form for form in forms if len(lengths) > len(FORMS[form].names)]
+        return [Fit(form, [float(T) for T in lengths], table) for form in fixed]
+
+    def drawn_fit(self) -> Fit | None:
+        """The first form that the values do not refute, or the last one; None of few lengths."""
+        fits = self.fits()
+        return next((f for f in fits if not f.lack_of_fit < LEVEL), fits[-1] if fits else None)
+
+
+def lines(results: Results) -> Iterator[Line]:
+    """The ends of every arm at each length, and its gains over the first arm of its part."""
+    with_length = [training for training in results.trainings if "context" in training.point]
+    for panel, trainings in panels(with_length, along=["context"]).items():
+        metric, first = metric_of(trainings[0]), reference_arm(results, trainings[0].part)
         arms: dict[str, dict[int, TrainingResult]] = {}
         for training in trainings:
             arms.setdefault(training.arm, {})[training.point["context"]] = training
-        first = reference_arm(results, trainings[0].part)
-        reference = arms.get(first, {})
-        for arm, lengths in arms.items():
-            ends = {T: np.array(t.metrics[metric]) for T, t in sorted(lengths.items())}
-            _points(left, ends, arm, look[arm])
-            margins = {T: gains(lengths[T], reference[T], metric) for T in ends if T in reference}
-            if margins and arm != first:
-                _points(right, margins, arm, look[arm])
-        right.axhline(0, color="black", linewidth=0.8)
-        left.set(ylabel=named(metric), title=title)
-        right.set(ylabel=f"gain over {first} in {metric}", title=title)
-        for axes in (left, right):
+        for arm, at in arms.items():
+            ends = {T: dict(zip(t.seeds, t.metrics[metric], strict=True)) for T, t in at.items()}
+            yield Line(panel, arm, metric, ends)
+            both = [T for T in at if T in arms.get(first, {})]
+            if both and arm != first:
+                differences = {T: gains(at[T], arms[first][T], metric) for T in both}
+                yield Line(panel, arm, f"gain over {first} in {metric}", differences)
+
+
+def scaling(results: Results) -> "Figure | None":
+    """Metric against T by arm with fits, and the gains over the first arm with the same seeds."""
+    every = list(lines(results))
+    titles = list(dict.fromkeys(line.panel for line in every))
+    if not titles:
+        return None
+    look = looks(line.arm for line in every)
+    figure, grid = grid_of_axes(len(titles), 2, 5.6, 4.0)
+    for title, row in zip(titles, grid, strict=True):
+        for line in (line for line in every if line.panel == title):
+            axes = row[int(line.is_gain)]
+            _draw(axes, line, look[line.arm])
+            axes.set(ylabel=line.quantity)
+        row[1].axhline(0, color="black", linewidth=0.8)
+        for axes in row:
             logarithmic(axes, "x")
-            axes.set_xlabel("context T")
+            axes.set(xlabel="context T", title=title)
             axes.grid(alpha=0.3)
             legend(axes, fontsize=7)
     note_missing(figure, results)
     return figure
 
 
-def _points(axes: Any, values: dict[int, np.ndarray], arm: str, look: dict[str, Any]) -> None:
-    """Means over seeds with 95% intervals, at each length."""
-    means, halves = zip(*(over_seeds(v) for v in values.values()), strict=True)
-    style = look | {"linestyle": "none"}
-    axes.errorbar(list(values), means, np.nan_to_num(halves), label=arm, capsize=3, **style)
+def _draw(axes: Any, line: Line, look: dict[str, Any]) -> None:
+    """Means over seeds with 95% intervals, and the fit with its 95% band."""
+    lengths = sorted(line.values)
+    ends = [over_seeds(np.array(list(line.values[T].values()))) for T in lengths]
+    mean, half = map(np.array, zip(*ends, strict=True))
+    points = look | {"linestyle": "none"}
+    axes.errorbar(lengths, mean, np.nan_to_num(half), label=line.arm, capsize=3, **points)
+    if fit := line.drawn_fit():
+        T = np.geomspace(lengths[0], lengths[-1], 60)
+        low, high = fit.band(T)
+        curve = look | {"marker": "", "linewidth": 1}
+        axes.plot(T, fit.at(T), label=formula(fit), **curve)
+        if np.isfinite(low).all():
+            axes.fill_between(T, low, high, color=look["color"], alpha=0.12, linewidth=0)
+
+
+def formula(fit: Fit) -> str:
+    """The fitted curve with its numbers.
+
+    >>> formula(Fit("logarithm", [4.0, 8.0, 16.0], [[7.0, 6.5, 6.0]]))
+    '8 − 0.7213 ln T'
+    """
+    text = fit.formula
+    for name, value in fit.parameters.items():
+        text = text.replace(name, f"{value:.4g}", 1)
+    return text.replace("+ -", "− ").replace("^--", "^").replace("-", "−")

@@ -67,12 +67,12 @@ def metric_of(training: TrainingResult) -> str:
     return next((name for name in training.metrics if name != "validation_loss"), "validation_loss")
 
 
-def gains(of: TrainingResult, than: TrainingResult, metric: str) -> Float[ndarray, " seeds"]:
-    """How much better an arm ends than another with the same seeds, positive where it is better."""
+def gains(of: TrainingResult, than: TrainingResult, metric: str) -> dict[int, float]:
+    """How much better an arm ends than another, by seed; positive where it is better."""
     sign = 1 if metric == "accuracy" else -1
     theirs = dict(zip(than.seeds, than.metrics[metric], strict=True))
     ours = zip(of.seeds, of.metrics[metric], strict=True)
-    return np.array([sign * (value - theirs[seed]) for seed, value in ours if seed in theirs])
+    return {seed: sign * (value - theirs[seed]) for seed, value in ours if seed in theirs}
 
 
 def reference_arm(results: Results, part: str) -> str:

@@ -89,13 +89,15 @@ def scaling(results: Results) -> "Figure | None":
     look = looks(line.arm for line in every)
     figure, grid = grid_of_axes(len(titles), 2, 5.6, 4.0)
     for title, row in zip(titles, grid, strict=True):
-        for line in (line for line in every if line.panel == title):
+        mine = [line for line in every if line.panel == title]
+        for line in mine:
             axes = row[int(line.is_gain)]
             _draw(axes, line, look[line.arm])
             axes.set(ylabel=line.quantity)
         row[1].axhline(0, color="black", linewidth=0.8)
         for axes in row:
             logarithmic(axes, "x")
+            axes.set_xticks(sorted({T for line in mine for T in line.values}))
             axes.set(xlabel="context T", title=title)
             axes.grid(alpha=0.3)
             legend(axes, fontsize=7)

@@ -1,12 +1,7 @@
 """The paper's experiments and ours, as data; what runs them, and what is claimed of them."""
 
-from qattn.experiments.experiment import (
-    Experiment,
-    Part,
-    Training,
-    available_experiments,
-    read_experiment,
-)
+from qattn.experiments.experiment import Experiment, Part, Training
+from qattn.experiments.reading import available_experiments, read_experiment
 from qattn.experiments.results import MissingTraining, Results, TrainingResult, collect
 from qattn.experiments.store import Store
 

@@ -31,7 +31,9 @@ class Line:
     """Values of an arm at several lengths.
 
     Attributes:
-        panel: Part, and point of the grid but for the length.
+        panel: Title of its panel: the parts that share all settings, and the point of the grid but
+            for the length.
+        part: Its part and point.
         arm: Label of the arm.
         quantity: The metric; or "gain over …" another arm with the same seeds, positive where the
             arm is better.
@@ -39,6 +41,7 @@ class Line:
     """
 
     panel: str
+    part: str
     arm: str
     quantity: str
     values: Mapping[int, Mapping[int, float]]
@@ -66,18 +69,26 @@ class Line:
 def lines(results: Results) -> Iterator[Line]:
     """The ends of every arm at each length, and its gains over the first arm of its part."""
     with_length = [training for training in results.trainings if "context" in training.point]
-    for panel, trainings in panels(with_length, along=["context"]).items():
+    for part, trainings in panels(with_length, along=["context"]).items():
+        panel = part.replace(trainings[0].part, _alike(results, trainings[0].part), 1)
         metric, first = metric_of(trainings[0]), reference_arm(results, trainings[0].part)
         arms: dict[str, dict[int, TrainingResult]] = {}
         for training in trainings:
             arms.setdefault(training.arm, {})[training.point["context"]] = training
         for arm, at in arms.items():
             ends = {T: dict(zip(t.seeds, t.metrics[metric], strict=True)) for T, t in at.items()}
-            yield Line(panel, arm, metric, ends)
+            yield Line(panel, part, arm, metric, ends)
             both = [T for T in at if T in arms.get(first, {})]
             if both and arm != first:
                 differences = {T: gains(at[T], arms[first][T], metric) for T in both}
-                yield Line(panel, arm, f"gain over {first} in {metric}", differences)
+                yield Line(panel, part, arm, f"gain over {first} in {metric}", differences)
+
+
+def _alike(results: Results, part: str) -> str:
+    """Names of the parts that have all settings of this one, and may be drawn in one panel."""
+    table = results.definition
+    settings = {p.get("name", ""): p.get("settings", {}) for p in table.get("parts", [table])}
+    return " and ".join(n for n, s in settings.items() if s == settings.get(part, {})) or part
 
 
 def scaling(results: Results) -> "Figure | None":
@@ -111,7 +122,9 @@ def _draw(axes: Any, line: Line, look: dict[str, Any]) -> None:
     ends = [over_seeds(np.array(list(line.values[T].values()))) for T in lengths]
     mean, half = map(np.array, zip(*ends, strict=True))
     points = look | {"linestyle": "none"}
-    axes.errorbar(lengths, mean, np.nan_to_num(half), label=line.arm, capsize=3, **points)
+    known = axes.get_legend_handles_labels()[1]
+    label = None if line.arm in known else line.arm
+    axes.errorbar(lengths, mean, np.nan_to_num(half), label=label, capsize=3, **points)
     if fit := line.drawn_fit():
         T = np.geomspace(lengths[0], lengths[-1], 60)
         low, high = fit.band(T)

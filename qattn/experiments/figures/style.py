@@ -47,8 +47,10 @@ def looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _base(label: str) -> str:
-    first = label.replace(",", " ").split(maxsplit=1)[0] if label.strip() else label
-    return first if first in ARMS else label
+    """What an arm's label says before a comma; of the known arms the first word alone."""
+    start = label.partition(",")[0]
+    first = start.partition(" ")[0]
+    return first if first in ARMS else start
 
 
 def over_seeds(

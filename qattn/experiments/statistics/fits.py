@@ -119,12 +119,13 @@ class Fit:
         """95% band of the mean's curve at these lengths, each by itself."""
         points = np.asarray(T, dtype=float)
         curves = [FORMS[self.form].at(p, points) for p in self._without_each]
-        return self._interval(self.at(points), np.array(curves))
+        return self._interval(self.at(points), np.array(curves).reshape(-1, len(points)))
 
     @property
     def residuals(self) -> Lengths:
         """Mean minus curve at each length."""
-        return self.means - self.at(self.T)
+        difference: Lengths = self.means - self.at(self.T)
+        return difference
 
     @property
     def residual_intervals(self) -> tuple[Lengths, Lengths]:

@@ -49,7 +49,7 @@ def _power_law(T: Lengths, y: Lengths) -> Parameters:
         return float(((c + a * basis - y) ** 2).sum())
 
     # A grid finds the valley, in which the search then has one minimum.
-    grid = np.linspace(*np.log(EXPONENTS), 41)
+    grid = np.linspace(math.log(EXPONENTS[0]), math.log(EXPONENTS[1]), 41)
     best = int(np.argmin([misfit(log_b) for log_b in grid]))
     bracket = grid[max(best - 1, 0)], grid[min(best + 1, 40)]
     found = optimize.minimize_scalar(misfit, bounds=bracket, method="bounded")

@@ -30,7 +30,8 @@ def outputs(results: Results) -> "Figure | None":
         return None
     names = [f"{t.arm}, {place(t)}" if len({place(t) for t in shown}) > 1 else t.arm for t in shown]
     figure = Figure(figsize=(12, 6.4 + 1.9 * -(-len(shown) // 2)), layout="constrained")
-    means, words = figure.subfigures(2, 1, height_ratios=(6.0, 1.9 * -(-len(shown) // 2)))
+    two: Any = figure.subfigures(2, 1, height_ratios=(6.0, 1.9 * -(-len(shown) // 2)))
+    means, words = two
     _probabilities(means, dict(zip(names, shown, strict=True)))
     _example(words, dict(zip(names, shown, strict=True)))
     note_missing(means, results)

@@ -43,7 +43,7 @@ def test_the_table_of_claims_says_what_the_verdicts_say():
     report = content(results)
     first = report.verdicts[0]
     claims, whose, verdict, effect, p, size, seeds = report.claims.rows[0]
-    assert (claims, whose, seeds) == ("first is right.", "the paper", "10")
+    assert (claims, whose, seeds) == ("1. first is right.", "the paper", "10")
     assert verdict == first.answer
     number = float(effect.split()[0].replace("−", "-"))
     assert number == pytest.approx(first.effect.mean, abs=0.01 * abs(first.effect.sd))
@@ -52,7 +52,7 @@ def test_the_table_of_claims_says_what_the_verdicts_say():
     assert effect.endswith(" perplexity")
     assert float(p) == pytest.approx(first.decision.p, rel=0.5)
     assert float(size.replace("−", "-")) == pytest.approx(first.effect.size, abs=0.005)
-    assert dict(report.reasons)["first"] == first.reason
+    assert report.reasons[0] == first.reason
 
 
 def test_where_the_intervals_disagree_both_are_shown():
@@ -88,7 +88,7 @@ def test_missing_trainings_are_named_with_what_they_take():
     assert {row[2] for row in report.claims.rows} == {"not decided"}
     assert "Not finished: 1 more, which take 2 min." in report.effort
     assert set(report.figures) == {"curves", "differences"}
-    assert "boltzmann" in dict(report.reasons)["first"]
+    assert "boltzmann" in report.reasons[0]
     unknown = without(made_up(arms=ARMS), "sigmoid", seconds_needed=None)
     assert content(unknown).missing.rows[0][-1] == "not known"
     assert "not known" in content(unknown).effort
@@ -128,6 +128,8 @@ def test_texts_are_escaped(tmp_path):
     html = (tmp_path / "report.html").read_text()
     assert "<script" not in html
     assert html.count("&lt;script&gt;") == 6  # title, heading, created, command, paper, claim
+    text = (tmp_path / "report.md").read_text()
+    assert "<script" not in text
     assert "a\\|b" in Table(["x"], [[evil]]).markdown()
 
 

@@ -45,11 +45,6 @@ def claims_table(verdicts: Iterable[Verdict]) -> Table:
     return Table(columns, rows)
 
 
-def reasons(verdicts: Iterable[Verdict]) -> list[tuple[str, str]]:
-    """Of each claim its name and why the verdict is what it is."""
-    return [(verdict.claim.id, verdict.reason) for verdict in in_order(verdicts)]
-
-
 def effect_text(verdict: Verdict) -> str:
     """The effect with its interval, and the bootstrap's where the two disagree."""
     effect = verdict.effect

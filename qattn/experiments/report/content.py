@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qattn.experiments.claims import Verdict, judge
 from qattn.experiments.figures import draw
 from qattn.experiments.reading import available_experiments
-from qattn.experiments.report.claims import claims_table, reasons
+from qattn.experiments.report.claims import claims_table, in_order
 from qattn.experiments.report.table import Table, duration
 from qattn.experiments.report.trainings import arms_table, fits_table, made_with, missing_table
 from qattn.experiments.results import Results
@@ -26,8 +26,8 @@ class Content:
         title: Its title.
         paper: What the paper reports.
         verdicts: The verdicts on its claims.
-        claims: Table of them.
-        reasons: Of each claim its name and why the verdict is what it is.
+        claims: Table of them, numbered.
+        reasons: Why each verdict is what it is, in the table's order.
         arms: Table of the trainings.
         fits: Table of the fits over lengths.
         missing: Table of what is not finished.
@@ -43,7 +43,7 @@ class Content:
     paper: str
     verdicts: list[Verdict]
     claims: Table
-    reasons: list[tuple[str, str]]
+    reasons: list[str]
     arms: Table
     fits: Table
     missing: Table
@@ -57,13 +57,15 @@ class Content:
 def content(results: Results) -> Content:
     """All that a report says, from results alone."""
     verdicts, definition = judge(results), results.definition
+    claims = claims_table(verdicts)
+    rows = [[f"{number}. {says}", *cells] for number, (says, *cells) in enumerate(claims.rows, 1)]
     return Content(
         name=results.experiment,
         title=definition["title"],
         paper=definition.get("paper", ""),
         verdicts=verdicts,
-        claims=claims_table(verdicts),
-        reasons=reasons(verdicts),
+        claims=Table(claims.columns, rows),
+        reasons=[verdict.reason for verdict in in_order(verdicts)],
         arms=arms_table(results),
         fits=fits_table(results),
         missing=missing_table(results),

@@ -6,7 +6,7 @@ from qattn.experiments.claims import Verdict
 from qattn.experiments.figures import CAPTIONS
 from qattn.experiments.report.claims import claims_table
 from qattn.experiments.report.content import Content
-from qattn.experiments.report.table import Table
+from qattn.experiments.report.table import Table, escaped
 
 NOTE = (
     "A verdict needs ten seeds. The effect is a mean over seeds that the two sides share, positive "
@@ -26,11 +26,12 @@ def experiment_markdown(report: Content, pictures: str = "", level: int = 1) -> 
         level: Level of its heading.
     """
     head, below = "#" * level, "#" * (level + 1)
-    blocks = [f"{head} {report.title}", f"*The paper:* {report.paper}" if report.paper else ""]
+    blocks = [f"{head} {escaped(report.title)}"]
+    blocks.append(f"*The paper:* {escaped(report.paper)}" if report.paper else "")
     if report.emulated:
         blocks.append("**EMULATED**: at least one QPU was an emulator.")
     blocks += [report.claims.markdown(), NOTE if report.claims.rows and level == 1 else ""]
-    blocks.append("\n".join(f"- `{name}`: {reason}" for name, reason in report.reasons))
+    blocks.append("\n".join(f"{n}. {escaped(text)}" for n, text in enumerate(report.reasons, 1)))
     for name in report.figures:
         blocks += [f"![{CAPTIONS[name]}]({pictures}{name}.svg)", f"*{CAPTIONS[name]}*"]
     for heading, table in (

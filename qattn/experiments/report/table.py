@@ -27,10 +27,19 @@ class Table:
         if not self.rows:
             return ""
         lines = [self.columns, *self.rows]
-        head, *body = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
+        head, *body = [" | ".join(escaped(cell) for cell in line) for line in lines]
         return "\n".join(
             [f"| {head} |", "|" + "---|" * len(self.columns), *(f"| {b} |" for b in body)]
         )
+
+
+def escaped(text: str) -> str:
+    r"""A text in Markdown that is neither HTML nor ends a cell.
+
+    >>> escaped("a|b <c>")
+    'a\\|b &lt;c>'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def mean_text(values: Iterable[float]) -> str:

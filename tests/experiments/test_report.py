@@ -100,6 +100,13 @@ def test_nothing_at_all_is_a_report_too(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "# Nothing" in text
     assert text.count("not decided") == 3
+    assert "No training is finished." in text
+
+
+def test_commands_name_the_text_where_one_is_needed():
+    results = made_up(settings={"task": "shakespeare"})
+    assert content(results).commands[0].endswith("made-up.toml --data tinyshakespeare.txt")
+    assert content(made_up()).commands[0] == "qattn experiment run made-up.toml"
 
 
 def test_the_report_is_whole(tmp_path):

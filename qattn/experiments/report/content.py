@@ -82,7 +82,8 @@ def commands(results: Results) -> list[str]:
     name = results.experiment
     if name not in available_experiments():
         name += ".toml"
-    texts = any(t.settings.get("task") == "shakespeare" for t in results.trainings)
+    every = [results.definition, *results.definition.get("parts", ())]
+    texts = any(table.get("settings", {}).get("task") == "shakespeare" for table in every)
     data = " --data tinyshakespeare.txt" if texts else ""
     return [f"qattn experiment run {name}{data}", f"qattn experiment report {name}"]
 
@@ -93,6 +94,7 @@ def effort(results: Results) -> str:
     members = sum(len(training.seeds) for training in trainings)
     hours = duration(math.fsum(training.seconds for training in trainings))
     text = f"{len(trainings)} trainings of {members} models in all, {hours} of one core."
+    text = text if trainings else "No training is finished."
     if results.missing:
         known = [m.seconds_needed for m in results.missing if m.seconds_needed is not None]
         text += f" Not finished: {len(results.missing)} more"

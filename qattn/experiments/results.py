@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from qattn._atomic import write_atomically
 from qattn.experiments.experiment import Experiment, Training
+from qattn.experiments.standing import Place, Standing
 from qattn.experiments.store import Store
 from qattn.training.sampler_settings import MARKED
 
@@ -62,8 +62,9 @@ class MissingTraining:
         seeds: Seeds of the members.
         steps: Number of training steps that it should have.
         steps_done: Steps whose loss was written.
-        seconds_needed: What the others take, at this training's pace or that of others of the same
-            context (first of the same arm); None where nothing is known.
+        seconds_needed: What the rest takes, at its own pace or that of trainings like it; None
+            where nothing is known.
+        failure: The error that ended it, or "".
     """
 
     part: str
@@ -73,6 +74,7 @@ class MissingTraining:
     steps: int
     steps_done: int
     seconds_needed: float | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,13 @@ class Results:
 def collect(experiment: Experiment, trainings: Iterable[Training], store: Store) -> Results:
     """Results of these trainings of an experiment, as far as they are in the store."""
     trainings = list(trainings)
-    finished = [_finished(training, store) for training in trainings if store.is_done(training)]
-    pace = _Pace(trainings, store)
-    missing = [pace.missing(training) for training in trainings if not store.is_done(training)]
+    standing = Standing(trainings, store)
+    finished, missing = [], []
+    for training in trainings:
+        if (place := standing.places[training.name]).done:
+            finished.append(_finished(training, store))
+        else:
+            missing.append(_missing(replace(place, training=training), standing))
     return Results(experiment.name, experiment.definition, finished, missing)
 
 
@@ -211,42 +217,18 @@ def _provenance(file: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {name: summary[name] for name in ("solver", "emulated") if name in summary}
 
 
-class _Pace:
-    """How long a step takes: of a training itself, or else of those that are like it."""
-
-    def __init__(self, trainings: Iterable[Training], store: Store) -> None:
-        self.known: dict[str, tuple[int, float]] = {}
-        self.each: list[tuple[Training, float]] = []
-        for training in trainings:
-            record = next(
-                (r for r in reversed(store.run(training).read_metrics()) if "seconds" in r), None
-            )
-            if record is not None:
-                self.known[training.name] = record["step"], record["seconds"]
-                members = len(training.seeds)
-                self.each.append((training, record["seconds"] / record["step"] / members))
-
-    def missing(self, training: Training) -> MissingTraining:
-        """What is missing of a training, and the time that it should take."""
-        steps, members = training.config.steps, len(training.seeds)
-        done, seconds = self.known.get(training.name, (0, 0.0))
-        alike = [
-            (other.arm == training.arm, pace)
-            for other, pace in self.each
-            if other.config.context == training.config.context
-        ]
-        own = [pace for same, pace in alike if same] or [pace for _, pace in alike]
-        each = seconds / done if done else fmean(own) * members if own else None
-        needed = None if each is None else rounded(each * (steps - done), 3)
-        return MissingTraining(
-            training.part,
-            training.arm,
-            dict(training.point),
-            list(training.seeds),
-            steps,
-            done,
-            needed,
-        )
+def _missing(place: Place, standing: Standing) -> MissingTraining:
+    training, seconds = place.training, standing.seconds_left(place)
+    return MissingTraining(
+        training.part,
+        training.arm,
+        dict(training.point),
+        list(training.seeds),
+        training.config.steps,
+        place.step,
+        None if seconds is None else rounded(seconds, 3),
+        place.failure.partition(". ")[0],
+    )
 
 
 def _lines(items: Iterable[Any]) -> str:

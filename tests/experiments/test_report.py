@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from _support.results import made_up, without
@@ -91,6 +92,8 @@ def test_missing_trainings_are_named_with_what_they_take():
     assert "boltzmann" in report.reasons[0]
     unknown = without(made_up(arms=ARMS), "sigmoid", seconds_needed=None)
     assert content(unknown).missing.rows[0][-1] == "not known"
+    failed = [replace(unknown.missing[0], failure="FloatingPointError: the loss is nan")]
+    assert content(replace(unknown, missing=failed)).missing.rows[0][-1].endswith("loss is nan")
     assert "not known" in content(unknown).effort
 
 

@@ -9,9 +9,10 @@ from qattn.experiments.claims import Verdict, judge
 from qattn.experiments.figures import draw
 from qattn.experiments.reading import available_experiments
 from qattn.experiments.report.claims import claims_table, in_order
-from qattn.experiments.report.table import Table, duration
+from qattn.experiments.report.table import Table
 from qattn.experiments.report.trainings import arms_table, fits_table, made_with, missing_table
 from qattn.experiments.results import Results
+from qattn.experiments.standing import in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,13 +93,13 @@ def effort(results: Results) -> str:
     """How much was trained, and the time of all steps."""
     trainings = results.trainings
     members = sum(len(training.seeds) for training in trainings)
-    hours = duration(math.fsum(training.seconds for training in trainings))
+    hours = in_words(math.fsum(training.seconds for training in trainings))
     text = f"{len(trainings)} trainings of {members} models in all, {hours} of one core."
     text = text if trainings else "No training is finished."
     if results.missing:
         known = [m.seconds_needed for m in results.missing if m.seconds_needed is not None]
         text += f" Not finished: {len(results.missing)} more"
-        text += f", which take {duration(math.fsum(known))}" if known else ""
+        text += f", which take {in_words(math.fsum(known))}" if known else ""
         unknown = len(results.missing) - len(known)
         text += f"; the time of {unknown} is not known." if unknown else "."
     return text

@@ -77,17 +77,6 @@ def decimals(error: float) -> int:
     return max(0, 1 - math.floor(math.log10(error))) if 0 < error < math.inf else 3
 
 
-def duration(seconds: float) -> str:
-    """A time as a reader says it.
-
-    >>> duration(0.2), duration(75), duration(4000), duration(40000)
-    ('1 s', '75 s', '67 min', '11.1 h')
-    """
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def seed_range(seeds: list[int]) -> str:
     """Seeds as a range.
 

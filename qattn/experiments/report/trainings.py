@@ -4,8 +4,9 @@ from typing import Any
 
 from qattn.experiments.figures.scaling import formula, lines
 from qattn.experiments.figures.style import place
-from qattn.experiments.report.table import Table, duration, interval_text, mean_text, seed_range
+from qattn.experiments.report.table import Table, interval_text, mean_text, seed_range
 from qattn.experiments.results import Results
+from qattn.experiments.standing import in_words
 
 
 def arms_table(results: Results) -> Table:
@@ -21,7 +22,7 @@ def arms_table(results: Results) -> Table:
             str(len(training.seeds)),
             f"{training.parameters:,}",
             f"{training.steps:,}",
-            duration(training.seconds),
+            in_words(training.seconds),
         ]
         for training in results.trainings
     ]
@@ -29,17 +30,20 @@ def arms_table(results: Results) -> Table:
 
 
 def missing_table(results: Results) -> Table:
-    """A row for each training that is not finished, with what it would take."""
+    """A row for each training that is not finished, with what it takes and what went wrong."""
+    failed = any(m.failure for m in results.missing)
     rows = [
         [
             f"{m.arm} ({place(m)})" if place(m) else m.arm,
             seed_range(m.seeds),
             f"{m.steps_done:,} of {m.steps:,}",
-            "not known" if m.seconds_needed is None else duration(m.seconds_needed),
+            "not known" if m.seconds_needed is None else in_words(m.seconds_needed),
+            *([m.failure] if failed else []),
         ]
         for m in results.missing
     ]
-    return Table(["training", "seeds", "steps done", "one core needs"], rows)
+    columns = ["training", "seeds", "steps done", "one core needs"]
+    return Table([*columns, *(["failure"] if failed else [])], rows)
 
 
 def made_with(results: Results) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import jaxtyping
 import pytest
 import torch
+from _support.browser import chromium
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
@@ -41,3 +42,10 @@ def packings_are_kept(nobodys_machine, tmp_path_factory, monkeypatch):
     """As nobodys_machine, but packings that other tests made are found in the cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     return nobodys_machine
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser without a window."""
+    with chromium() as started:
+        yield started

@@ -18,20 +18,20 @@ EMBEDDING_STD = 0.02
 
 
 class Block(nn.Module):
-    """Attention and, if `ffn` is set, a feed-forward network, each behind a norm and a skip."""
+    """Attention and, of a width above 0, a feed-forward network, each behind a norm and a skip."""
 
-    def __init__(self, embed_dim: int, attention: MultiheadAttention, ffn: bool) -> None:
+    def __init__(self, embed_dim: int, attention: MultiheadAttention, ffn_width: int) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(embed_dim)
         self.attention = attention
         self.ffn = (
             nn.Sequential(
                 nn.LayerNorm(embed_dim),
-                nn.Linear(embed_dim, 4 * embed_dim),
+                nn.Linear(embed_dim, ffn_width),
                 nn.GELU(),
-                nn.Linear(4 * embed_dim, embed_dim),
+                nn.Linear(ffn_width, embed_dim),
             )
-            if ffn
+            if ffn_width
             else None
         )
 
@@ -51,7 +51,8 @@ class Transformer(nn.Module):
         num_layers: Number of blocks.
         num_heads: Number of heads in each.
         embed_dim: Width.
-        ffn: Whether blocks have a feed-forward network (4x width, GELU).
+        ffn: Whether blocks have a feed-forward network (GELU).
+        ffn_width: Its hidden width; None means 4 `embed_dim`.
         attention_options: Further keyword arguments of the attention layer.
 
     Raises:
@@ -75,6 +76,7 @@ class Transformer(nn.Module):
         num_heads: int = 4,
         embed_dim: int = 64,
         ffn: bool = True,
+        ffn_width: int | None = None,
         **attention_options: Any,
     ) -> None:
         super().__init__()
@@ -82,12 +84,16 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"Argument `attention` must be one of {', '.join(ATTENTION)}, but is {attention!r}."
             )
+        if ffn_width is not None and (ffn_width < 1 or not ffn):
+            needed = "be positive" if ffn else "be left out without a feed-forward network"
+            raise ValueError(f"Argument `ffn_width` must {needed}, but is {ffn_width}.")
         arm = ATTENTION[attention]
+        hidden = (ffn_width or 4 * embed_dim) if ffn else 0
         self.tokens = nn.Embedding(vocab_size, embed_dim)
         self.positions = nn.Parameter(torch.empty(context, embed_dim))
         self._draw_embeddings()
         self.blocks = nn.ModuleList(
-            Block(embed_dim, arm(embed_dim, num_heads, context, **attention_options), ffn)
+            Block(embed_dim, arm(embed_dim, num_heads, context, **attention_options), hidden)
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(embed_dim)

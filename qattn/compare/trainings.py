@@ -166,8 +166,7 @@ def _trained(
             at_step(number + 1)
             made["sampling_seconds"] += sampling_clock.take()
             if exact is not None:
-                error = (learner.last_gradient() - exact).norm() / exact.norm()
-                evaluate(number + 1, float(error))
+                evaluate(number + 1, learner.gradient_errors(exact).item())
     except BackendStopped as stopped:
         made["stopped"] = str(stopped)
     finally:

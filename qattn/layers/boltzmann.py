@@ -62,6 +62,10 @@ class BoltzmannAttention(SigmoidAttention):
         competitive: Of "cardinality": λ ≥ 0 of J_jk = -λ is learned for each head, in place of a
             free potential; from sigmoid (λ = 0) to softmax attention.
         relative: Of "dense" and "banded": J_jk depends on the distance |j - k| only.
+        constraint: Of "dense", "banded" and "block": "non-negative" or "non-positive", where J is
+            ±|coupling_values|; or "frozen", where J stays as it starts and is not learned.
+        std: Of "dense", "banded" and "block": standard deviation of the initial couplings, from 0
+            on; None means 0.02.
         content: Couplings depend on the input x, so that each sequence has its own. Of "low_rank",
             U(x_j) is linear in x_j, for each head; of "banded", each bond has a gate,
             J_{j,j-d} · 2σ(a·x_j + c·x_{j-d}), which is 1 at the start (a = c = 0).
@@ -121,6 +125,8 @@ class BoltzmannAttention(SigmoidAttention):
         max_count: int | None = None,
         competitive: bool = False,
         relative: bool = False,
+        constraint: str | None = None,
+        std: float | None = None,
         content: bool = False,
         interaction: str = "spin",
         beta: float = 1.0,
@@ -156,6 +162,8 @@ class BoltzmannAttention(SigmoidAttention):
             max_count=max_count,
             competitive=competitive,
             relative=relative,
+            constraint=constraint,
+            std=std,
             content=content,
         )
         check_interaction(interaction, couplings)
@@ -163,7 +171,7 @@ class BoltzmannAttention(SigmoidAttention):
         start = self.structure.start()
         self._coupling_names = tuple(start)
         for name, value in start.items():
-            self.register_parameter(name, nn.Parameter(value))
+            self.register_parameter(name, nn.Parameter(value, not self.structure.frozen))
 
     @property
     def backend(self) -> str | Backend:

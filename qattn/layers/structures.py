@@ -19,6 +19,9 @@ INITIAL_COUPLING_STD = 0.02
 INITIAL_COMPETITION = 0.25
 """λ of the competitive potential at which a free potential on counts starts."""
 
+CONSTRAINTS = ("non-negative", "non-positive", "frozen")
+"""What couplings may be held to."""
+
 Sequences = Float[Tensor, "batch positions embed"]
 Parameters = Mapping[str, Tensor]
 
@@ -54,19 +57,47 @@ class Structure(ABC):
 
     def __post_init__(self) -> None:
         for name, value in self.options.items():
-            if name == "sign" and value not in (1, -1):
-                raise ValueError(f"Argument `sign` must be 1 or -1, but is {value}.")
             if name != "sign" and type(value) is int and value < 1:
                 raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)[3:]}
+        """The options by name, but for those that are left to the structure."""
+        options = {f.name: getattr(self, f.name) for f in fields(self)[3:]}
+        return {name: value for name, value in options.items() if value is not None}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the couplings stay as they start."""
+        return self.options.get("constraint") == "frozen"
 
 
 @dataclass(frozen=True)
-class DenseStructure(Structure):
+class Entries(Structure):
+    """A structure whose parameters v are entries of J: J = v, or held to a sign J = ±|v|.
+
+    |v| starts and moves in steps of the size that they have without a constraint.
+    """
+
+    constraint: str | None = None
+    std: float | None = None
+
+    def entries(self, p: Parameters) -> Tensor:
+        """J of the parameters."""
+        v = p["coupling_values"]
+        if self.constraint in (None, "frozen"):
+            return v
+        # Not abs(), whose derivative 0 at 0 would hold an entry there for ever.
+        size = torch.where(v < 0, -v, v)
+        return size if self.constraint == "non-negative" else -size
+
+    def random(self, *shape: int) -> Tensor:
+        """Parameters at the start."""
+        return _normal(*shape, std=INITIAL_COUPLING_STD if self.std is None else self.std)
+
+
+@dataclass(frozen=True)
+class DenseStructure(Entries):
     """One matrix for each head: J_jk for j < k in rows, or relative by distance."""
 
     kind = "dense"
@@ -76,15 +107,15 @@ class DenseStructure(Structure):
         """Small entries."""
         n = self.context
         entries = n - 1 if self.relative else n * (n - 1) // 2
-        return {"coupling_values": _normal(self.num_heads, entries)}
+        return {"coupling_values": self.random(self.num_heads, entries)}
 
     def couplings(self, p: Parameters, x: Sequences | None, size: int) -> Tensor:
         """The matrix."""
-        return coupling_matrix(p["coupling_values"], self.context, size, self.relative)
+        return coupling_matrix(self.entries(p), self.context, size, self.relative)
 
 
 @dataclass(frozen=True)
-class BandedStructure(Structure):
+class BandedStructure(Entries):
     r"""J_{j,j-d} for distances d ≤ width, by position or relative.
 
     With content, bonds are gated: :math:`J_{j,j-d} \cdot 2\sigma(a \cdot x_j + c \cdot x_{j-d})`,
@@ -99,7 +130,7 @@ class BandedStructure(Structure):
     def start(self) -> dict[str, Tensor]:
         """A small band, and gates that are open."""
         positions = () if self.relative else (self.context,)
-        start = {"coupling_values": _normal(self.num_heads, *positions, self.width)}
+        start = {"coupling_values": self.random(self.num_heads, *positions, self.width)}
         if self.content:
             start["content_coupling_values"] = torch.zeros(2, self.num_heads, self.embed_dim)
         return start
@@ -107,7 +138,7 @@ class BandedStructure(Structure):
     def couplings(self, p: Parameters, x: Sequences | None, size: int) -> Banded:
         """The band, gated by content."""
         width = min(self.width, size - 1)
-        values = p["coupling_values"][..., :width]
+        values = self.entries(p)[..., :width]
         if self.relative:
             values = values.unsqueeze(1).expand(-1, size, -1)
         values = values[:, :size]
@@ -151,7 +182,7 @@ class LowRankStructure(Structure):
 
 
 @dataclass(frozen=True)
-class BlockStructure(Structure):
+class BlockStructure(Entries):
     """Dense J within blocks of successive positions."""
 
     kind = "block"
@@ -161,12 +192,12 @@ class BlockStructure(Structure):
         """Small entries of each block."""
         m = self.block_size
         blocks = -(-self.context // m)
-        return {"coupling_values": _normal(self.num_heads, blocks, m * (m - 1) // 2)}
+        return {"coupling_values": self.random(self.num_heads, blocks, m * (m - 1) // 2)}
 
     def couplings(self, p: Parameters, x: Sequences | None, size: int) -> Block:
         """The blocks."""
         m = self.block_size
-        values = p["coupling_values"][:, : -(-size // m)]
+        values = self.entries(p)[:, : -(-size // m)]
         J = coupling_matrix(values.flatten(0, 1), m, m, False)
         return Block(J.unflatten(0, values.shape[:2]), size)
 
@@ -229,7 +260,7 @@ def make_structure(
 def check_options(
     couplings: str, options: Mapping[str, Any], names: Mapping[str, str] | None = None
 ) -> None:
-    """Raise a ValueError unless there is this structure and it takes the options that are given.
+    """Raise a ValueError unless there is this structure and it takes these options and values.
 
     Args:
         couplings: Its name.
@@ -239,13 +270,32 @@ def check_options(
     if couplings not in STRUCTURES:
         known = ", ".join(repr(name) for name in STRUCTURES)
         raise ValueError(f"Argument `couplings` must be one of {known}, but is {couplings!r}.")
-    for name, value in options.items():
+    given = {name: value for name, value in options.items() if is_given(value)}
+    shown = {name: (names or {}).get(name, name) for name in options}
+    for name, value in given.items():
         takers = [k for k, made in STRUCTURES.items() if name in made.__dataclass_fields__]
-        if is_given(value) and couplings not in takers:
+        if couplings not in takers:
             raise ValueError(
-                f"Argument `{(names or {}).get(name, name)}` must be left out for couplings = "
+                f"Argument `{shown[name]}` must be left out for couplings = "
                 f"{couplings!r}, but is {value!r}: it is for {' and '.join(map(repr, takers))}."
             )
+    if given.get("sign", 1) not in (1, -1):
+        raise ValueError(f"Argument `{shown['sign']}` must be 1 or -1, but is {given['sign']}.")
+    if not 0 <= given.get("std", 0) < float("inf"):
+        raise ValueError(
+            f"Argument `{shown['std']}` must be a finite number from 0 on, but is {given['std']}."
+        )
+    constraint = given.get("constraint")
+    if constraint not in (None, *CONSTRAINTS):
+        known = ", ".join(repr(name) for name in CONSTRAINTS)
+        raise ValueError(
+            f"Argument `{shown['constraint']}` must be one of {known}, but is {constraint!r}."
+        )
+    if constraint == "frozen" and "content" in given:
+        raise ValueError(
+            f"Argument `{shown['content']}` must be left out where {shown['constraint']} is "
+            f"'frozen', but is True: couplings that learn from the input are not frozen."
+        )
 
 
 def is_given(value: Any) -> bool:

@@ -6,11 +6,13 @@ from typing import Any
 from qattn.attention.models import INTERACTIONS, check_interaction
 from qattn.layers import ATTENTION
 from qattn.layers.position_bias import POSITION_BIASES
-from qattn.layers.structures import STRUCTURES, check_options, is_given
+from qattn.layers.structures import CONSTRAINTS, STRUCTURES, check_options, is_given
 from qattn.training.sampler_settings import setting
 
 OPTIONS = {
     "relative": "relative",
+    "coupling_constraint": "constraint",
+    "coupling_std": "std",
     "content": "content",
     "coupling_width": "width",
     "coupling_sign": "sign",
@@ -33,6 +35,12 @@ class AttentionSettings:
         None, f"Structure of the couplings: {', '.join(STRUCTURES)} (default: dense)."
     )
     relative: bool = setting(False, "Couplings, dense or banded, depend on the distance only.")
+    coupling_constraint: str | None = setting(
+        None, f"Couplings, dense, banded or block, are held: {', '.join(CONSTRAINTS)}."
+    )
+    coupling_std: float | None = setting(
+        None, "Standard deviation of the initial couplings, dense, banded or block (default: 0.02)."
+    )
     content: bool = setting(False, "Couplings, banded or low_rank, depend on the tokens.")
     coupling_width: int | None = setting(None, "Largest distance of banded couplings (default: 4).")
     coupling_sign: int | None = setting(None, "Sign of low_rank couplings, 1 or -1 (default: 1).")
@@ -83,10 +91,6 @@ class AttentionSettings:
         names = {option: name for name, option in OPTIONS.items()}
         check_options(self.structure, self._structure_options(), names)
         check_interaction(self.interaction, self.structure)
-        if self.coupling_sign not in (None, 1, -1):
-            raise ValueError(
-                f"Argument `coupling_sign` must be 1 or -1, but is {self.coupling_sign}."
-            )
 
     def _check_without_couplings(self) -> None:
         """Refuse settings of couplings; `relative` has always been allowed in every arm."""

@@ -61,6 +61,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     heads: int = setting(4, "Number of heads in each.")
     width: int = setting(64, "Width of the model, a multiple of heads.")
     ffn: bool = setting(True, "Feed-forward network in each block.")
+    ffn_width: int | None = setting(None, "Hidden width of that network (default: 4 x width).")
     steps: int = setting(1000, "Number of training steps.")
     batch_size: int = setting(64, "Sequences per step.")
     lr: float = setting(1e-3, "Learning rate of AdamW.")
@@ -78,6 +79,9 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     )
     log_every: int = setting(50, "Steps between lines of the training loss in metrics.jsonl.")
     eval_every: int = setting(500, "Steps between validations.")
+    gradient_every: int | None = setting(
+        None, "Steps between comparisons of a step's gradient with the exact one (default: never)."
+    )
     checkpoint_every: int = setting(500, "Steps between checkpoints.")
     checkpoint_seconds: float | None = setting(
         None,
@@ -115,6 +119,11 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
             raise ValueError(
                 f"Argument `weight_decay` must not be negative, but is {self.weight_decay}."
             )
+        if self.ffn_width is not None and not self.ffn:
+            raise ValueError(
+                f"Argument `ffn_width` must be left out without a feed-forward network, but is "
+                f"{self.ffn_width}."
+            )
         if self.width % self.heads:
             raise ValueError(
                 f"Argument `width` must be a multiple of heads = {self.heads}, but is {self.width}."
@@ -147,7 +156,8 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
                 )
         make_task(self.task, self.context, self.seed, self.data_path)
         enumerated = self.structure in ("dense", "block") and self.interaction != "field"
-        if enumerated and "exact" in (self.sampler, self.eval_sampler):
+        exactly = "exact" in (self.sampler, self.eval_sampler) or self.gradient_every is not None
+        if enumerated and exactly:
             self._check_memory()
         return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
 
@@ -178,6 +188,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
             num_heads=self.heads,
             embed_dim=self.width,
             ffn=self.ffn,
+            ffn_width=self.ffn_width,
             **self.attention_options,
         )
 

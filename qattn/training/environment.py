@@ -24,7 +24,7 @@ magnitude on busy ones.
 def choose_threads(config: TrainConfig) -> int:
     """One thread for models whose tensors are small, all cores of this process for others."""
     tokens = config.ensemble * config.batch_size * config.context
-    largest = tokens * 4 * config.width  # inside the feed-forward network
+    largest = tokens * (config.ffn_width or 4 * config.width)  # inside the feed-forward network
     if config.structure is not None:
         largest = max(largest, tokens * config.heads * config.context)  # the fields
     if (config.sampler, config.structure) == ("exact", "dense") and config.interaction != "field":

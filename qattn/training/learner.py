@@ -49,7 +49,9 @@ class Learner:
             self.parameters: dict[str, Tensor] = {k: v.detach() for k, v in stacked.items()}
         else:
             self.parameters = dict(self.model.named_parameters())
-        self.optimizer = _optimizer(self.parameters, config)
+        learned = {name for name, own in self.model.named_parameters() if own.requires_grad}
+        self.learned = {name: v for name, v in self.parameters.items() if name in learned}
+        self.optimizer = _optimizer(self.learned, config)
         self._use_backend(config.sampler, config.estimator)
 
     def step(self, number: int) -> Float[Tensor, " members"]:
@@ -65,10 +67,10 @@ class Learner:
         self.optimizer.step()
         return losses.detach()
 
-    def exact_gradient(self, number: int) -> Float[Tensor, " parameters"]:
-        """Gradient of step `number`'s loss with exact moments at the present weights, flat.
+    def exact_gradient(self, number: int) -> Float[Tensor, "members parameters"]:
+        """Gradient of step `number`'s loss with exact moments at the present weights.
 
-        Changes neither weights nor random numbers.
+        Changes neither weights nor random numbers, and asks no sampler.
         """
         inputs, targets = self._stacked(
             [task.batch(number, self.config.batch_size) for task in self.tasks]
@@ -77,20 +79,22 @@ class Learner:
         try:
             loss = self._losses(inputs, targets).sum()
             gradients = torch.autograd.grad(
-                loss, list(self.parameters.values()), materialize_grads=True, allow_unused=True
+                loss, list(self.learned.values()), materialize_grads=True, allow_unused=True
             )
         finally:
             self._use_backend(self.config.sampler, self.config.estimator)
-        return torch.cat([gradient.flatten() for gradient in gradients])
+        return torch.cat([g.reshape(len(self.tasks), -1) for g in gradients], 1)
 
-    def last_gradient(self) -> Float[Tensor, " parameters"]:
-        """The gradient that the last step followed, flat."""
-        return torch.cat(
-            [
-                (torch.zeros_like(p) if p.grad is None else p.grad).flatten()
-                for p in self.parameters.values()
-            ]
-        )
+    def gradient_errors(
+        self, exact: Float[Tensor, "members parameters"]
+    ) -> Float[Tensor, " members"]:
+        """|g - g_exact| / |g_exact| of the gradient g that the last step followed."""
+        followed = [
+            torch.zeros_like(p) if p.grad is None else p.grad for p in self.learned.values()
+        ]
+        last = torch.cat([g.reshape(len(self.tasks), -1) for g in followed], 1)
+        errors: Tensor = (last - exact).norm(dim=1) / exact.norm(dim=1)
+        return errors
 
     @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
@@ -188,8 +192,8 @@ class Learner:
         sizes = [[len(group["params"]) for group in s["param_groups"]] for s in (saved, own)]
         if sizes[0] == sizes[1]:
             return saved
-        before = sorted(self.parameters, key=lambda name: name.endswith("coupling_values"))
-        now = sorted(self.parameters, key=lambda name: name.endswith(OWN_RATE))
+        before = sorted(self.learned, key=lambda name: name.endswith("coupling_values"))
+        now = sorted(self.learned, key=lambda name: name.endswith(OWN_RATE))
         place = {name: number for number, name in enumerate(before)}
         state = {number: saved["state"].get(place[name]) for number, name in enumerate(now)}
         return {"state": {k: v for k, v in state.items() if v}, "param_groups": own["param_groups"]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends import BackendStopped
@@ -94,6 +95,7 @@ class _Run:
         self.config, self.learner, self.folder, self.bar = config, learner, folder, bar
         self.made: dict[str, Any] = {"step": 0, "seconds": 0.0, "sampling_seconds": 0.0}
         self.losses, self.unlogged = torch.zeros(config.ensemble), 0
+        self.gradient_errors: Tensor | None = None
         self.validation: dict[str, Any] = {}
         self.saved: int | None = None
         self.resumed = False
@@ -107,6 +109,7 @@ class _Run:
             self.learner.load_state_dict(state["learner"])
             self.made = state["progress"]
             self.losses, self.unlogged = state["pending"]["losses"], state["pending"]["steps"]
+            self.gradient_errors = state["pending"].get("gradient_errors")
             self.saved = self.made["step"]
         self.learner.resume_backends(buy_again=buy_again)
         records = self.folder.forget_metrics_after(self.made["step"])
@@ -137,9 +140,13 @@ class _Run:
                     raise self._interrupted(f"{reason}. Stopped", error) from error
 
     def _step(self) -> None:
+        every, step, exact = self.config.gradient_every, self.made["step"], None
+        if every is not None and (step + 1) % every == 0:
+            exact = self.learner.exact_gradient(step)
+            sampling_clock.take()
         start = time.perf_counter()
         with self._all_or_nothing():
-            losses = self.learner.step(self.made["step"]).cpu()
+            losses = self.learner.step(step).cpu()
         self.made["seconds"] += time.perf_counter() - start
         self.made["sampling_seconds"] += sampling_clock.take()
         self.made["step"] += 1
@@ -147,6 +154,8 @@ class _Run:
             loss = losses[diverged[0]].item()
             raise self._divergence(diverged, f"the loss is {loss}")
         self.losses, self.unlogged = self.losses + losses, self.unlogged + 1
+        if exact is not None:
+            self.gradient_errors = self.learner.gradient_errors(exact).cpu()
         self.bar.step(self.made, losses.mean().item(), self.learner.backend_metrics())
 
     def _write_what_is_due(self) -> None:
@@ -157,6 +166,10 @@ class _Run:
             record = {"step": step, **described("loss", (self.losses / self.unlogged).tolist())}
             self.folder.append_metrics(record | self.made | self.learner.backend_metrics())
             self.losses, self.unlogged = torch.zeros(config.ensemble), 0
+        if self.gradient_errors is not None:
+            errors = described("gradient_error", self.gradient_errors.tolist())
+            self.folder.append_metrics({"step": step, **errors})
+            self.gradient_errors = None
         # The value at step 0 costs neither money nor random numbers if it is exact.
         due = config.eval_sampler == "exact" if step == 0 else step % config.eval_every == 0
         if (last or due) and self.validation.get("step") != step:
@@ -188,7 +201,11 @@ class _Run:
             {
                 "learner": self.learner.state_dict(),
                 "progress": self.made,
-                "pending": {"losses": self.losses, "steps": self.unlogged},
+                "pending": {
+                    "losses": self.losses,
+                    "steps": self.unlogged,
+                    "gradient_errors": self.gradient_errors,
+                },
                 "config": self.config.to_toml(),
                 "environment": environment(self.learner.device),
             }

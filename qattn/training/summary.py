@@ -47,7 +47,7 @@ def summarised(
         "sampling_share": made["sampling_seconds"] / seconds,
         **learner.backend_provenance(),
         **learner.backend_metrics(),
-        "parameters": sum(p.numel() for p in learner.model.parameters()),
+        "parameters": sum(p.numel() for p in learner.model.parameters() if p.requires_grad),
         "threads": torch.get_num_threads(),
         "versions": {
             "qattn": __version__,

@@ -41,9 +41,9 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "train": {
         "Task": "task data download context",
-        "Model": "attention layers heads width ffn qk_norm normalize position_bias",
-        "Couplings": "couplings relative content coupling_width coupling_sign block_size "
-        "max_count competitive interaction",
+        "Model": "attention layers heads width ffn ffn_width qk_norm normalize position_bias",
+        "Couplings": "couplings relative content coupling_constraint coupling_std "
+        "coupling_width coupling_sign block_size max_count competitive interaction",
         "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup lr_decay",
         "Sampler": "sampler num_reads estimator refine_sweeps eval_sampler",
         "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent ramp_sweeps",
@@ -53,7 +53,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "reduce_intersample_correlation readout_thermalization failover max_in_flight credentials "
         "solver endpoint region",
         "Run": "out resume buy_again config seed ensemble device threads log_every eval_every "
-        "checkpoint_every checkpoint_seconds",
+        "gradient_every checkpoint_every checkpoint_seconds",
     },
 }
 """By command, the groups in the order of its help, each with its options; --help comes last."""

@@ -31,7 +31,7 @@ def choose_threads(config: TrainConfig) -> int:
         queries = config.context if config.attention == "couplings" else tokens
         half = 1 << (config.context + 1) // 2  # states of half the spins, for each query
         largest = max(largest, config.heads * max(1 << config.context, queries * half))
-    return 1 if largest <= SMALL_TENSOR else _cores()
+    return 1 if largest <= SMALL_TENSOR else cores()
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     )
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -174,7 +174,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Take away the folder of a run that has trained nothing, unless others put files there."""
-        for file in (self.config_file, self.metrics_file, self.checkpoint_file):
+        own = (self.config_file, self.metrics_file, self.checkpoint_file)
+        for file in (*own, *self.path.glob("*.partial")):
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,13 @@ CHECKPOINT_SECONDS = {True: 5.0, False: 60.0}
 
 
 def train(
-    config: TrainConfig, out: Path, *, resume: bool = False, buy_again: bool = False
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    buy_again: bool = False,
+    stop: Callable[[], bool] | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Train as `config` says, writing to the folder `out`; returns the summary.
 
@@ -44,10 +50,13 @@ def train(
             depend, may be other than those of its checkpoint.
         buy_again: Resuming, go on where a paid backend would have to be paid again for what its
             records hold, because the run does not repeat itself to the bit.
+        stop: Asked before each step: whether to stop, as a signal would.
+        quiet: Show no progress.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came, a sampler cannot go on (a QPU budget is spent, say), or
-            a file cannot be written. The message says whether there is a checkpoint.
+        Interrupted: SIGINT or SIGTERM came, `stop` said so, a sampler cannot go on (a QPU budget is
+            spent, say), or a file cannot be written. The message says whether there is a
+            checkpoint.
         BackendStopped: A sampler is not available from the start.
         FloatingPointError: A loss is no longer finite; the last checkpoint is from before.
         FileExistsError: `out` exists and `resume` is false.
@@ -73,7 +82,7 @@ def train(
                     "uninterrupted run.",
                     other,
                 )
-            with Progress(config, learner.tasks[0].metric) as bar:
+            with Progress(config, learner.tasks[0].metric, quiet=quiet) as bar:
                 bar.status("opening the sampler")
                 learner.open_backends(out)
                 run = _Run(config, learner, folder, bar)
@@ -81,7 +90,7 @@ def train(
                     run.restore(state, buy_again=buy_again)
                 else:
                     folder.create(config)
-                return run.go_on()
+                return run.go_on(stop or (lambda: False))
         finally:
             learner.close_backends()
 
@@ -117,11 +126,11 @@ class _Run:
         if not self.learner.replaying:
             self.folder.write_config(self.config)
 
-    def go_on(self) -> dict[str, Any]:
+    def go_on(self, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
         """Train to the end; returns the summary."""
         sampling_clock.take()
         self.bar.begin(self.made["step"])
-        with stop_requests() as stop:
+        with stop_requests() as signals:
             while True:
                 try:
                     self._write_what_is_due()
@@ -129,7 +138,7 @@ class _Run:
                         summary = summarised(self.config, self.learner, self.made, self.validation)
                         self.folder.write_summary(summary)
                         return summary
-                    if stop:
+                    if signals or asked_to_stop():
                         raise self._interrupted("Stopped")
                     self._step()
                 except NotFinite as error:

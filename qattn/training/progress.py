@@ -20,9 +20,9 @@ class Progress(progress.Progress):
     Both lines fit 80 columns.
     """
 
-    def __init__(self, config: TrainConfig, metric: str) -> None:
+    def __init__(self, config: TrainConfig, metric: str, *, quiet: bool = False) -> None:
         self.shown = dict.fromkeys(("loss", "metric", "speed", "sampling"), "")
-        console = Console(stderr=True)
+        console = Console(stderr=True, quiet=quiet)
         super().__init__(
             progress.TextColumn("{task.description}"),
             progress.MofNCompleteColumn(),
@@ -31,7 +31,7 @@ class Progress(progress.Progress):
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
             expand=True,
         )
         self.steps, self.metric = config.steps, metric

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from qattn.training.config import TrainConfig
+from qattn.training.tasks import shakespeare
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
@@ -35,7 +36,8 @@ def check_resumes(started: TrainConfig, config: TrainConfig, folder: Path) -> No
     for field in dataclasses.fields(config):
         value, old = getattr(config, field.name), getattr(started, field.name)
         grows = field.name == "steps" and value > old and config.lr_decay == "none"
-        if value != old and field.name not in may_change and not grows:
+        moved = field.name == "data" and shakespeare.same_text(started.data_path, config.data_path)
+        if value != old and field.name not in may_change and not (grows or moved):
             raise ValueError(
                 f"Cannot resume '{folder}' with {field.name} = {value}, from a flag or its "
                 f"config.toml: it was started with {field.name} = {old}. Only --steps may grow "

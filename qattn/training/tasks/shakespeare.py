@@ -1,5 +1,6 @@
 """Character-level language modelling of Tiny Shakespeare, or of any other text file."""
 
+import filecmp
 import hashlib
 import urllib.error
 import urllib.request
@@ -103,6 +104,12 @@ class Shakespeare:
 def cached_path() -> Path:
     """Where :func:`download` puts Tiny Shakespeare."""
     return user_cache_path("qattn") / "tinyshakespeare.txt"
+
+
+def same_text(one: Path | None, other: Path | None) -> bool:
+    """Whether there are equal texts at both paths, None being that of :func:`download`."""
+    a, b = (cached_path() if path is None else path for path in (one, other))
+    return a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False)
 
 
 def download(url: str = URL, sha256: str = SHA256) -> Path:

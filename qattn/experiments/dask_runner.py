@@ -1,0 +1,144 @@
+"""Running trainings on a Dask cluster, until each is at its end or has failed by itself."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from qattn.experiments.dask_cluster import check_workers, connected, marked
+from qattn.experiments.dask_task import Folder, Outcome, plain, train_one
+from qattn.experiments.experiment import Training
+from qattn.experiments.store import Store
+from qattn.training import Interrupted
+from qattn.training.resuming import stop_requests
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SUBMISSIONS = 3
+"""How often a training is submitted whose workers die; each time, Dask tries four of them."""
+
+POLL = 0.25
+"""Seconds between looks at what has come."""
+
+PATIENCE = 60.0
+"""Seconds within which trainings that are asked to stop should have written their checkpoints."""
+
+
+def run_trainings(
+    trainings: Iterable[Training],
+    store: Store,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    watch: Callable[[int], None] = lambda workers: None,
+) -> dict[str, str]:
+    """Bring all trainings to their ends that are not there yet; returns what failed.
+
+    Trainings that are done are left alone, and those that were interrupted go on from their last
+    checkpoints. One that fails, or whose workers die, does not keep the others from going on.
+
+    Args:
+        trainings: What is trained; those of equal settings are trained once.
+        store: The folder of their runs, which the workers must share.
+        scheduler: Address of a Dask scheduler; None for a cluster on this machine's cores.
+        workers: Number of processes of that cluster, by default one for each core.
+        watch: Called several times a second, with the number of workers.
+
+    Returns:
+        What kept a training from its end, by the training's name.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came: the trainings have written checkpoints and stopped.
+        ConnectionError: No scheduler answers, or it went away.
+        FileNotFoundError: A worker does not see the store's folder.
+        ImportError: Dask distributed is not installed here, or qattn where a worker is.
+        ValueError: A worker has several threads, which would disturb each other's trainings.
+    """
+    waiting, failed = {}, {}
+    for training in trainings:
+        if not store.is_done(training):
+            waiting[training.name] = training
+            continue
+        try:
+            store.check(training)
+        except ValueError as error:
+            failed[training.name] = str(error)
+    if waiting:
+        with (
+            marked(store.root) as folder,
+            connected(scheduler, workers) as client,
+            stop_requests() as signals,
+        ):
+            check_workers(client, folder)
+            submitted = _Submitted(client, folder, waiting)
+            while submitted.futures and not signals:
+                failed |= submitted.take()
+                watch(len(client.nthreads()))
+                time.sleep(POLL)
+            if signals:
+                submitted.stop(store)
+                raise Interrupted("Stopped: what was training has written its checkpoint.")
+    return failed
+
+
+class _Submitted:
+    """The trainings that a cluster has, as futures by name."""
+
+    def __init__(self, client: "Client", folder: Folder, trainings: dict[str, Training]) -> None:
+        self.client, self.folder, self.trainings = client, folder, trainings
+        self.futures: dict[str, Any] = {}
+        self.times = dict.fromkeys(trainings, 0)
+        self.submit(list(trainings))
+
+    def submit(self, names: list[str]) -> None:
+        """Submit trainings, all at once: then Dask keeps those in a queue that must wait."""
+        data = [plain(self.trainings[name]) for name in names]
+        futures = self.client.map(train_one, data, folder=self.folder, pure=False, key="training")
+        self.futures |= zip(names, futures, strict=True)
+        for name in names:
+            self.times[name] += 1
+
+    def take(self) -> dict[str, str]:
+        """Forget what has ended, and submit again what its worker's death ended; the failures."""
+        failed, died = {}, []
+        for name, future in list(self.futures.items()):
+            if future.status == "pending":
+                continue
+            if future.status in ("cancelled", "lost") or self.client.status != "running":
+                raise ConnectionError(
+                    "The Dask scheduler is gone. What is in the checkpoints is kept: start the "
+                    "scheduler and its workers anew."
+                )
+            del self.futures[name]
+            if future.status == "finished":
+                outcome: Outcome = future.result()
+                if not outcome.shared:
+                    raise FileNotFoundError(outcome.error)
+                if outcome.error:
+                    failed[name] = outcome.error
+            elif self.times[name] < SUBMISSIONS:
+                died.append(name)
+            else:
+                failed[name] = f"{future.exception()}"
+        if died:
+            self.submit(died)
+        return failed
+
+    def stop(self, store: Store) -> None:
+        """Take all back, and wait until those that were training have stopped."""
+        running = {key for keys in self.client.processing().values() for key in keys}
+        names = [name for name, future in self.futures.items() if future.key in running]
+        self.client.cancel(list(self.futures.values()), force=True)
+        deadline = time.monotonic() + PATIENCE
+        for name in names:
+            lock = FileLock(f"{store.run(self.trainings[name]).path}.lock")
+            try:
+                with lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
+                    pass
+            except Timeout:
+                raise Interrupted(
+                    f"Stopped, but '{name}' did not write a checkpoint within {PATIENCE:.0f} s: "
+                    f"it goes on from the one before."
+                ) from None

@@ -1,0 +1,95 @@
+"""What a Dask worker does: see whether it shares the folder, and train."""
+
+import contextlib
+import dataclasses
+import platform
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qattn.experiments.experiment import Training
+from qattn.experiments.store import Store
+from qattn.training import Interrupted, TrainConfig
+
+ONE_AT_A_TIME = threading.Lock()
+"""Held while this process trains: PyTorch's generator of random numbers is the process's."""
+
+
+class Folder(NamedTuple):
+    """The experiments' folder, and the file by which whoever sees it knows that it is the same."""
+
+    root: str
+    marker: str
+
+    def check(self) -> None:
+        """Check that it is here.
+
+        Raises:
+            FileNotFoundError: It is not, or is another one.
+        """
+        if not Path(self.root, self.marker).is_file():
+            raise FileNotFoundError(
+                f"A worker on {platform.node()} does not see the folder '{self.root}' of this "
+                f"process: put --out on storage that is at the same path on every machine."
+            )
+
+
+class Outcome(NamedTuple):
+    """How a task ended.
+
+    Attributes:
+        error: What kept the training from its end in a line, or "".
+        shared: Whether the worker sees the folder.
+    """
+
+    error: str = ""
+    shared: bool = True
+
+
+def plain(training: Training) -> dict[str, Any]:
+    """A training as plain data."""
+    return dataclasses.asdict(training)
+
+
+def train_one(training: dict[str, Any], folder: Folder) -> Outcome:
+    """Train what :func:`plain` made, in this worker's process; errors are returned, not raised.
+
+    It depends on nothing but its arguments and the training's run folder: whichever worker is
+    asked goes on from the last checkpoint there, or finds the run at its end.
+    """
+    what = Training(**training | {"config": TrainConfig(**training["config"])})
+    store = Store(Path(folder.root))
+    try:
+        folder.check()
+    except FileNotFoundError as error:
+        return Outcome(str(error), shared=False)
+    try:
+        with ONE_AT_A_TIME:
+            store.train(what, stop=unwanted(), quiet=True)
+    except Interrupted as stop:  # it was asked to, or the disk is full, say
+        return Outcome(str(stop))
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            store.failure_file(what).write_text(traceback.format_exc(), encoding="utf-8")
+        return Outcome(f"{type(error).__name__}: {error}")
+    return Outcome()
+
+
+def unwanted() -> Callable[[], bool]:
+    """A question that a task asks its worker now and then: is nobody waiting for it any more?
+
+    Its client has cancelled it or has gone, or the worker has lost its scheduler and is closing.
+    """
+    from distributed import Status, get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def asked() -> bool:
+        task = worker.state.tasks.get(key)
+        running = worker.status in (Status.running, Status.paused)
+        return not running or task is None or task.state == "cancelled"
+
+    return asked

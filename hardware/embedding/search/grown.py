@@ -20,8 +20,10 @@ FIRST_GUESS = 1.15
 MEMORY = 0.9
 """Weight of the earlier slots in what slots took so far."""
 
-TRIES = 20
-"""Runs of minorminer on the whole processor where no slot was found in a part of it."""
+FEWEST_RUNS = 20
+WORK = 500_000
+"""Runs of minorminer on a whole processor in which nothing was found yet: as many as make up this
+work, a run's being spins times qubits, or the fewest. On small processors they take seconds."""
 
 
 def slots_grown(graph: WorkingGraph, pattern: Pattern, seed: int) -> list[Chains]:
@@ -40,10 +42,12 @@ def slots_grown(graph: WorkingGraph, pattern: Pattern, seed: int) -> list[Chains
     slots = _grow(graph, at, pattern, pattern.num_spins * FIRST_GUESS, rng)
     if not slots and len(at) >= pattern.num_spins:
         # The parts were too small. A slot in the whole processor shows how much slots take.
-        runs = (_find(graph.coupler_ends, pattern, rng) for _ in range(TRIES))
+        number = max(FEWEST_RUNS, WORK // (pattern.num_spins * len(at)))
+        runs = (_find(graph.coupler_ends, pattern, rng) for _ in range(number))
         chains = next(filter(None, runs), None)
         if chains is not None:
-            slots = _grow(graph, at, pattern, sum(map(len, chains)), rng) or [chains]
+            usual = float(sum(map(len, chains)))
+            slots = _grow(graph, at, pattern, usual, rng) or [chains]
     return slots
 
 

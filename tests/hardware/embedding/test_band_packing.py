@@ -152,6 +152,21 @@ def test_cliques_are_taken_where_there_are_more(small, tmp_path, monkeypatch):
     assert best_packing(small.graph, Pattern(9, 2, 1)).pairs is None
 
 
+@pytest.mark.parametrize(("n", "dead", "seed"), [(26, 0.0, 0), (26, 0.15, 1), (30, 0.0, 2)])
+def test_bands_that_fill_a_small_processor_are_found(n, dead, seed):
+    """Those of 26 spins and a carrier take some 40 of its 128 qubits, in no part of it."""
+    graph = WorkingGraph.perfect("pegasus", 3).with_defects(dead, dead / 2.5, seed=seed)
+    check_by_hand(pack_slots(graph, Pattern(n + 1, 4, 1)), n, 4, 1)
+
+
+def test_wide_bands_that_are_not_found_are_cliques(monkeypatch):
+    from qattn.hardware.embedding import find_packing
+
+    monkeypatch.setattr(find_packing, "slots_grown", lambda *arguments: [])
+    packing = pack_slots(WorkingGraph.perfect("zephyr", 3), Pattern(25, 12, 1))
+    check_by_hand(packing, 24, 12, 1)
+
+
 def test_what_fits_nowhere_is_refused():
     with pytest.raises(ValueError, match="no bands of width 2 of 200 spins"):
         pack_slots(WorkingGraph.perfect("zephyr", 1), Pattern(200, 2))

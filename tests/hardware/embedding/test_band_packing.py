@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn.hardware.calls.plan import JobPlan
@@ -52,7 +52,7 @@ def small():
     return pack_slots(WorkingGraph.perfect("zephyr", 3), Pattern(9, 2, 1))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(
     topology=st.sampled_from(["zephyr", "pegasus"]),
     n=st.sampled_from([6, 12, 26]),
@@ -172,7 +172,7 @@ def test_what_fits_nowhere_is_refused():
         pack_slots(WorkingGraph.perfect("zephyr", 1), Pattern(200, 2))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 9), max_size=40), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_problems_of_a_slot_share_the_carrier_and_nothing_else(own, slots, seed):
     """Biases lie where they should, and reads come back, as for slots of their own."""

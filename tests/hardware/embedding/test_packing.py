@@ -275,7 +275,7 @@ def test_folder_that_cannot_be_written(small, tmp_path, monkeypatch):
     assert found is small
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_chosen_sets_are_disjoint_and_none_can_be_added(seed):
     rng = np.random.default_rng(seed)

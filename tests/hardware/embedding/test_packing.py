@@ -341,10 +341,11 @@ def test_full_size_processors(topology, n, tmp_path):
     graph = WorkingGraph.perfect(topology, *SIZES[topology])
     start = time.process_time()
     packing = cached_packing(graph, n, folder=tmp_path)
-    assert time.process_time() - start < 120
+    search = time.process_time() - start
+    assert search < 120
     start = time.process_time()
     cached_packing(graph, n, folder=tmp_path)
-    assert time.process_time() - start < 0.1
+    assert time.process_time() - start < search / 20
     check_by_hand(packing)
     assert packing.num_slots >= MUST_SHOW[topology][n]
     assert packing.chains.shape[2] <= 3

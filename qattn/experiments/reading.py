@@ -11,6 +11,7 @@ import tomli_w
 from qattn.backends.options import nearest
 from qattn.experiments.claims import check_claim, read_claim
 from qattn.experiments.experiment import Experiment, Part
+from qattn.experiments.measures import MEASURES
 from qattn.training.config import parse_settings
 
 CATALOGUE = files("qattn.experiments") / "catalogue"
@@ -101,10 +102,17 @@ def _part(part: Mapping[str, Any], table: Mapping[str, Any]) -> Part:
     """A part, with what the whole experiment says where it says nothing itself."""
     if part is not table:
         _check_keys("A part", part, OF_PARTS | {"name": str}, needs=["name"])
+    arms, grid = part.get("arms", table.get("arms", {})), part.get("grid", {})
+    for label, arm in arms.items():
+        if type(arm) is not dict:
+            raise ValueError(f"Key `arms.{label}` must be a table, but is {arm!r}.")
+    for setting, values in grid.items():
+        if type(values) is not list or not values:
+            raise ValueError(f"Key `grid.{setting}` must be a list of values, but is {values!r}.")
     return Part(
         part.get("name", ""),
-        part.get("arms", table.get("arms", {})),
-        part.get("grid", {} if "parts" in table else table.get("grid", {})),
+        arms,
+        grid,
         table.get("settings", {}) | part.get("settings", {}),
         part.get("seeds", table.get("seeds", 10)),
         tuple(part.get("measures", table.get("measures", ()))),
@@ -118,12 +126,11 @@ def _check_trainings(part: Part) -> None:
         raise ValueError(f"{within} must have arms, but has none.")
     if part.seeds < 1:
         raise ValueError(f"{within}: key `seeds` must be at least 1, but is {part.seeds}.")
-    for setting, grid in part.grid.items():
-        if type(grid) is not list or not grid:
-            raise ValueError(f"{within}: key `grid.{setting}` must be a list, but is {grid!r}.")
+    if unknown := set(part.measures) - MEASURES.keys():
+        raise ValueError(
+            f"{within}: key `measures` must be of {', '.join(MEASURES)}, but has {min(unknown)!r}."
+        )
     for label, arm in part.arms.items():
-        if type(arm) is not dict:
-            raise ValueError(f"{within}: key `arms.{label}` must be a table, but is {arm!r}.")
         try:
             first = {name: grid[0] for name, grid in part.grid.items()}
             parse_settings(tomli_w.dumps({**part.settings, **first, **arm}), Path(label))

@@ -178,6 +178,7 @@ def _finished(training: Training, store: Store) -> TrainingResult:
     if compared:
         curves["gradient_step"] = [record["step"] for record in compared]
         curves["gradient_error"] = [rounded(_members(r, "gradient_error")) for r in compared]
+        names.append("gradient_error")
     files = sorted((run.path / "measures").glob("*.json"))
     measures = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
     return TrainingResult(

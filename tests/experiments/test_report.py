@@ -1,6 +1,5 @@
 """Reports of experiments: tables, verdicts, Markdown and the page."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -171,31 +170,18 @@ def test_claims_of_all_experiments_stand_in_one_table():
     assert short_claims([one, other]).rows == [row[:4] for row in table.rows]
 
 
-def test_a_tiny_experiment_from_its_file_to_its_report(tmp_path, capfd):
+def test_a_tiny_experiment_from_its_file_to_its_report(tmp_path):
     experiment = read_experiment("brackets-arms")
-    trainings = experiment.trainings(seeds=2, steps=4, eval_every=2, context=4)
+    trainings = experiment.trainings(seeds=2, steps=2, eval_every=2, context=4)
     store = Store(tmp_path)
-    for training in trainings[:4]:
-        store.train(training)
+    for training in trainings[::3]:  # softmax and boltzmann without, couplings with feed-forward
+        store.train(training, quiet=True)
     results = collect(experiment, trainings, store)
-    assert [t.arm for t in results.trainings] == ["softmax", "sigmoid", "couplings", "boltzmann"]
-    assert len(results.missing) == 4
+    assert [t.arm for t in results.trainings] == ["softmax", "boltzmann", "couplings"]
+    assert len(results.missing) == 5
     assert all(m.steps_done == 0 and m.seconds_needed > 0 for m in results.missing)
     paths = write_report(results, tmp_path / experiment.name)
     assert Results.read(paths[0]) == results
-    saved = json.loads(paths[0].read_text())
-    assert all("host" not in training["provenance"] for training in saved["trainings"])
-    for training in results.trainings:
-        run = store.run(next(t for t in trainings if t.arm == training.arm))
-        summary = json.loads(run.summary_file.read_text())
-        assert training.metrics["accuracy"] == pytest.approx(summary["accuracy_members"], rel=1e-4)
-        assert training.curves["step"] == [0, 2, 4]
-        assert training.parameters == summary["parameters"]
-
-
-def test_a_file_that_is_not_one_of_results(tmp_path):
-    file = tmp_path / "other.json"
-    for text in ("[]", "{", '{"experiment": "x"}'):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=re.escape(f"'{file}' is not a file of results")):
-            Results.read(file)
+    text = paths[1].read_text()
+    assert "2 seeds are fewer than the 10" in text
+    assert text.count("| 2 | ") >= 3

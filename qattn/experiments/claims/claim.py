@@ -84,8 +84,6 @@ def read_claim(table: Mapping[str, Any]) -> Claim:
         )
     if isinstance(question, (Difference, Slope)):
         _one_of(name, "test.metric", question.metric, BETTER)
-    if isinstance(question, Difference):
-        _one_of(name, "test.at", question.at, ("end", "curve"))
     if isinstance(question, NoWorse) and not 0 < question.margin < float("inf"):
         raise ValueError(f"{name}: key `test.margin` must be positive, but is {question.margin}.")
     if isinstance(question, (Slope, MeasuredValue)):
@@ -148,7 +146,11 @@ def _built(kind: type[Built], table: Mapping[str, Any], name: str, prefix: str =
             hint = nearest(key, known) or f"there are {', '.join(known)}."
             raise ValueError(f"{name} has an unknown key `{prefix}{key}`: {hint}")
         given[key] = tuple(value) if isinstance(value, list) else value
-        if not _is_of(types[key], given[key]):
+        if types[key] is float and type(value) is int:
+            given[key] = float(value)
+        if typing.get_origin(types[key]) is Literal:
+            _one_of(name, f"{prefix}{key}", value, typing.get_args(types[key]))
+        elif not _is_of(types[key], given[key]):
             raise ValueError(
                 f"{name}: key `{prefix}{key}` must be {described(types[key])}, but is {value!r}."
             )
@@ -161,10 +163,8 @@ def _built(kind: type[Built], table: Mapping[str, Any], name: str, prefix: str =
 def _is_of(kind: Any, value: Any) -> bool:
     """Whether a value is of an annotated type, looking no deeper than its outermost layer."""
     members = typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    types = [str if typing.get_origin(m) is Literal else typing.get_origin(m) or m for m in members]
-    return type(value) is not bool and isinstance(
-        value, tuple(types) + ((int,) if float in types else ())
-    )
+    types = tuple(typing.get_origin(member) or member for member in members)
+    return type(value) is not bool and isinstance(value, types)
 
 
 def _one_of(name: str, key: str, value: Any, known: Iterable[Any]) -> None:

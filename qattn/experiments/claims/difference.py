@@ -70,7 +70,7 @@ class Difference(Question):
     def _read(self, training: TrainingResult) -> list[float]:
         """The metric of each member."""
         if self.metric not in training.metrics:
-            raise UndecidableError(f"{training.arm} has no {self.metric}")
+            raise UndecidableError(f"the arm {training.arm} has no {self.metric}")
         if self.at == "end":
             return training.metrics[self.metric]
         return [fmean(member) for member in zip(*training.curves[self.metric], strict=True)]

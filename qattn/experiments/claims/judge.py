@@ -40,12 +40,10 @@ class Verdict:
         if self.effect is None:
             return f"{_capitalised(self.lacks or self.decision.reason)}."
         effect, unit = self.effect, self.claim.test.unit
-        words = f"effect {effect.mean:.3g} ({_interval(effect.interval)}) {unit}; "
+        words = f"effect {effect.mean:.3g} {unit} (95% interval {_interval(effect.interval)}); "
         words += self.decision.reason
         if not effect.agree:
-            words += (
-                f"; the bootstrap's interval is another, {_interval(effect.bootstrap_interval)}"
-            )
+            words += f"; the bootstrap's interval differs: {_interval(effect.bootstrap_interval)}"
         if self.dropped:
             words += f"; without seeds {', '.join(map(str, self.dropped))}, which one side lacks"
         return f"{_capitalised(words)}."
@@ -88,7 +86,7 @@ def _effects(claim: Claim, results: Results) -> SeedEffects | str:
 
 
 def _interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3g} to {ends[1]:.3g}"
+    return f"{ends[0]:.3g} to {ends[1]:.3g}".replace("inf", "∞")
 
 
 def _capitalised(text: str) -> str:

@@ -55,17 +55,19 @@ class MeasuredValue(Question):
         """Mean over the places for each member; places without a value (None) do not count."""
         table = training.measures.get(self.measure, {})
         if self.value not in table:
-            raise UndecidableError(f"{training.arm} has no {self.value} of {self.measure}")
+            raise UndecidableError(f"the arm {training.arm} has no {self.value} of {self.measure}")
         found = []
         for member in table[self.value]:
             if max(self.at, default=0) > len(member):
-                raise UndecidableError(f"{training.arm} has {len(member)} places of {self.value}")
+                raise UndecidableError(
+                    f"the arm {training.arm} has {len(member)} places of {self.value}"
+                )
             rows = [member[place - 1] for place in self.at] if self.at else member
             if self.of:
                 rows = [row and row[table["classes"].index(self.of)] for row in rows]
             numbers = list(_numbers(rows))
             if not numbers:
-                raise UndecidableError(f"{training.arm} has no value of {self.unit}")
+                raise UndecidableError(f"the arm {training.arm} has no value of {self.unit}")
             found.append(fmean(numbers))
         return found
 

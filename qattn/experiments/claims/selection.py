@@ -65,7 +65,7 @@ class Side:
                 if seed in column:
                     raise ValueError(f"seed {seed} has two trainings of {described(training)}")
                 if not abs(number) < float("inf"):
-                    raise UndecidableError(f"{described(training)} is at {number} for seed {seed}")
+                    raise UndecidableError(f"seed {seed} of {described(training)} is at {number}")
                 column[seed] = number
         return table
 

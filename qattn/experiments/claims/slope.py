@@ -54,7 +54,7 @@ class Slope(Question):
             arm, than = (side.by_seed(results, self._read, self.over) for side in (own, other))
             if arm.keys() != than.keys():
                 raise UndecidableError(
-                    f"{own.arm} and {other.arm} are not trained at the same lengths"
+                    f"the arms {own.arm} and {other.arm} are not trained at the same lengths"
                 )
             gains += [(T, arm[T], than[T]) for T in arm]
         lengths = [T for T, _, _ in gains]

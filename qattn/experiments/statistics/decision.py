@@ -72,29 +72,24 @@ def _decide(effect: PairedEffect | None, above: float, below: float, irrelevant:
         )
     p = above if effect.mean >= effect.null else below
     if above < LEVEL:
-        return Decision("holds", f"{_size(effect)}, p = {_rounded(p)}", p, irrelevant)
+        return Decision("holds", _evidence(effect, p), p, irrelevant)
     if below < LEVEL:
         opposite = f"the effect is below {effect.null:g}" if effect.null else "the opposite does"
-        reason = f"{opposite}: {_size(effect)}, p = {_rounded(p)}"
-        return Decision("does not hold", reason, p, irrelevant)
+        return Decision("does not hold", f"{opposite}: {_evidence(effect, p)}", p, irrelevant)
     if irrelevant < LEVEL:
-        reason = (
-            f"the effect is below {effect.relevant} sd: {_size(effect)}, p = {_rounded(irrelevant)}"
-        )
+        reason = f"the effect is below {effect.relevant} sd: {_evidence(effect, irrelevant)}"
         return Decision("does not hold", reason, p, irrelevant)
     if effect.sd == 0 and effect.mean == effect.null:
         reason = f"all {effect.seeds} seeds show the same and no difference, as at a ceiling"
         return Decision("not decided", reason, p, irrelevant)
     reason = (
-        f"{_size(effect)}, p = {_rounded(p)}; {effect.seeds} seeds find "
-        f"{detectable(effect.seeds):.1f} sd with probability {POWER:.0%} in a single comparison"
+        f"{_evidence(effect, p)}; {effect.seeds} seeds find {detectable(effect.seeds):.1f} sd "
+        f"with probability {POWER:.0%} in a single comparison"
     )
     return Decision("not decided", reason, p, irrelevant)
 
 
-def _size(effect: PairedEffect) -> str:
-    return f"{effect.size:+.2f} sd at {effect.seeds} seeds".replace("-", "−").replace("inf", "∞")
-
-
-def _rounded(p: float) -> str:
-    return f"{p:.2f}" if p >= 0.095 else f"{p:.1g}"
+def _evidence(effect: PairedEffect, p: float) -> str:
+    size = f"{effect.size:+.2f}".replace("-", "−").replace("inf", "∞")
+    rounded = f"{p:.2f}" if p >= 0.095 else f"{p:.1g}"
+    return f"{size} sd at {effect.seeds} seeds, adjusted p = {rounded}"

@@ -43,7 +43,7 @@ class Fit:
     """
 
     form: str
-    lengths: Sequence[float]
+    lengths: Sequence[int] | Sequence[float]
     values: Sequence[Sequence[float]]
 
     def __post_init__(self) -> None:
@@ -111,11 +111,11 @@ class Fit:
         b = self.parameters["b"]
         return self.form == "power law" and not EXPONENTS[0] * 1.01 < b < EXPONENTS[1] / 1.01
 
-    def at(self, T: Sequence[float] | Lengths) -> Lengths:
+    def at(self, T: Sequence[int] | Sequence[float] | Lengths) -> Lengths:
         """The curve at these lengths."""
         return FORMS[self.form].at(self.solution, np.asarray(T, dtype=float))
 
-    def band(self, T: Sequence[float] | Lengths) -> tuple[Lengths, Lengths]:
+    def band(self, T: Sequence[int] | Sequence[float] | Lengths) -> tuple[Lengths, Lengths]:
         """95% band of the mean's curve at these lengths, each by itself."""
         points = np.asarray(T, dtype=float)
         curves = [FORMS[self.form].at(p, points) for p in self._without_each]
@@ -139,7 +139,7 @@ class Fit:
         Below 5% the form is not adequate. nan where seeds are too few to say.
         """
         error = self._error(self.residuals, self._residuals_without_each)
-        known = error > 0
+        known = (error > 0) & np.isfinite(error)
         if not known.any():
             return math.nan
         t = np.abs(self.residuals[known]) / error[known]

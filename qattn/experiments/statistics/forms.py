@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -40,20 +41,26 @@ def _linear(basis: Lengths, y: Lengths) -> Parameters:
     return np.array([y.mean() - factor * basis.mean(), factor])
 
 
+def _misfits(logs_of_b: Float[ndarray, " grid"], T: Lengths, y: Lengths) -> Float[ndarray, " grid"]:
+    """What c + a T^-b leaves of the squares at each b: S_yy - S_xy² / S_xx with x = T^-b."""
+    x = T ** -np.exp(logs_of_b)[:, None]
+    x, y = x - x.mean(1, keepdims=True), y - y.mean()
+    left: Float[ndarray, " grid"] = y @ y - (x @ y) ** 2 / (x * x).sum(1)
+    return left
+
+
+def _misfit(log_b: float, T: Lengths, y: Lengths) -> float:
+    return float(_misfits(np.array([log_b]), T, y)[0])
+
+
 def _power_law(T: Lengths, y: Lengths) -> Parameters:
     """c, a and b of the least squares: at a given b the other two are linear."""
-
-    def misfit(log_b: float) -> float:
-        basis = T ** -math.exp(log_b)
-        c, a = _linear(basis, y)
-        return float(((c + a * basis - y) ** 2).sum())
-
     # A grid finds the valley, in which the search then has one minimum.
     grid = np.linspace(math.log(EXPONENTS[0]), math.log(EXPONENTS[1]), 41)
-    best = int(np.argmin([misfit(log_b) for log_b in grid]))
-    bracket = grid[max(best - 1, 0)], grid[min(best + 1, 40)]
-    found = optimize.minimize_scalar(misfit, bounds=bracket, method="bounded")
-    b = math.exp(min(found.x, grid[best], key=misfit))
+    best = int(np.argmin(_misfits(grid, T, y)))
+    bracket = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, 40)])
+    found = optimize.minimize_scalar(_misfit, bounds=bracket, args=(T, y), method="bounded")
+    b = math.exp(min(float(found.x), float(grid[best]), key=partial(_misfit, T=T, y=y)))
     return np.array([*_linear(T**-b, y), b])
 
 

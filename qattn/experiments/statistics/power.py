@@ -1,6 +1,7 @@
 """How often the paired t test finds an effect, and how many seeds that takes."""
 
 import math
+from functools import cache
 
 from scipy import optimize, stats
 
@@ -34,6 +35,7 @@ def power(size: float, seeds: int, level: float = LEVEL) -> float:
     return float(stats.nct.sf(critical, seeds - 1, math.sqrt(seeds) * abs(size)))
 
 
+@cache
 def detectable(seeds: int, chance: float = POWER, level: float = LEVEL) -> float:
     """The effect d_z that this many seeds find with this chance.
 

@@ -1,5 +1,6 @@
 """The paper's experiments and ours, as data; what runs them, and what is claimed of them."""
 
+from qattn.experiments.dask_runner import run_trainings
 from qattn.experiments.experiment import Experiment, Part, Training
 from qattn.experiments.reading import available_experiments, read_experiment
 from qattn.experiments.results import MissingTraining, Results, TrainingResult, collect
@@ -16,4 +17,5 @@ __all__ = [
     "available_experiments",
     "collect",
     "read_experiment",
+    "run_trainings",
 ]

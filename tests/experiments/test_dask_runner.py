@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from _support.experiments import TINY, tiny
 from _support.trainings import assert_same_end
-from distributed import LocalCluster
 from filelock import FileLock
 
 from qattn.experiments import Store, dask_cluster, dask_runner
@@ -21,16 +20,7 @@ from qattn.training import Interrupted, train
 LONG = TINY.replace("steps = 40", "steps = 100000").replace("every = 10", "every = 5000")
 
 
-@pytest.fixture(scope="module")
-def scheduler():
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, memory_limit=0,
-        dashboard_address=None, protocol="tcp", host="127.0.0.1",
-    ) as cluster:  # fmt: skip
-        yield cluster.scheduler_address
-
-
-def test_one_that_fails_does_not_stop_the_others(tmp_path, scheduler):
+def test_one_that_fails_does_not_stop_the_others(tmp_path, one_worker_here):
     arms = 'diverging = { attention = "softmax", lr = 1e30 }\n'
     arms += 'half_begun = { attention = "sigmoid" }\nanother = { attention = "couplings" }\n'
     trainings = tiny(text=TINY.replace("[arms]\n", f"[arms]\n{arms}")).trainings()
@@ -46,7 +36,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path, scheduler):
     folder["another"].mkdir()
     (folder["another"] / "config.toml").write_text(another)
 
-    failed = run_trainings(trainings, store, scheduler=scheduler)
+    failed = run_trainings(trainings, store, scheduler=one_worker_here)
     assert failed.keys() == {by_arm["diverging"].name, by_arm["another"].name}
     assert "diverged at step" in failed[by_arm["diverging"].name]
     told = failed[by_arm["another"].name]
@@ -65,7 +55,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path, scheduler):
     assert (folder["softmax"] / "provenance.json").read_text() == noted
 
 
-def test_ctrl_c_and_going_on(tmp_path, scheduler):
+def test_ctrl_c_and_going_on(tmp_path, one_worker_here):
     (training, _) = tiny(text=LONG).trainings()
     store = Store(tmp_path)
     run = store.run(training)
@@ -76,7 +66,9 @@ def test_ctrl_c_and_going_on(tmp_path, scheduler):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match="Stopped: what was training has written its checkpoint"):
-        run_trainings(tiny(text=LONG).trainings(), store, scheduler=scheduler, watch=interrupt)
+        run_trainings(
+            tiny(text=LONG).trainings(), store, scheduler=one_worker_here, watch=interrupt
+        )
     step = run.read_checkpoint()["progress"]["step"]
     assert step >= 5
     assert step % 5000 != 0  # one that was due only because of the stop
@@ -104,17 +96,17 @@ def test_who_waits_for_a_lock_can_be_stopped(tmp_path):
     assert not store.run(training).path.exists()
 
 
-def test_a_worker_that_does_not_share_the_folder(tmp_path, scheduler, monkeypatch):
+def test_a_worker_that_does_not_share_the_folder(tmp_path, one_worker_here, monkeypatch):
     folder = Folder(str(tmp_path), "no-such-marker")
     with pytest.raises(FileNotFoundError, match=r"does not see the folder .* put --out on storage"):
         folder.check()
     monkeypatch.setattr(dask_cluster.Folder, "__new__", lambda *_: folder)
     with pytest.raises(FileNotFoundError, match="does not see the folder"):
-        run_trainings(tiny().trainings(), Store(tmp_path), scheduler=scheduler)
+        run_trainings(tiny().trainings(), Store(tmp_path), scheduler=one_worker_here)
     # A worker that came after that check finds out for itself, and nothing goes on.
     monkeypatch.setattr(dask_runner, "check_workers", lambda *_: None)
     with pytest.raises(FileNotFoundError, match="does not see the folder"):
-        run_trainings(tiny().trainings(), Store(tmp_path), scheduler=scheduler)
+        run_trainings(tiny().trainings(), Store(tmp_path), scheduler=one_worker_here)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -54,22 +54,30 @@ def plain(training: Training) -> dict[str, Any]:
 
 
 def train_one(training: dict[str, Any], folder: Folder) -> Outcome:
-    """Train what :func:`plain` made, in this worker's process; errors are returned, not raised.
+    """Train what :func:`plain` made, in this worker's process; its errors are returned.
 
     It depends on nothing but its arguments and the training's run folder: whichever worker is
     asked goes on from the last checkpoint there, or finds the run at its end.
+
+    Raises:
+        distributed.Reschedule: It stopped for its worker, which is closing.
     """
+    from distributed import Reschedule
+
     what = Training(**training | {"config": TrainConfig(**training["config"])})
     store = Store(Path(folder.root))
     try:
         folder.check()
     except FileNotFoundError as error:
         return Outcome(str(error), shared=False)
+    stop = unwanted()
     try:
         with ONE_AT_A_TIME:
-            store.train(what, stop=unwanted(), quiet=True)
-    except Interrupted as stop:  # it was asked to, or the disk is full, say
-        return Outcome(str(stop))
+            store.train(what, stop=stop, quiet=True)
+    except Interrupted as reason:
+        if stop():  # another worker goes on, if anybody wants it
+            raise Reschedule from reason
+        return Outcome(str(reason))  # the disk is full, say
     except Exception as error:
         with contextlib.suppress(OSError):
             store.failure_file(what).write_text(traceback.format_exc(), encoding="utf-8")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from qattn.experiments.experiment import parse_experiment
+from qattn.experiments.reading import parse_experiment
 
 TINY = """
 title = "A small experiment"

@@ -40,7 +40,7 @@ def test_status_of_done_failed_running_and_waiting(monkeypatch, capsys, nobodys_
     grid = "\n[grid]\nlr = [1e-3, 2e-3]\n"
     (nobodys_machine / "tiny.toml").write_text(TINY + grid)
     store, trainings = Store(nobodys_machine / "experiments"), tiny(text=TINY + grid).trainings()
-    done, half, failed, waiting = trainings
+    done, half, failed, _ = trainings
     store.train(done, quiet=True)
     left = iter([False] * 20 + [True])
     with pytest.raises(Interrupted):

@@ -52,7 +52,7 @@ def start(*words, cwd, log):
         )  # fmt: skip
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=500):
     """Wait for a condition, and return its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -65,7 +65,10 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|numpy|dimod|dwave|minorminer|networkx|matplotlib|qutip|jaxtyping)\..*"),
-    (r"py:.*", r"Tensor|Sampler|Figure|(.*\| )?(dict|tuple)\[str|qattn\.hardware\.program\.Number"),
+    (
+        r"py:.*",
+        r"Tensor|ndarray|Sampler|Figure|(.*\| )?(dict|tuple)\[(str|int)|qattn\.hardware\.program\.Number",
+    ),
     (r"py:.*", r"(abc|collections|contextlib|dataclasses|datetime|pathlib|typing)\..*"),
 ]
 

@@ -1,6 +1,7 @@
 """Claims: what an experiment's file says of its trainings, and the verdicts of the results."""
 
-from qattn.experiments.claims.claim import Claim, check_claim, read_claim
+from qattn.experiments.claims.check import check_claim
+from qattn.experiments.claims.claim import Claim, read_claim
 from qattn.experiments.claims.difference import Difference, NoWorse
 from qattn.experiments.claims.judge import Verdict, judge
 from qattn.experiments.claims.measured_value import MeasuredValue

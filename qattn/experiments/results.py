@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from qattn._atomic import write_atomically
 from qattn.experiments.experiment import Experiment, Training
+from qattn.experiments.standing import Place, Standing
 from qattn.experiments.store import Store
 from qattn.training.sampler_settings import MARKED
 
@@ -31,7 +31,8 @@ class TrainingResult:
         seconds: Time of all steps.
         metrics: Each metric at the end, one number per member.
         curves: "step", where the model was validated, and each metric there: one list over members
-            per step.
+            per step; of sampled trainings that were compared with exact ones "gradient_step" and
+            "gradient_error" likewise, the relative error of the step's gradient.
         measures: What else was measured of the trained models, by name.
         provenance: Versions, CPU, when it started, and whether a QPU was emulated.
     """
@@ -61,8 +62,9 @@ class MissingTraining:
         seeds: Seeds of the members.
         steps: Number of training steps that it should have.
         steps_done: Steps whose loss was written.
-        seconds_needed: What the others take, at this training's pace or that of others of the same
-            context (first of the same arm); None where nothing is known.
+        seconds_needed: What the rest takes, at its own pace or that of trainings like it; None
+            where nothing is known.
+        failure: The error that ended it, or "".
     """
 
     part: str
@@ -72,6 +74,7 @@ class MissingTraining:
     steps: int
     steps_done: int
     seconds_needed: float | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,13 @@ class Results:
 def collect(experiment: Experiment, trainings: Iterable[Training], store: Store) -> Results:
     """Results of these trainings of an experiment, as far as they are in the store."""
     trainings = list(trainings)
-    finished = [_finished(training, store) for training in trainings if store.is_done(training)]
-    pace = _Pace(trainings, store)
-    missing = [pace.missing(training) for training in trainings if not store.is_done(training)]
+    standing = Standing(trainings, store)
+    finished, missing = [], []
+    for training in trainings:
+        if (place := standing.places[training.name]).done:
+            finished.append(_finished(training, store))
+        else:
+            missing.append(_missing(replace(place, training=training), standing))
     return Results(experiment.name, experiment.definition, finished, missing)
 
 
@@ -160,11 +167,18 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
 def _finished(training: Training, store: Store) -> TrainingResult:
     run = store.run(training)
     summary = json.loads(run.summary_file.read_text(encoding="utf-8"))
-    evaluations = [r for r in run.read_metrics() if "validation_loss" in r]
+    records = run.read_metrics()
+    evaluations = [record for record in records if "validation_loss" in record]
+    compared = [record for record in records if "gradient_error" in record]
     names = [
         n for n in evaluations[-1] if n != "step" and not n.endswith(("_interval", "_members"))
     ]
     curves = {name: [rounded(_members(e, name)) for e in evaluations] for name in names}
+    curves |= {"step": [record["step"] for record in evaluations]}
+    if compared:
+        curves["gradient_step"] = [record["step"] for record in compared]
+        curves["gradient_error"] = [rounded(_members(r, "gradient_error")) for r in compared]
+        names.append("gradient_error")
     files = sorted((run.path / "measures").glob("*.json"))
     measures = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
     return TrainingResult(
@@ -176,8 +190,8 @@ def _finished(training: Training, store: Store) -> TrainingResult:
         summary["steps"],
         summary["parameters"],
         rounded(summary["seconds_per_step"] * summary["steps"]),
-        {name: curve[-1] for name, curve in curves.items()},
-        {"step": [e["step"] for e in evaluations]} | curves,
+        {name: curves[name][-1] for name in names},
+        curves,
         {name: measures[name] for name in training.measures if name in measures},
         _provenance(run.path / "provenance.json", summary),
     )
@@ -199,47 +213,23 @@ def _portable(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(file: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     """When and with what it was trained; the machine's name is left out."""
-    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    known.pop("host", None)
-    return known | {name: summary[name] for name in ("solver", "emulated") if name in summary}
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kept = {name: known[name] for name in ("started", "versions") if name in known}
+    return kept | {name: summary[name] for name in ("solver", "emulated") if name in summary}
 
 
-class _Pace:
-    """How long a step takes: of a training itself, or else of those that are like it."""
-
-    def __init__(self, trainings: Iterable[Training], store: Store) -> None:
-        self.known: dict[str, tuple[int, float]] = {}
-        self.each: list[tuple[Training, float]] = []
-        for training in trainings:
-            record = next(
-                (r for r in reversed(store.run(training).read_metrics()) if "seconds" in r), None
-            )
-            if record is not None:
-                self.known[training.name] = record["step"], record["seconds"]
-                members = len(training.seeds)
-                self.each.append((training, record["seconds"] / record["step"] / members))
-
-    def missing(self, training: Training) -> MissingTraining:
-        """What is missing of a training, and the time that it should take."""
-        steps, members = training.config.steps, len(training.seeds)
-        done, seconds = self.known.get(training.name, (0, 0.0))
-        alike = [
-            (other.arm == training.arm, pace)
-            for other, pace in self.each
-            if other.config.context == training.config.context
-        ]
-        own = [pace for same, pace in alike if same] or [pace for _, pace in alike]
-        each = seconds / done if done else fmean(own) * members if own else None
-        needed = None if each is None else rounded(each * (steps - done), 3)
-        return MissingTraining(
-            training.part,
-            training.arm,
-            dict(training.point),
-            list(training.seeds),
-            steps,
-            done,
-            needed,
-        )
+def _missing(place: Place, standing: Standing) -> MissingTraining:
+    training, seconds = place.training, standing.seconds_left(place)
+    return MissingTraining(
+        training.part,
+        training.arm,
+        dict(training.point),
+        list(training.seeds),
+        training.config.steps,
+        place.step,
+        None if seconds is None else rounded(seconds, 3),
+        place.failure.partition(". ")[0],
+    )
 
 
 def _lines(items: Iterable[Any]) -> str:

@@ -77,6 +77,11 @@ def parse_experiment(name: str, text: str) -> Experiment:
     """
     table = tomllib.loads(text)
     _check_keys("The file", table, KEYS, needs=["title"])
+    for key in ("parts", "claims"):
+        if wrong := [each for each in table.get(key, ()) if type(each) is not dict]:
+            raise ValueError(f"Key `{key}` must be a list of tables, but has {wrong[0]!r}.")
+    if "parts" in table and "grid" in table:
+        raise ValueError("Key `grid` must stand in the parts, where there are parts.")
     parts = tuple(_part(part, table) for part in table.get("parts", [table]))
     if len({part.name for part in parts}) < len(parts):
         raise ValueError("Key `parts.name` must be different in each part.")

@@ -106,8 +106,12 @@ def test_names_are_unique(tmp_path):
     with pytest.raises(ValueError, match=r"`claims.id` must be different"):
         read(tmp_path, TEXT + claim)
     parts = '[[parts]]\nname = "one"\n' * 2
-    with pytest.raises(ValueError, match=r"`parts.name` must be different"):
+    with pytest.raises(ValueError, match=r"`grid` must stand in the parts"):
         read(tmp_path, TEXT.replace("[[claims]]", f"{parts}[[claims]]"))
+    with pytest.raises(ValueError, match=r"`parts.name` must be different"):
+        read(tmp_path, TEXT.replace("[grid]\ncontext = [4, 8]", parts))
+    with pytest.raises(ValueError, match="`parts` must be a list of tables, but has 3"):
+        read(tmp_path, f"parts = [3]\n{TEXT}")
 
 
 def test_no_experiment():

@@ -14,7 +14,8 @@ def commands_in_markdown() -> str:
 def section(name: str, command: Any) -> str:
     """One command's help as Markdown."""
     ctx = command.context_class(command, **command.context_settings)
-    parts = [f"(command-{name})=\n## `qattn {name}`", escaped(command.help or "")]
+    label = f"command-{name.replace(' ', '-')}"
+    parts = [f"({label})=\n## `qattn {name}`", escaped(command.help or "")]
     for title, options in command.option_groups(ctx).items():
         parts.append(f"**{title}**")
         parts += [f"`{flag}`\n: {escaped(text) or '…'}" for flag, text in options]

@@ -44,8 +44,9 @@ def commands():
 
 @pytest.mark.parametrize("words", list(commands()))
 def test_commands_and_flags_exist(words):
-    assert words[0] in COMMANDS
-    params = load_command(words[0]).params
+    name = words[0] if words[0] in COMMANDS else " ".join(words[:2])
+    assert name in COMMANDS
+    params = load_command(name).params
     flags = {flag for p in params for flag in (*p.opts, *p.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= flags | {"--help"}
 
@@ -74,7 +75,7 @@ def test_every_option_of_every_command_is_in_the_reference(monkeypatch):
     sections = dict(zip(COMMANDS, text.split("## `qattn ")[1:], strict=True))
     for name, section in sections.items():
         for param in load_command(name).params:
-            found = re.findall(rf"^`{re.escape(param.opts[0])}[ ,`]", section, flags=re.MULTILINE)
+            found = re.findall(rf"^`{re.escape(param.opts[0])}[ ,.`]", section, flags=re.MULTILINE)
             assert len(found) == 1, param.opts
     assert "{{ commands }}" in PAGES["commands"]
 

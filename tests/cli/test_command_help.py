@@ -20,9 +20,9 @@ def test_help_has_groups_and_a_short_flag(monkeypatch, capsys, name):
     from qattn.cli.terminal.groups import GROUPS
 
     monkeypatch.setenv("COLUMNS", "80")
-    status, short, _ = run(monkeypatch, capsys, name, "-h")
+    status, short, _ = run(monkeypatch, capsys, *name.split(), "-h")
     assert status == 0
-    assert short == run(monkeypatch, capsys, name, "--help")[1]
+    assert short == run(monkeypatch, capsys, *name.split(), "--help")[1]
     titles = [line[:-1] for line in short.splitlines() if line.endswith(":") and line[0] != " "]
     assert [title for title in titles if title in GROUPS[name]] == list(GROUPS[name])
     ungrouped = short.split("\nOptions:\n")[1]
@@ -46,7 +46,14 @@ def test_summaries_are_not_cut_off(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [("qattn cal", "calibrate"), ("qattn train --eval-s", "--eval-sampler")]
+    ("words", "expected"),
+    [
+        ("qattn cal", "calibrate"),
+        ("qattn train --eval-s", "--eval-sampler"),
+        ("qattn exp", "experiment"),
+        ("qattn experiment st", "status"),
+        ("qattn experiment run --sched", "--scheduler"),
+    ],
 )
 def test_completion(words, expected):
     environment = os.environ | {

@@ -11,6 +11,7 @@ import tomli_w
 from qattn.backends.options import nearest
 from qattn.experiments.claims import check_claim, read_claim
 from qattn.experiments.experiment import Experiment, Part
+from qattn.experiments.figures import FIGURES
 from qattn.experiments.measures import MEASURES
 from qattn.training.config import parse_settings
 
@@ -87,6 +88,9 @@ def parse_experiment(name: str, text: str) -> Experiment:
         raise ValueError("Key `parts.name` must be different in each part.")
     for part in parts:
         _check_trainings(part)
+    for figure in table.get("figures", ()):
+        if figure not in FIGURES:
+            raise ValueError(f"Key `figures` must be of {', '.join(FIGURES)}, but has {figure!r}.")
     claims = [read_claim(claim) for claim in table.get("claims", ())]
     if len({claim.id for claim in claims}) < len(claims):
         raise ValueError("Key `claims.id` must be different in each claim.")

@@ -1,6 +1,7 @@
 """What the figures of experiments share: a look for each arm, panels, means over seeds."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,12 +86,13 @@ def reference_arm(results: Results, part: str) -> str:
 
 
 def panels(
-    trainings: Iterable[TrainingResult], *, along: Sequence[str] = ()
+    trainings: Iterable[TrainingResult], *, along: Sequence[str] = (), parts: bool = True
 ) -> dict[str, list[TrainingResult]]:
     """Trainings by part and point of the grid, less the settings that a figure has on an axis."""
     found: dict[str, list[TrainingResult]] = {}
     for training in trainings:
-        found.setdefault(place(training, along), []).append(training)
+        of = training if parts else replace(training, part="")
+        found.setdefault(place(of, along), []).append(training)
     return found
 
 

@@ -56,6 +56,9 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     eval_sampler: str = setting(
         "exact", "Sampler of validations, with its own options: NAME:key=value,...."
     )
+    emulate_qpu: bool = setting(
+        False, "Run dwave on an emulated QPU, which has the betas 11.2 11.2 with the ghost spin."
+    )
     context: int = setting(12, "Number of positions T.")
     layers: int = setting(2, "Number of blocks.")
     heads: int = setting(4, "Number of heads in each.")
@@ -99,6 +102,11 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
             raise ValueError(
                 f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
                 f"but is {self.num_reads}."
+            )
+        if self.emulate_qpu and self.sampler.partition(":")[0] != "dwave":
+            raise ValueError(
+                f"Argument `emulate_qpu` must be left out unless the sampler is dwave, but is True "
+                f"with {self.sampler!r}."
             )
         for own in dataclasses.fields(self):
             value = getattr(self, own.name)

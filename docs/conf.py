@@ -20,10 +20,12 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from command_reference import commands_in_markdown  # noqa: E402
+from results_page import draw_all, read_all  # noqa: E402
 
 import qattn  # noqa: E402
 from qattn import kernels  # noqa: E402
 from qattn._version import __version__  # noqa: E402
+from qattn.experiments.report import content  # noqa: E402
 
 project = "qattn"
 author = copyright = "The qattn authors"
@@ -37,7 +39,7 @@ extensions = [
     "sphinx-mathjax-offline",  # MathJax in the site itself, so that it reads without a network
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "_gallery"]
+exclude_patterns = ["_build", "_gallery", "_results"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -80,7 +82,8 @@ copybutton_prompt_text = "$ "
 
 def setup(app: Any) -> None:
     """What the pages show of the program, and what docstrings need on the way to a page."""
-    app.connect("config-inited", lambda app, config: (fetch_notebooks(), make_gallery()))
+    for make in (fetch_notebooks, make_gallery, draw_results):
+        app.connect("config-inited", lambda app, config, make=make: make())
     app.connect("source-read", fill_in_commands)
     app.connect("missing-reference", resolve_short_name)
     app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
@@ -112,6 +115,12 @@ def make_gallery() -> None:
         if done.returncode:
             shutil.rmtree(pictures)
             raise RuntimeError(f"{command}: {done.stderr}")
+
+
+def draw_results() -> None:
+    """The figures of the page of results, of its files as they are now."""
+    reports = [content(results) for results in read_all(ROOT / "docs" / "results")]
+    draw_all(reports, ROOT / "docs" / "_results")
 
 
 def fill_in_commands(app: Any, docname: str, source: list[str]) -> None:

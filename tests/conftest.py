@@ -6,10 +6,19 @@ import os
 import jaxtyping
 import pytest
 import torch
+from _support.browser import chromium
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 os.environ["QATTN_REFERENCES"] = "off"  # every run of the tests computes for itself
+
+# Examples of hypothesis are the same in every run, and slow machines are no failures. Others, to
+# look for defects: pytest --hypothesis-profile=others --hypothesis-seed=1
+options = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "database": None}
+settings.register_profile("same", derandomize=True, **options)
+settings.register_profile("others", **options)
+settings.load_profile("same")
 
 
 @pytest.fixture
@@ -41,3 +50,10 @@ def packings_are_kept(nobodys_machine, tmp_path_factory, monkeypatch):
     """As nobodys_machine, but packings that other tests made are found in the cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     return nobodys_machine
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser without a window."""
+    with chromium() as started:
+        yield started

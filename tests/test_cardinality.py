@@ -15,7 +15,7 @@ def all_spins(n):
     return torch.tensor(list(itertools.product([-1, 1], repeat=n))).view(1, 1, -1, n)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n=st.integers(1, 7),
     constant=st.floats(-3, 3),

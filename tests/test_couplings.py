@@ -14,7 +14,7 @@ QUADRATIC = [name for name in STRUCTURES if name != "potential"]
 
 
 @pytest.mark.parametrize("name", QUADRATIC)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(1, 9), seed=st.integers(0, 2**20))
 def test_products_and_energies_are_those_of_the_matrix(name, n, seed):
     torch.manual_seed(seed)
@@ -29,7 +29,7 @@ def test_products_and_energies_are_those_of_the_matrix(name, n, seed):
 
 
 @pytest.mark.parametrize("name", QUADRATIC)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(2, 9), seed=st.integers(0, 2**20))
 def test_leading_and_scaled_commute_with_dense(name, n, seed):
     torch.manual_seed(seed)

@@ -51,7 +51,7 @@ def device_probabilities(encoding, programmed, betas, problem):
     return boltzmann(-betas[0] * h, -scale * J)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batch=batches(),
     encoding=st.sampled_from(FieldEncoding),
@@ -83,7 +83,7 @@ def test_what_is_decoded_has_the_targets_moments(batch, encoding, betas):
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batch=batches(), encoding=st.sampled_from(FieldEncoding), seed=st.integers(0, 2**32 - 1))
 def test_a_gauge_of_the_target_is_a_gauge_of_what_is_programmed(batch, encoding, seed):
     """h_j and J_jk change sign with spin j: so do the programmed biases, the carrier never."""

@@ -40,7 +40,7 @@ def test_sets_are_fixed_by_their_seed(name):
     assert problems.named(f"{name},beta=0.5").beta == 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=st.integers(2, 5), dimensions=st.integers(1, 3), periodic=st.booleans())
 def test_lattices_are_those_of_networkx(size, dimensions, periodic):
     """Also at two spins a side, where a periodic side has one bond and not two."""

@@ -172,7 +172,7 @@ def test_data_that_fix_nothing_are_named():
         fit.interval(95.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(flips=st.lists(st.booleans(), min_size=5, max_size=5), unit=st.floats(1e-3, 1e3))
 def test_gauge_flips_leave_the_fit_and_units_scale_it(flips, unit):
     spins, weights = reads_of(BATCH, 60, 4)

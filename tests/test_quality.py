@@ -362,7 +362,7 @@ def test_wrong_signs_are_seen():
         assert scores["beta_J"].ratio > 3 or scores["beta_h"].ratio > 3
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(flips=st.lists(st.booleans(), min_size=4, max_size=4), order=st.permutations(range(4)))
 def test_gauge_flips_and_permutations_leave_the_figures(flips, order):
     batch = problems(4, groups=3, queries=1)

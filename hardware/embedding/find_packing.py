@@ -83,7 +83,8 @@ def pack_slots(graph: WorkingGraph, pattern: Pattern, *, seed: int = 0) -> Packi
         The packing. Cliques with chains of one length come first; of bands, those of few qubits.
 
     Raises:
-        ValueError: The pattern has no spin, or no embedding of it is found.
+        ValueError: The pattern has no spin, or no embedding of it is found. The search is
+            heuristic: where one exists all the same, another seed may find it.
     """
     n = pattern.num_spins
     if n < 1:
@@ -94,9 +95,11 @@ def pack_slots(graph: WorkingGraph, pattern: Pattern, *, seed: int = 0) -> Packi
     neighbours = neighbours_of(graph)
     if _has_shapes(pattern) and len(graph.couplers):
         slots = slots_from_tile(graph, pattern, neighbours, seed)
+    if not slots and pattern.width is not None:
+        slots = slots_grown(graph, pattern, seed)
     if not slots:
-        cliques = pattern.width is None
-        slots = slots_one_by_one(graph, n) if cliques else slots_grown(graph, pattern, seed)
+        # busclique's cliques, which wide bands fit too.
+        slots = slots_one_by_one(graph, n)
     if not slots:
         raise ValueError(_too_large(graph, pattern))
     packing = _finished(graph, slots, neighbours, pattern)
@@ -277,8 +280,9 @@ def _finished(
 def _too_large(graph: WorkingGraph, pattern: Pattern) -> str:
     if pattern.width is not None:
         return (
-            f"Argument `pattern` must fit the processor, but no {pattern.describe()} were found "
-            f"in {graph!r}: choose smaller problems."
+            f"Argument `pattern` must be found in the processor's graph, but no "
+            f"{pattern.describe()} were found in {graph!r} by a heuristic search: choose smaller "
+            f"problems, or another `seed` for pack_slots."
         )
     largest = len(busclique(graph.to_networkx(), None))
     return (

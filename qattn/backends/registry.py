@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 from qattn.backends.base import Backend
@@ -102,7 +102,7 @@ def _info(name: str) -> BackendInfo:
     return BackendInfo(name, description.partition("\n")[0], missing is None, missing)
 
 
-def _installed() -> dict[str, EntryPoint]:
+def _installed() -> dict[str, Any]:  # the package importlib_metadata has its own EntryPoint
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
 
 

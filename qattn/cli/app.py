@@ -23,6 +23,10 @@ COMMANDS = {
     "compare": "Compare samplers with the exact Boltzmann distribution.",
     "doctor": "Check the D-Wave set-up step by step; submits nothing and costs nothing.",
     "emulate-qpu": "Serve an emulated D-Wave processor on the loopback interface until Ctrl-C.",
+    "experiment list": "List the experiments, and how far each is.",
+    "experiment report": "Write the reports of experiments, of what is done of them.",
+    "experiment run": "Run an experiment, or go on with it; ends by writing its report.",
+    "experiment status": "Say how far experiments are, and what the rest takes.",
     "qpu-check": "Check a QPU in under ten seconds of its time; one file of results to attach.",
     "train": "Train a small transformer with Boltzmann attention, or with one of its controls.",
 }
@@ -30,30 +34,54 @@ COMMANDS = {
 
 
 class CommandsOnCall(TyperGroup):
-    """The commands as names and one line each; PyTorch is imported with the one that is called."""
+    """The commands as names and one line each; PyTorch is imported with the one that is called.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        group: The first word of the names of its commands, and a space; "" at the root, where
+            each first word of several commands is a group of its own.
+        options: Those of the class above.
+    """
+
+    def __init__(self, *, group: str = "", **options: Any) -> None:
         super().__init__(**options)
-        for name, summary in COMMANDS.items():
-            self.add_command(TyperCommand(name, help=summary, rich_markup_mode=None))
+        self.group = group
+        self.lines = {
+            name.removeprefix(group): summary
+            for name, summary in COMMANDS.items()
+            if name.startswith(group)
+        }
+        for name, summary in self.lines.items():
+            word, inner, _ = name.partition(" ")
+            command: Any = TyperCommand(name, help=summary, rich_markup_mode=None)
+            if inner:
+                command = CommandsOnCall(
+                    group=f"{word} ",
+                    name=word,
+                    no_args_is_help=True,
+                    context_settings=HELP,
+                    rich_markup_mode=None,
+                )
+            self.add_command(command, word)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that is called, with its options."""
-        name, _, rest = super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is None or isinstance(command, CommandsOnCall):
+            return name, command, rest
         with leaving_at_once():
-            return name, None if name is None else load_command(name), rest
+            return name, load_command(self.group + name), rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The commands with their whole lines, which Typer would cut off."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.lines.items()))
 
 
 def load_command(name: str) -> Any:
-    """The command of a name of :data:`COMMANDS`: the function of that name in the module of it."""
-    function = name.replace("-", "_")
+    """The command of a name of :data:`COMMANDS`: a function of that name, in a module of it."""
+    words = name.replace("-", "_").split()
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    command = getattr(import_module(f"qattn.cli.{function}"), function)
+    command = getattr(import_module(".".join(["qattn.cli", *words])), "_".join(words))
     single.command(name, cls=GroupedCommand, context_settings=HELP)(command)
     return typer.main.get_command(single)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from qattn._version import __version__
 
@@ -43,10 +43,16 @@ def save_pictures(
     return pictures, paths
 
 
-def write_page(path: Path, **values: Any) -> None:
-    """Write the page of this package's template for a file, with `versions` among its values."""
+def write_page(path: Path, *, package: str = "qattn.compare", **values: Any) -> None:
+    """Write the page of a package's template for a file, with `versions` among its values.
+
+    Args:
+        path: The file; its template has the same name and ends in .j2.
+        package: Package whose folder ``templates`` has it; it may extend ``page.html.j2``.
+        values: What it shows.
+    """
     environment = Environment(
-        loader=PackageLoader("qattn.compare"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("qattn.compare")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

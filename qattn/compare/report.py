@@ -53,7 +53,7 @@ def write_report(
         created: Its date and time, for the report.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    context = {
+    context: dict[str, Any] = {
         "command": command,
         "created": created,
         "versions": versions(),

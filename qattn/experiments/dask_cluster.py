@@ -5,7 +5,6 @@ import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 log = logging.getLogger("qattn.experiments")
+
+CONNECT = 10.0
+"""Seconds within which a scheduler must answer."""
 
 
 @contextmanager
@@ -43,14 +45,14 @@ def connected(scheduler: str | None = None, workers: int | None = None) -> Itera
     with _silent():
         if scheduler is not None:
             try:
-                client = Client(scheduler, timeout=10, set_as_default=False)
+                client = Client(scheduler, timeout=CONNECT, set_as_default=False)
             except OSError:
                 raise ConnectionError(
                     f"No Dask scheduler answers at {scheduler}: `dask scheduler` starts one, and "
                     f"prints its address."
                 ) from None
             with client:
-                _say_dashboard(client.dashboard_link)
+                _say_dashboard(client)
                 yield client
             return
         # A worker takes a training when it has none: waiting ones are nobody's.
@@ -67,7 +69,7 @@ def connected(scheduler: str | None = None, workers: int | None = None) -> Itera
                 preload=["qattn.experiments"],
             )
         with cluster, Client(cluster, set_as_default=False) as client:
-            _say_dashboard(cluster.dashboard_link)
+            _say_dashboard(client)
             yield client
 
 
@@ -110,11 +112,11 @@ def check_workers(client: "Client", folder: Folder) -> None:
             log.warning("The worker %s has %s: bits of results depend on it.", address, other)
 
 
-def _say_dashboard(link: str) -> None:
-    if find_spec("bokeh") is None:
-        log.info("Dask's dashboard needs bokeh: pip install 'boltzmann-attention[experiments]'")
+def _say_dashboard(client: "Client") -> None:
+    if "dashboard" in client.scheduler_info()["services"]:
+        log.info("Dask's dashboard: %s", client.dashboard_link)
     else:
-        log.info("Dask's dashboard: %s", link)
+        log.info("Dask's scheduler shows no dashboard; where it runs, that needs bokeh.")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -56,10 +57,13 @@ def run_trainings(
         ImportError: Dask distributed is not installed here, or qattn where a worker is.
         ValueError: A worker has several threads, which would disturb each other's trainings.
     """
-    waiting, failed = {}, {}
+    waiting: dict[str, Training] = {}
+    failed = {}
     for training in trainings:
-        if not store.is_done(training):
-            waiting[training.name] = training
+        if not store.is_measured(training):
+            twin = waiting.get(training.name, training)  # the same one in another part
+            measures = tuple({*training.measures, *twin.measures})
+            waiting[training.name] = replace(training, measures=measures)
             continue
         try:
             store.check(training)
@@ -75,7 +79,7 @@ def run_trainings(
             submitted = _Submitted(client, folder, waiting)
             while submitted.futures and not signals:
                 failed |= submitted.take()
-                watch(len(client.nthreads()))
+                watch(submitted.workers())
                 time.sleep(POLL)
             if signals:
                 submitted.stop(store)
@@ -99,6 +103,13 @@ class _Submitted:
         self.futures |= zip(names, futures, strict=True)
         for name in names:
             self.times[name] += 1
+
+    def workers(self) -> int:
+        """Number of workers."""
+        try:
+            return len(self.client.nthreads())
+        except OSError:  # the next look at the futures says more
+            return 0
 
     def take(self) -> dict[str, str]:
         """Forget what has ended, and submit again what its worker's death ended; the failures."""

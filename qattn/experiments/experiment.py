@@ -4,19 +4,14 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from qattn.training.config import TrainConfig
+from qattn.training.config import TrainConfig, typed_settings
 from qattn.training.tasks import shakespeare
-
-CATALOGUE = files("qattn.experiments") / "catalogue"
-"""The experiments that come with qattn, a TOML file each."""
 
 MAY_CHANGE = frozenset(f.name for f in dataclasses.fields(TrainConfig) if f.metadata["may_change"])
 """Settings on which no result depends."""
@@ -99,7 +94,8 @@ class Part:
         for values in itertools.product(*self.grid.values()):
             point = dict(zip(self.grid, values, strict=True))
             for label, arm in self.arms.items():
-                config = TrainConfig(**{**self.settings, **point, **arm, **changes})
+                settings = typed_settings({**self.settings, **point, **arm}, Path(label))
+                config = TrainConfig(**settings | changes)
                 yield Training(self.name, label, point, config, self.measures)
 
 
@@ -144,53 +140,3 @@ class Experiment:
                     training = replace(training, config=config)
                 found[training.part, training.arm, *training.point.values()] = training
         return list(found.values())
-
-
-def available_experiments() -> list[str]:
-    """Names of the experiments that come with qattn."""
-    return sorted(f.name.removesuffix(".toml") for f in CATALOGUE.iterdir() if f.is_file())
-
-
-def read_experiment(name: str | Path) -> Experiment:
-    """An experiment of the catalogue by its name, or that of a TOML file by its path.
-
-    Raises:
-        ValueError: There is no such experiment, or its file is not one.
-    """
-    path = Path(name)
-    if path.suffix == ".toml":
-        text = path.read_text(encoding="utf-8")
-    elif str(name) in available_experiments():
-        text = (CATALOGUE / f"{name}.toml").read_text(encoding="utf-8")
-    else:
-        raise ValueError(
-            f"Argument `name` must be one of {', '.join(available_experiments())}, or the path of "
-            f"a TOML file, but is {str(name)!r}."
-        )
-    return parse_experiment(path.stem if path.suffix == ".toml" else str(name), text)
-
-
-def parse_experiment(name: str, text: str) -> Experiment:
-    """The experiment of a TOML text."""
-    table = tomllib.loads(text)
-    common = table.get("settings", {})
-    parts = tuple(
-        Part(
-            part.get("name", ""),
-            part.get("arms", table.get("arms", {})),
-            part.get("grid", {}),
-            common | part.get("settings", {}),
-            part.get("seeds", table.get("seeds", 10)),
-            tuple(part.get("measures", table.get("measures", ()))),
-        )
-        for part in table.get("parts", [table])
-    )
-    return Experiment(
-        name,
-        table["title"],
-        table.get("paper", ""),
-        parts,
-        tuple(table.get("figures", ())),
-        tuple(table.get("claims", ())),
-        table,
-    )

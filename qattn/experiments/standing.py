@@ -80,7 +80,7 @@ class Standing:
         return self.steps - sum(place.left for place in self.places.values())
 
     def seconds_left(self, place: Place) -> float | None:
-        """What a training still takes, at its own pace or that of those like it; None if unknown."""
+        """What a training still takes, at its own pace or that of those like it, if known."""
         if not place.left or place.step:
             return place.left * place.seconds / max(place.step, 1)
         for names in ALIKE:

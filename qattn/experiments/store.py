@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from qattn._atomic import write_atomically
 from qattn.compare.page import cpu, versions
 from qattn.experiments.experiment import Training
-from qattn.experiments.measures import measure
+from qattn.experiments.measures import measure, measure_file
 from qattn.training import Interrupted, RunFolder, train
 
 
@@ -30,6 +30,13 @@ class Store:
     def is_done(self, training: Training) -> bool:
         """Whether it was trained to its end."""
         return self.run(training).summary_file.is_file()
+
+    def is_measured(self, training: Training) -> bool:
+        """Whether it was trained to its end, and all that it asks for was measured."""
+        run = self.run(training)
+        return self.is_done(training) and all(
+            measure_file(run, name).is_file() for name in training.measures
+        )
 
     def failure_file(self, training: Training) -> Path:
         """Where the traceback of the error stands that ended the training, if one did."""

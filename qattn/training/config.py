@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import tomllib
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,8 +261,14 @@ def parse_settings(text: str, path: Path) -> dict[str, Any]:
         settings = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
+    return typed_settings(settings, path)
+
+
+def typed_settings(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Settings of a table of TOML that is in the file at this path; see :func:`read_settings`."""
     known = {field.name: field for field in SETTINGS}
-    for name, value in settings.items():
+    settings: dict[str, Any] = {}
+    for name, value in table.items():
         if name not in known:
             hint = _hint(name, value, known)
             raise ValueError(f"'{path}' has an unknown setting `{name}`{hint}")

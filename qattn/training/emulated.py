@@ -23,8 +23,8 @@ def on_an_emulated_qpu(config: TrainConfig, step: int = 0) -> Iterator[TrainConf
     """The settings, with credentials of an emulator if they ask for one, which ends afterwards.
 
     It is a perfect Zephyr Z6, whose reads are Boltzmann distributed with β_h = 10.2 and β_J = 11.2;
-    with the ghost spin, where fields are couplings, both betas are 11.2. A run that goes on gets other reads than an undisturbed one
-    would have had, as it would from a QPU.
+    with the ghost spin, where fields are couplings, both betas are 11.2. A run that goes on gets
+    other reads than an undisturbed one would have had, as it would from a QPU.
 
     Args:
         config: Settings of the training.

@@ -181,7 +181,7 @@ def test_import_is_light():
 # Union BQMs
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.integers(0, 9))
 def test_slices_cover_all_problems_within_the_bound(lengths, max_spins):
     lengths = np.array(lengths)
@@ -191,7 +191,7 @@ def test_slices_cover_all_problems_within_the_bound(lengths, max_spins):
     assert all(lengths[p].sum() <= max_spins or p.stop - p.start == 1 for p in parts)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 4), min_size=3, max_size=3), st.integers(0, 99))
 def test_union_bqm_equals_separate_bqms_and_splits_again(lengths, seed):
     batch = problems(lengths=torch.tensor(lengths), seed=seed)

@@ -114,7 +114,7 @@ def test_temperatures_that_do_not_overlap_have_no_solution():
     assert found.log_Z.isnan().all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.floats(-5, 5))
 def test_an_offset_of_all_energies_shifts_log_Z(seed, offset):
     generator = torch.Generator().manual_seed(seed)

@@ -58,6 +58,17 @@ def test_calibrate_says_where_it_is(monkeypatch, capsys, tmp_path):
     ]
 
 
+def lines_of(capsys, number):
+    """So many lines on standard error, waited for."""
+    deadline = time.monotonic() + 60
+    lines = []
+    while len(lines) < number:
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.02)
+        lines += capsys.readouterr().err.splitlines()
+    return lines
+
+
 def test_a_long_stage_is_not_silent(monkeypatch, capsys):
     from qattn.cli.terminal import progress as _progress
 
@@ -66,9 +77,9 @@ def test_a_long_stage_is_not_silent(monkeypatch, capsys):
     start = time.monotonic()
     with _progress.Stages(2, spent=lambda: "QPU 1 s") as stages:
         stages.begin("long")
-        time.sleep(0.5)
+        lines = lines_of(capsys, 3)
     beats = (time.monotonic() - start) / 0.05
-    lines = capsys.readouterr().err.splitlines()
+    lines += capsys.readouterr().err.splitlines()
     assert all(re.fullmatch(r"1 of 2, \d+ s: long, QPU 1 s", line) for line in lines)
     assert 3 <= len(lines) <= beats + 1
     with _progress.Stages(1, quiet=True) as stages:
@@ -87,9 +98,9 @@ def test_stages_without_a_number_are_lines_now_and_then(monkeypatch, capsys):
     with _progress.Stages() as stages:
         for step in range(1000):
             stages.begin(f"[step] {step}")
-        time.sleep(0.5)
+        lines = capsys.readouterr().err.splitlines() + lines_of(capsys, 3)
     beats = (time.monotonic() - start) / 0.05
-    lines = capsys.readouterr().err.splitlines()
+    lines += capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"\d+ s: \[step\] 999", lines[-1])
     assert 3 <= len(lines) <= beats + 1
 

@@ -28,7 +28,7 @@ def emulator(packings_are_kept):
     command += ["--beta-h", "9", "--beta-J", "11", "--drift", "0.02"]
     command += ["--credentials", "credentials.toml", "--account", "account.json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not os.path.exists("credentials.toml"):
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < deadline

@@ -1,8 +1,7 @@
 """The pages of a comparison in a real browser: Playwright with the system's Chromium."""
 
-import shutil
-
 import pytest
+from _support.browser import WIDTHS, check_page
 
 from qattn import exact, register_backend
 from qattn.backends import Backend, registry
@@ -12,19 +11,6 @@ from qattn.compare.trainings import TrainingCurve
 from qattn.compare.trainings_report import write_training_report
 from qattn.ising.samples import SpinSamples
 from qattn.problems import named
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-WIDTHS = (1280, 400)
 
 
 class Device(Backend):
@@ -40,17 +26,6 @@ class Device(Backend):
             "graph_id": "4fe377b31d" * 4,
         } | {f"a_setting_of_the_device_{i}": i / 7 for i in range(12)}
         return SpinSamples(exact.sample(batch, num_reads, seed).spins, info=info)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,35 +54,9 @@ def pages(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["report.html", "training.html"])
-def test_page_is_whole_and_fits(browser, pages, name, width):
-    view = browser.new_page(viewport={"width": width, "height": 900})
-    complaints = []
-    view.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-    view.on("pageerror", lambda error: complaints.append(str(error)))
-    view.on("requestfailed", lambda request: complaints.append(request.url))
-    view.goto((pages / name).as_uri())
-    widths = view.eval_on_selector_all("img", "images => images.map(i => i.naturalWidth)")
-    assert len(widths) == (5 if name == "report.html" else 2)
-    assert all(w > 0 for w in widths)
-    # The body fits; a wide table scrolls in a box of its own.
-    assert view.evaluate("document.documentElement.scrollWidth") <= width
-    assert view.evaluate("document.body.scrollWidth") <= width
-    boxes = view.eval_on_selector_all(
-        ".scroll", "all => all.map(b => b.scrollWidth <= b.clientWidth)"
-    )
-    assert len(boxes) >= 1
-    if width == 1280:
-        assert all(boxes), "a column is off the page"
-    # No cell is a column of single letters: rows are as high as their longest text needs.
-    rows = view.eval_on_selector_all(
-        "tbody tr", "all => all.map(r => [[...r.cells].map(c => c.innerText), r.offsetHeight])"
-    )
-    assert rows
-    for texts, height in rows:
-        assert height <= 45 + 20 * max(map(len, texts)) / 12, texts
-    assert complaints == []
-    view.close()
+@pytest.mark.parametrize(("name", "pictures"), [("report.html", 5), ("training.html", 2)])
+def test_page_is_whole_and_fits(browser, pages, name, pictures, width):
+    check_page(browser, pages / name, width, pictures)
 
 
 def test_the_test_sees_what_is_wrong(browser, tmp_path):

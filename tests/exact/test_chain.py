@@ -253,7 +253,7 @@ def test_members_of_a_vmap_equal_a_loop():
                 torch.testing.assert_close(a[i], b)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(2, 40), st.integers(1, 5))
 def test_gauge_flips_turn_the_spins(seed, n, width):
     batch = random_band(n, width, seed=seed)

@@ -158,7 +158,7 @@ def test_gradients_of_extreme_models(what, compiled):
 
 
 @LOOPS
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**20),
     spread=st.floats(0, 100),
@@ -177,7 +177,7 @@ def test_strong_fields_and_potentials(compiled, seed, spread, slope, max_count):
 
 
 @LOOPS
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**20), shift=st.floats(-20, 20), n=st.integers(1, 40))
 def test_a_shift_of_scores_is_a_factor_of_the_potential(compiled, seed, shift, n):
     torch.manual_seed(seed)

@@ -127,7 +127,7 @@ def test_log_space_fallback_is_used_where_products_underflow_and_only_there():
     assert set(map(tuple, reads[0, 0][:, [0, 3]].tolist())) == {(1, -1), (-1, 1)}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 7), st.integers(0, 10**6))
 def test_gauge_flip_and_permutation(n, seed):
     batch = random_batch(n, 1.0, 2.0, seed=seed)

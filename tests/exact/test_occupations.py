@@ -133,7 +133,7 @@ def test_gradcheck(level, normalize):
     assert torch.autograd.gradcheck(function, (h, upper, beta))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 7), st.floats(-60, 60), st.integers(0, 10**6))
 def test_invariants(n, level, seed):
     torch.manual_seed(seed)

@@ -300,7 +300,7 @@ SOMETHING = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(name=st.sampled_from([field.name for field in SETTINGS]), value=SOMETHING)
 def test_any_edit_is_a_value_error_or_a_setting(tmp_path_factory, name, value):
     started = TrainConfig(steps=20, **SMALL)

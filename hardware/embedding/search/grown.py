@@ -20,6 +20,11 @@ FIRST_GUESS = 1.15
 MEMORY = 0.9
 """Weight of the earlier slots in what slots took so far."""
 
+FEWEST_RUNS = 20
+WORK = 500_000
+"""Runs of minorminer on a whole processor in which nothing was found yet: as many as make up this
+work, a run's being spins times qubits, or the fewest. On small processors they take seconds."""
+
 
 def slots_grown(graph: WorkingGraph, pattern: Pattern, seed: int) -> list[Chains]:
     """Slots among the free qubits nearest to one corner, and so on in stripes over the processor.
@@ -33,13 +38,32 @@ def slots_grown(graph: WorkingGraph, pattern: Pattern, seed: int) -> list[Chains
         seed: Fixes the result.
     """
     rng = np.random.default_rng(seed)
-    n = pattern.num_spins
     at = _positions(graph)
+    slots = _grow(graph, at, pattern, pattern.num_spins * FIRST_GUESS, rng)
+    if not slots and len(at) >= pattern.num_spins:
+        # The parts were too small. A slot in the whole processor shows how much slots take.
+        number = max(FEWEST_RUNS, WORK // (pattern.num_spins * len(at)))
+        runs = (_find(graph.coupler_ends, pattern, rng) for _ in range(number))
+        chains = next(filter(None, runs), None)
+        if chains is not None:
+            usual = float(sum(map(len, chains)))
+            slots = _grow(graph, at, pattern, usual, rng) or [chains]
+    return slots
+
+
+def _grow(
+    graph: WorkingGraph,
+    at: NDArray[np.float64],
+    pattern: Pattern,
+    usual: float,
+    rng: np.random.Generator,
+) -> list[Chains]:
+    """Slots found in parts of the processor, where they take about `usual` qubits."""
+    n = pattern.num_spins
     ends = graph.coupler_ends
     free = np.ones(len(at), dtype=bool)
     given_up = np.zeros(len(at), dtype=bool)
-    order = _in_stripes(at, n * FIRST_GUESS)
-    usual = n * FIRST_GUESS
+    order = _in_stripes(at, usual)
     slots: list[Chains] = []
     while free.sum() >= n and (free & ~given_up).any():
         first = order[(free & ~given_up)[order]][0]
@@ -50,8 +74,7 @@ def slots_grown(graph: WorkingGraph, pattern: Pattern, seed: int) -> list[Chains
         for surplus in SURPLUS:
             window = np.zeros(len(at), dtype=bool)
             window[nearest[: int(usual * surplus)]] = True
-            edges = ends[window[ends].all(1)]
-            chains = find_embedding(pattern, edges.tolist(), int(rng.integers(2**31)))
+            chains = _find(ends[window[ends].all(1)], pattern, rng)
             if chains is not None:
                 used = [q for chain in chains for q in chain]
                 free[used] = False
@@ -62,6 +85,13 @@ def slots_grown(graph: WorkingGraph, pattern: Pattern, seed: int) -> list[Chains
             given_up[nearest[: max(1, int(usual / 4))]] = True
             given_up[first] = True
     return slots
+
+
+def _find(
+    couplers: NDArray[np.integer], pattern: Pattern, rng: np.random.Generator
+) -> Chains | None:
+    """One run of minorminer, on these couplers, shape (M, 2)."""
+    return find_embedding(pattern, couplers.tolist(), int(rng.integers(2**31)))
 
 
 def _positions(graph: WorkingGraph) -> NDArray[np.float64]:

@@ -35,6 +35,20 @@ GROUPS: dict[str, dict[str, str]] = {
         "readout_flip drift",
         "Service": "port token_file credentials tls account fault seconds",
     },
+    "experiment list": {"Folder": "out"},
+    "experiment report": {
+        "Experiments": "names seeds steps data",
+        "Folder": "out",
+    },
+    "experiment run": {
+        "Experiment": "name seeds steps data download only",
+        "Machines": "workers scheduler",
+        "Folder": "out",
+    },
+    "experiment status": {
+        "Experiments": "names seeds steps data",
+        "Folder": "out",
+    },
     "qpu-check": {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",

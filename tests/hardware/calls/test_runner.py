@@ -111,12 +111,12 @@ def test_failing_is_the_longest_that_a_request_may_fail(tmp_path):
 
     service.status = status
     runner = runner_of(tmp_path, service, RetryPolicy(0.05, 4.0, failing=2.0), jobs=1)
-    started = time.monotonic()
     with pytest.raises(SolverUnavailable, match="no route to host"):
         run(runner)
+    # Begun no later than after 2 s; the next one, after a wait of 1.6 s, would be after 3.15 s.
     assert len(asked) > 2
-    assert asked[-1] - started < 2.5
-    assert time.monotonic() - started < 3.0
+    assert asked[-1] - asked[0] < 3.0
+    assert time.monotonic() - asked[0] < 3.0
 
 
 def test_an_error_brings_the_others_home(tmp_path):

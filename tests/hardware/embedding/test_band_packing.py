@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qattn.hardware.calls.plan import JobPlan
@@ -52,7 +52,7 @@ def small():
     return pack_slots(WorkingGraph.perfect("zephyr", 3), Pattern(9, 2, 1))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(
     topology=st.sampled_from(["zephyr", "pegasus"]),
     n=st.sampled_from([6, 12, 26]),
@@ -152,12 +152,27 @@ def test_cliques_are_taken_where_there_are_more(small, tmp_path, monkeypatch):
     assert best_packing(small.graph, Pattern(9, 2, 1)).pairs is None
 
 
+@pytest.mark.parametrize(("n", "dead", "seed"), [(26, 0.0, 0), (26, 0.15, 1), (30, 0.0, 2)])
+def test_bands_that_fill_a_small_processor_are_found(n, dead, seed):
+    """Those of 26 spins and a carrier take some 40 of its 128 qubits, in no part of it."""
+    graph = WorkingGraph.perfect("pegasus", 3).with_defects(dead, dead / 2.5, seed=seed)
+    check_by_hand(pack_slots(graph, Pattern(n + 1, 4, 1)), n, 4, 1)
+
+
+def test_wide_bands_that_are_not_found_are_cliques(monkeypatch):
+    from qattn.hardware.embedding import find_packing
+
+    monkeypatch.setattr(find_packing, "slots_grown", lambda *arguments: [])
+    packing = pack_slots(WorkingGraph.perfect("zephyr", 3), Pattern(25, 12, 1))
+    check_by_hand(packing, 24, 12, 1)
+
+
 def test_what_fits_nowhere_is_refused():
     with pytest.raises(ValueError, match="no bands of width 2 of 200 spins"):
         pack_slots(WorkingGraph.perfect("zephyr", 1), Pattern(200, 2))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 9), max_size=40), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_problems_of_a_slot_share_the_carrier_and_nothing_else(own, slots, seed):
     """Biases lie where they should, and reads come back, as for slots of their own."""

@@ -57,7 +57,7 @@ def logical_energies(h, J, spins):
     return np.einsum("pj,prj->r", h, s) + np.einsum("prj,pjk,prk->r", s, J, s) / 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, gauged=st.booleans())
 def test_unbroken_states_have_the_logical_energy_and_come_back(embedding, seed, gauged):
     rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def test_unbroken_states_have_the_logical_energy_and_come_back(embedding, seed, 
         assert not np.array_equal(embedding.unembed(reads, rng=rng).spins, spins)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_gauges_leave_the_spectrum_alone(embedding, seed):
     """Whole chains flip: E of a read of the gauged problem is E of the flipped read."""

@@ -275,7 +275,7 @@ def test_folder_that_cannot_be_written(small, tmp_path, monkeypatch):
     assert found is small
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_chosen_sets_are_disjoint_and_none_can_be_added(seed):
     rng = np.random.default_rng(seed)
@@ -341,10 +341,11 @@ def test_full_size_processors(topology, n, tmp_path):
     graph = WorkingGraph.perfect(topology, *SIZES[topology])
     start = time.process_time()
     packing = cached_packing(graph, n, folder=tmp_path)
-    assert time.process_time() - start < 120
+    search = time.process_time() - start
+    assert search < 120
     start = time.process_time()
     cached_packing(graph, n, folder=tmp_path)
-    assert time.process_time() - start < 0.1
+    assert time.process_time() - start < search / 20
     check_by_hand(packing)
     assert packing.num_slots >= MUST_SHOW[topology][n]
     assert packing.chains.shape[2] <= 3

@@ -15,7 +15,7 @@ def batches(draw):
     return np.array(sizes, dtype=np.int64), draw(st.integers(1, 7)), n
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(batches())
 def test_every_problem_is_placed_once_and_none_overlap(batch):
     sizes, slots, n = batch
@@ -53,7 +53,7 @@ def test_equal_calls_give_equal_placements():
             assert np.array_equal(getattr(one, name), getattr(other, name))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(batches(), st.integers(0, 2**32 - 1))
 def test_biases_and_reads_go_there_and_back(batch, seed):
     sizes, slots, n = batch

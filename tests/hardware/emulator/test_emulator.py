@@ -390,7 +390,7 @@ def test_bodies_in_chunks_and_compressed(qpu):
 def test_a_poll_is_held_open_until_a_job_ends(qpu, sampler):
     import requests
 
-    qpu.fault("job", "pending", seconds=2.5)
+    qpu.fault("job", "pending", seconds=6.0)
     future = sampler.solver.sample_ising({sampler.nodelist[0]: 1.0}, {})
     future.wait_id()
     seen = []
@@ -404,6 +404,6 @@ def test_a_poll_is_held_open_until_a_job_ends(qpu, sampler):
         seen.append((found[0]["status"], time.monotonic() - start))
     (first, short), (last, long) = seen
     assert (first, last) == ("PENDING", "COMPLETED")
-    assert 1 <= short < 2
-    assert long < 5
+    assert 1 <= short < 5
+    assert long < 25
     future.result()

@@ -73,7 +73,7 @@ def test_contraction_leaves_the_distribution():
 
 
 @given(seed=st.integers(0, 10**6), strong=st.integers(0, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_contraction_keeps_differences_of_log_weights(seed, strong):
     """States of the contracted graph, expanded, differ by what the contracted weights say."""
     rng = np.random.default_rng(seed)

@@ -76,7 +76,7 @@ def write_dwave_conf(**options):
 
 def test_a_request_fails_for_as_long_as_the_policy_says(tmp_path):
     """And one request more: below, each was repeated ten times, for half a minute."""
-    write_dwave_conf(request_timeout=0.3)
+    write_dwave_conf(request_timeout=0.5)
     policy = dataclasses.replace(HASTE, failing=1.0)
     with EmulatedQPU(shape=(1, 2)) as qpu:
         backend = backend_of(qpu, tmp_path, retry_policy=policy)
@@ -85,7 +85,7 @@ def test_a_request_fails_for_as_long_as_the_policy_says(tmp_path):
         start = time.monotonic()
         with pytest.raises(SolverUnavailable, match="cannot be fetched"):
             backend.sample(BATCH, num_reads=5, seed=1)
-        assert time.monotonic() - start < 2.5
+        assert time.monotonic() - start < 15
         backend.close()
 
 

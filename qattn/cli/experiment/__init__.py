@@ -1,0 +1,3 @@
+"""``qattn experiment``: experiments from one command each."""
+
+__all__: list[str] = []

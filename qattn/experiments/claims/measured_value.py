@@ -1,0 +1,79 @@
+"""Whether what is measured of trained models has a sign, or is larger than another arm's."""
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, ClassVar
+
+from qattn.experiments.claims.question import Question, SeedEffects
+from qattn.experiments.claims.selection import Side, UndecidableError, common
+from qattn.experiments.results import Results, TrainingResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredValue(Question):
+    """What is measured of the trained models has a sign; or is larger than another arm's.
+
+    Attributes:
+        measure: Name of the measure.
+        value: Which of its tables, whose first index is the member.
+        at: Places in the table that are averaged, the first being 1: of couplings by distance, the
+            distances. All if there are none.
+        of: Class of the last index, by its name in the measure's ``classes``.
+        than: Another arm that it is compared with.
+        sign: 1 if the claim is that the value is positive (or larger), -1 if negative.
+    """
+
+    kind: ClassVar[str] = "measure"
+
+    measure: str
+    value: str
+    at: tuple[int, ...] = ()
+    of: str = ""
+    than: str = ""
+    sign: int = 1
+
+    @property
+    def sides(self) -> list[Side]:
+        """The arm's trainings, and those of another."""
+        other = [Side(self.part, self.than, self.where)] if self.than else []
+        return [self.own, *other]
+
+    @property
+    def unit(self) -> str:
+        """Measure, table, places and class."""
+        places = f" at {', '.join(map(str, self.at))}" if self.at else ""
+        return f"{self.measure}: {self.value}{places}{f' of {self.of}' if self.of else ''}"
+
+    def effects(self, results: Results) -> SeedEffects:
+        """Mean value of each seed, or how much larger it is than the other arm's."""
+        found = [side.by_seed(results, self._read)[None] for side in self.sides]
+        seeds, dropped = common(found)
+        arm, than = found[0], found[1] if self.than else dict.fromkeys(seeds, 0.0)
+        return SeedEffects({s: self.sign * (arm[s] - than[s]) for s in seeds}, dropped)
+
+    def _read(self, training: TrainingResult) -> list[float]:
+        """Mean over the places for each member; places without a value (None) do not count."""
+        table = training.measures.get(self.measure, {})
+        if self.value not in table:
+            raise UndecidableError(f"the arm {training.arm} has no {self.value} of {self.measure}")
+        found = []
+        for member in table[self.value]:
+            if max(self.at, default=0) > len(member):
+                raise UndecidableError(
+                    f"the arm {training.arm} has {len(member)} places of {self.value}"
+                )
+            rows = [member[place - 1] for place in self.at] if self.at else member
+            if self.of:
+                rows = [row and row[table["classes"].index(self.of)] for row in rows]
+            numbers = list(_numbers(rows))
+            if not numbers:
+                raise UndecidableError(f"the arm {training.arm} has no value of {self.unit}")
+            found.append(fmean(numbers))
+        return found
+
+
+def _numbers(nested: Any) -> list[float]:
+    """All numbers in nested lists."""
+    if isinstance(nested, list):
+        return [number for inner in nested for number in _numbers(inner)]
+    return [] if nested is None else [float(nested)]

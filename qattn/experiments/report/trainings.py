@@ -1,0 +1,72 @@
+"""Tables of trainings: what is finished, how it depends on the length, and what is missing."""
+
+from typing import Any
+
+from qattn.experiments.figures.scaling import formula, lines
+from qattn.experiments.figures.style import place
+from qattn.experiments.report.table import Table, interval_text, mean_text, seed_range
+from qattn.experiments.results import Results
+from qattn.experiments.standing import in_words
+
+
+def arms_table(results: Results) -> Table:
+    """A row for each finished training: the metrics at the end over seeds, size and time."""
+    metrics = list(dict.fromkeys(name for t in results.trainings for name in t.metrics))
+    with_place = any(place(training) for training in results.trainings)
+    columns = ["arm", *(name.replace("_", " ") for name in metrics), "seeds", "parameters", "steps"]
+    rows = [
+        [
+            *([place(training)] if with_place else []),
+            training.arm,
+            *(mean_text(training.metrics.get(name, [])) for name in metrics),
+            str(len(training.seeds)),
+            f"{training.parameters:,}",
+            f"{training.steps:,}",
+            in_words(training.seconds),
+        ]
+        for training in results.trainings
+    ]
+    return Table([*(["part"] if with_place else []), *columns, "time"], rows)
+
+
+def missing_table(results: Results) -> Table:
+    """A row for each training that is not finished, with what it takes and what went wrong."""
+    failed = any(m.failure for m in results.missing)
+    rows = [
+        [
+            f"{m.arm} ({place(m)})" if place(m) else m.arm,
+            seed_range(m.seeds),
+            f"{m.steps_done:,} of {m.steps:,}",
+            "not known" if m.seconds_needed is None else in_words(m.seconds_needed),
+            *([m.failure] if failed else []),
+        ]
+        for m in results.missing
+    ]
+    columns = ["training", "seeds", "steps done", "one core needs"]
+    return Table([*columns, *(["failure"] if failed else [])], rows)
+
+
+def made_with(results: Results) -> dict[str, str]:
+    """Versions and CPUs of all trainings; several of one kind are all named."""
+    found: dict[str, dict[str, None]] = {}
+    for training in results.trainings:
+        versions: dict[str, Any] = training.provenance.get("versions", {})
+        for name, value in versions.items():
+            found.setdefault(name, {})[str(value)] = None
+    return {name: ", ".join(values) for name, values in found.items()}
+
+
+def fits_table(results: Results) -> Table:
+    """The fits of the figure `scaling`, with the slopes of gains in ln T."""
+    rows = []
+    for line in lines(results) if "scaling" in results.definition.get("figures", ()) else ():
+        for fit in line.fits():
+            ends = fit.intervals.items()
+            each = [f"{name} = {interval_text(fit.parameters[name], i)}" for name, i in ends]
+            doubt = "" if fit.lack_of_fit != fit.lack_of_fit else f"{fit.lack_of_fit:.2g}"
+            where = f"{line.arm} ({line.part})" if line.part else line.arm
+            rows.append(
+                [where, line.quantity, formula(fit), "; ".join(each), f"{fit.r_squared:.3f}", doubt]
+            )
+    columns = ["arm", "quantity", "fit", "95% intervals", "R²", "p of a lack of fit"]
+    return Table(columns, rows)

@@ -1,0 +1,117 @@
+"""Files of experiments: those of the catalogue are read, and mistakes in others are named."""
+
+import pytest
+
+from qattn.experiments import available_experiments, read_experiment
+from qattn.experiments.claims import read_claim
+
+TEXT = """
+title = "Two arms"
+seeds = 2
+measures = ["couplings"]
+
+[settings]
+task = "shakespeare"
+
+[arms]
+softmax = { attention = "softmax" }
+boltzmann = { attention = "boltzmann" }
+
+[grid]
+context = [4, 8]
+
+[[claims]]
+id = "gain"
+says = "It is better."
+test = { kind = "difference", arm = "boltzmann", than = "softmax", metric = "perplexity", where = { context = 8 } }
+"""  # noqa: E501
+
+
+def read(tmp_path, text):
+    file = tmp_path / "two-arms.toml"
+    file.write_text(text, encoding="utf-8")
+    return read_experiment(file)
+
+
+@pytest.mark.parametrize("name", available_experiments())
+def test_the_catalogue_is_read(name):
+    experiment = read_experiment(name)
+    assert experiment.name == name
+    assert experiment.title
+    assert experiment.trainings()
+
+
+def test_claims_of_the_catalogue_have_names_of_their_own():
+    experiments = map(read_experiment, available_experiments())
+    claims = [read_claim(table) for experiment in experiments for table in experiment.claims]
+    names = [claim.id for claim in claims]
+    assert len(set(names)) == len(names) > 0
+    assert {claim.beside for claim in claims if claim.beside} <= set(names)
+
+
+def test_file_is_an_experiment(tmp_path):
+    experiment = read(tmp_path, TEXT)
+    assert experiment.name == "two-arms"
+    assert len(experiment.trainings()) == 4
+    assert {training.config.ensemble for training in experiment.trainings()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title =", "titel =", "unknown key `titel`: did you mean 'title'"),
+        ('title = "Two arms"', "", "lacks the key `title`"),
+        ("seeds = 2", "seeds = 0", "`seeds` must be at least 1, but is 0"),
+        ("seeds = 2", 'seeds = "2"', "`seeds` must be a whole number, but is '2'"),
+        ('["couplings"]', '["coupling"]', "`measures` must be of couplings, .*has 'coupling'"),
+        ("[arms]\n", "[arms]\nnone = 3\n", "`arms.none` must be a table, but is 3"),
+        ('attention = "softmax"', 'attn = "softmax"', "arm 'softmax': .*unknown setting `attn`"),
+        ('attention = "softmax"', 'attention = "soft"', "arm 'softmax': .*must be one of"),
+        ("[4, 8]", "[]", r"`grid.context` must be a list of values, but is \[\]"),
+        ("[4, 8]", '["4"]', "arm 'softmax': .*`context` .*of type int"),
+        ("[4, 8]", "[4, 0]", "arm 'softmax': .*`context` must be at least 1, but is 0"),
+        (
+            'arm = "boltzmann"',
+            'arm = "boltzman"',
+            "key `test.arm` must be one of 'softmax'",
+        ),
+        ("where = { context = 8 }", "where = { context = 9 }", "`test.where.context` must be one"),
+        ("where = { context = 8 }", "where = { lr = 8 }", "`test.where` must be one of 'context'"),
+        (", where = { context = 8 }", "", "must choose one value of `context`.*leaves 4, 8"),
+        ('"perplexity"', '"accuracy"', "must be one of 'validation_loss', .*but is 'accuracy'"),
+        (", where", ', part = "one", where', "`test.part` must be one of '', but is 'one'"),
+        (", where", ', best = "lr", where', "`test.best` must be of the grid, but is 'lr'"),
+        ("[[claims]]", "[[claims]", "is not a TOML file"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, old, new, message):
+    assert TEXT.count(old) >= 1
+    with pytest.raises(ValueError, match=message) as caught:
+        read(tmp_path, TEXT.replace(old, new, 1))
+    assert "two-arms.toml" in str(caught.value)
+
+
+def test_claims_about_measures_and_slopes(tmp_path):
+    test = TEXT[TEXT.index("test = ") :]
+    measure = 'test = {{ kind = "measure", arm = "boltzmann", measure = "{}", value = "map", where = {{ context = 8 }} }}'  # noqa: E501
+    assert read(tmp_path, TEXT.replace(test, measure.format("couplings"))).claims
+    with pytest.raises(ValueError, match=r"`test.measure` must be one of 'couplings', but is"):
+        read(tmp_path, TEXT.replace(test, measure.format("outputs")))
+    slope = 'test = { kind = "slope", arm = "boltzmann", than = "softmax", metric = "perplexity" }'
+    assert read(tmp_path, TEXT.replace(test, slope)).claims
+
+
+def test_names_are_unique(tmp_path):
+    claim = TEXT[TEXT.index("[[claims]]") :]
+    with pytest.raises(ValueError, match=r"`claims.id` must be different"):
+        read(tmp_path, TEXT + claim)
+    parts = '[[parts]]\nname = "one"\n' * 2
+    with pytest.raises(ValueError, match=r"`parts.name` must be different"):
+        read(tmp_path, TEXT.replace("[[claims]]", f"{parts}[[claims]]"))
+
+
+def test_no_experiment():
+    with pytest.raises(ValueError, match=r"must be one of brackets-arms, .* but is 'nothing'"):
+        read_experiment("nothing")
+    with pytest.raises(FileNotFoundError, match=r"No experiment at nothing\.toml"):
+        read_experiment("nothing.toml")

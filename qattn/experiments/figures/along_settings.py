@@ -39,25 +39,27 @@ def rates(results: Results) -> "Figure | None":
 
 
 def reads(results: Results) -> "Figure | None":
-    """The end against the number of reads, and the gradient's relative error along the way."""
-    along = ["num_reads"]
-    groups = panels(results.trainings, along=along)
+    """The end against the number of reads, and the gradient's relative error along the way.
+
+    Arms with exact moments, of any part, are lines in every panel.
+    """
+    exactly = [t for t in results.trainings if number_of_reads(t) is None]
+    groups = panels((t for t in results.trainings if t not in exactly), along=["num_reads"])
     if not groups:
         return None
     look = looks(training.arm for training in results.trainings)
     figure, grid = grid_of_axes(len(groups), 2, 5.6, 4.0)
-    for (title, trainings), (left, right) in zip(groups.items(), grid, strict=True):
-        metric = metric_of(trainings[0])
-        sampled = [t for t in trainings if number_of_reads(t) is not None]
+    for (title, sampled), (left, right) in zip(groups.items(), grid, strict=True):
+        metric = metric_of(sampled[0])
         _ends(left, sampled, metric, number_of_reads)
-        for training in (t for t in trainings if number_of_reads(t) is None):
+        for training in exactly:
             mean, half = over_seeds(np.array(training.metrics[metric]))
             colour = look[training.arm]["color"]
             left.axhline(mean, color=colour, label=f"{training.arm}: no reads")
             left.axhspan(mean - half, mean + half, color=colour, alpha=0.15)
         left.set(xscale="log", xlabel="reads of each query", ylabel=named(metric), title=title)
         legend(left, fontsize=7)
-        most = max((number_of_reads(t) or 0 for t in sampled), default=0)
+        most = max(number_of_reads(t) or 0 for t in sampled)
         for training in (t for t in sampled if "gradient_error" in t.curves):
             mean = np.array(training.curves["gradient_error"], dtype=float).mean(1)
             width = 0.6 + 1.4 * (number_of_reads(training) or 0) / most

@@ -6,14 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from qattn.backends.options import nearest
 from qattn.experiments.claims import check_claim, read_claim
 from qattn.experiments.experiment import Experiment, Part
 from qattn.experiments.figures import FIGURES
 from qattn.experiments.measures import MEASURES
-from qattn.training.config import parse_settings
 
 CATALOGUE = files("qattn.experiments") / "catalogue"
 """The experiments that come with qattn, a TOML file each."""
@@ -141,8 +138,6 @@ def _check_trainings(part: Part) -> None:
         )
     for label, arm in part.arms.items():
         try:
-            first = {name: grid[0] for name, grid in part.grid.items()}
-            parse_settings(tomli_w.dumps({**part.settings, **first, **arm}), Path(label))
             list(Part(part.name, {label: arm}, part.grid, part.settings, part.seeds).trainings())
         except (TypeError, ValueError) as error:
             raise ValueError(f"{within}, arm {label!r}: {error}") from None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qattn.experiments.claims import BETTER
+from qattn.experiments.claims.question import BETTER
 from qattn.experiments.figures.curves import dots, named
 from qattn.experiments.figures.style import (
     legend,

@@ -10,7 +10,7 @@ from numpy import ndarray
 from scipy import stats
 
 from qattn.compare.figures.style import COLOURS, MARKERS
-from qattn.experiments.claims import BETTER
+from qattn.experiments.claims.question import BETTER
 from qattn.experiments.results import MissingTraining, Results, TrainingResult
 
 if TYPE_CHECKING:

@@ -34,7 +34,13 @@ def connected(scheduler: str | None = None, workers: int | None = None) -> Itera
     Raises:
         ImportError: Dask distributed is not installed.
         ConnectionError: No scheduler answers at the address.
+        ValueError: The number of workers is not positive, or given with an address.
     """
+    if workers is not None and (workers < 1 or scheduler is not None):
+        raise ValueError(
+            f"Argument `workers` must be at least 1, and goes without `scheduler`, whose workers "
+            f"are there, but is {workers}."
+        )
     try:
         import dask
         from distributed import Client, LocalCluster

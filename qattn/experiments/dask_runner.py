@@ -55,7 +55,8 @@ def run_trainings(
         ConnectionError: No scheduler answers, or it went away.
         FileNotFoundError: A worker does not see the store's folder.
         ImportError: Dask distributed is not installed here, or qattn where a worker is.
-        ValueError: A worker has several threads, which would disturb each other's trainings.
+        ValueError: A worker has several threads, which would disturb each other's trainings; or
+            `workers` is not positive, or is given with a scheduler.
     """
     waiting: dict[str, Training] = {}
     failed = {}

@@ -20,6 +20,7 @@ from qattn.training import Interrupted, train
 LONG = TINY.replace("steps = 40", "steps = 100000").replace("every = 10", "every = 5000")
 
 
+@pytest.mark.usefixtures("as_users_call")
 def test_one_that_fails_does_not_stop_the_others(tmp_path, one_worker_here):
     arms = 'diverging = { attention = "softmax", lr = 1e30 }\n'
     arms += 'half_begun = { attention = "sigmoid" }\nanother = { attention = "couplings" }\n'
@@ -157,6 +158,13 @@ def test_a_scheduler_that_is_gone():
         ConnectionError, match=r"The Dask scheduler is gone\. .*start the scheduler"
     ):
         submitted.take()
+
+
+@pytest.mark.parametrize("more", [{"workers": 0}, {"workers": 2, "scheduler": "tcp://there"}])
+def test_numbers_of_workers_that_are_refused(tmp_path, more):
+    with pytest.raises(ValueError, match=f"`workers` must be .*, but is {more['workers']}"):
+        run_trainings(tiny().trainings(), Store(tmp_path), **more)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_with_several_threads_are_refused(tmp_path):

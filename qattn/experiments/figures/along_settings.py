@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qattn.experiments.claims.question import BETTER
 from qattn.experiments.figures.curves import dots, named
 from qattn.experiments.figures.style import (
     legend,
@@ -32,7 +33,7 @@ def rates(results: Results) -> "Figure | None":
         metric = metric_of(trainings[0])
         drawn = ends(axes, trainings, metric, lambda training: training.point["lr"], look)
         for x, y in drawn:
-            best = np.argmax(y) if metric == "accuracy" else np.argmin(y)
+            best = np.argmax(BETTER[metric] * y)
             axes.plot(x[best], y[best], "o", color="black", fillstyle="none", markersize=11)
         axes.set(xscale="log", xlabel="learning rate", ylabel=named(metric), title=title)
     note_missing(figure, results)

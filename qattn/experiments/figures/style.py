@@ -10,6 +10,7 @@ from numpy import ndarray
 from scipy import stats
 
 from qattn.compare.figures.style import COLOURS, MARKERS
+from qattn.experiments.claims.question import BETTER
 from qattn.experiments.results import MissingTraining, Results, TrainingResult
 
 if TYPE_CHECKING:
@@ -72,10 +73,9 @@ def metric_of(training: TrainingResult) -> str:
 
 def gains(of: TrainingResult, than: TrainingResult, metric: str) -> dict[int, float]:
     """How much better an arm ends than another, by seed; positive where it is better."""
-    sign = 1 if metric == "accuracy" else -1
     theirs = dict(zip(than.seeds, than.metrics[metric], strict=True))
     ours = zip(of.seeds, of.metrics[metric], strict=True)
-    return {seed: sign * (value - theirs[seed]) for seed, value in ours if seed in theirs}
+    return {seed: BETTER[metric] * (value - theirs[seed]) for seed, value in ours if seed in theirs}
 
 
 def reference_arm(results: Results, part: str) -> str:

@@ -67,7 +67,8 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|numpy|dimod|dwave|minorminer|networkx|matplotlib|qutip|jaxtyping)\..*"),
-    (r"py:.*", r"Tensor|Sampler|Figure|(.*\| )?(dict|tuple)\[str|qattn\.hardware\.program\.Number"),
+    (r"py:.*", r"Tensor|ndarray|Sampler|Figure|qattn\.hardware\.program\.Number"),
+    (r"py:.*", r"(.*\| )?(dict|tuple)\[(str|int)"),
     (r"py:.*", r"(abc|collections|contextlib|dataclasses|datetime|pathlib|typing)\..*"),
 ]
 

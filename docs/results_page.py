@@ -28,11 +28,10 @@ JUDGED = ("title", "paper", "figures", "claims")
 HEAD = """# Results
 
 What the paper claims and what we claim, with the verdicts of experiments: trainings from the same
-seeds in every arm, paired statistics, and beside the paper's wording that of a fair control.
-Everything here is made of the files in `docs/results/` by `python docs/results_page.py`; the
-commands below each experiment make these files.
+seeds in every arm, paired statistics, and beside the paper's wording that of a fair control
+([](experiments_statistics.md)). Everything here is made of the files in `docs/results/` by
+`python docs/results_page.py`; the commands below each experiment make these files.
 """
-
 
 NOTHING = "No experiment has been run to its end yet.\n"
 

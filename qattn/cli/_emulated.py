@@ -5,14 +5,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
-
-import tomli_w
 
 from qattn.backends.spec import SamplerSpec
-
-if TYPE_CHECKING:
-    from qattn.hardware.emulator import EmulatedQPU
+from qattn.training.emulated import write_credentials
 
 ANNEALING_TIME = 5.0
 """Annealing time in ns for which the emulator's default temperatures hold (first-order theory for
@@ -42,14 +37,6 @@ def on_an_emulated_qpu(
                     spec = spec.with_options(calibration=str(calibration), annealing_time=None)
             emulated.append(spec)
         yield emulated
-
-
-def write_credentials(private: Path, qpu: "EmulatedQPU") -> Path:
-    """The credentials.toml that leads to an emulator, in a folder that only its owner can read."""
-    file = private / "credentials.toml"
-    file.touch(mode=0o600)
-    file.write_text(tomli_w.dumps({"dwave": qpu.client_options}), encoding="utf-8")
-    return file
 
 
 def _calibrated(spec: SamplerSpec, folder: Path, seed: int) -> Path:

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from qattn.cli._emulated import ANNEALING_TIME, write_credentials
+from qattn.cli._emulated import ANNEALING_TIME
 from qattn.cli._flags import flags_of, with_flags
+from qattn.training.emulated import write_credentials
 
 console = Console(highlight=False, soft_wrap=True)
 

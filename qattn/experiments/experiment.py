@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qattn.training.config import TrainConfig
+from qattn.training.config import TrainConfig, typed_settings
 from qattn.training.tasks import shakespeare
 
 MAY_CHANGE = frozenset(f.name for f in dataclasses.fields(TrainConfig) if f.metadata["may_change"])
@@ -94,7 +94,8 @@ class Part:
         for values in itertools.product(*self.grid.values()):
             point = dict(zip(self.grid, values, strict=True))
             for label, arm in self.arms.items():
-                config = TrainConfig(**{**self.settings, **point, **arm, **changes})
+                settings = typed_settings({**self.settings, **point, **arm}, Path(label))
+                config = TrainConfig(**settings | changes)
                 yield Training(self.name, label, point, config, self.measures)
 
 

@@ -6,13 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from qattn.backends.options import nearest
 from qattn.experiments.claims import check_claim, read_claim
 from qattn.experiments.experiment import Experiment, Part
+from qattn.experiments.figures import FIGURES
 from qattn.experiments.measures import MEASURES
-from qattn.training.config import parse_settings
 
 CATALOGUE = files("qattn.experiments") / "catalogue"
 """The experiments that come with qattn, a TOML file each."""
@@ -77,11 +75,19 @@ def parse_experiment(name: str, text: str) -> Experiment:
     """
     table = tomllib.loads(text)
     _check_keys("The file", table, KEYS, needs=["title"])
+    for key in ("parts", "claims"):
+        if wrong := [each for each in table.get(key, ()) if type(each) is not dict]:
+            raise ValueError(f"Key `{key}` must be a list of tables, but has {wrong[0]!r}.")
+    if "parts" in table and "grid" in table:
+        raise ValueError("Key `grid` must stand in the parts, where there are parts.")
     parts = tuple(_part(part, table) for part in table.get("parts", [table]))
     if len({part.name for part in parts}) < len(parts):
         raise ValueError("Key `parts.name` must be different in each part.")
     for part in parts:
         _check_trainings(part)
+    for figure in table.get("figures", ()):
+        if figure not in FIGURES:
+            raise ValueError(f"Key `figures` must be of {', '.join(FIGURES)}, but has {figure!r}.")
     claims = [read_claim(claim) for claim in table.get("claims", ())]
     if len({claim.id for claim in claims}) < len(claims):
         raise ValueError("Key `claims.id` must be different in each claim.")
@@ -132,8 +138,6 @@ def _check_trainings(part: Part) -> None:
         )
     for label, arm in part.arms.items():
         try:
-            first = {name: grid[0] for name, grid in part.grid.items()}
-            parse_settings(tomli_w.dumps({**part.settings, **first, **arm}), Path(label))
             list(Part(part.name, {label: arm}, part.grid, part.settings, part.seeds).trainings())
         except (TypeError, ValueError) as error:
             raise ValueError(f"{within}, arm {label!r}: {error}") from None

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import tomllib
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,9 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     eval_sampler: str = setting(
         "exact", "Sampler of validations, with its own options: NAME:key=value,...."
     )
+    emulate_qpu: bool = setting(
+        False, "Run dwave on an emulated QPU, which has the betas 11.2 11.2 with the ghost spin."
+    )
     context: int = setting(12, "Number of positions T.")
     layers: int = setting(2, "Number of blocks.")
     heads: int = setting(4, "Number of heads in each.")
@@ -99,6 +102,11 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
             raise ValueError(
                 f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
                 f"but is {self.num_reads}."
+            )
+        if self.emulate_qpu and self.sampler.partition(":")[0] != "dwave":
+            raise ValueError(
+                f"Argument `emulate_qpu` must be left out unless the sampler is dwave, but is True "
+                f"with {self.sampler!r}."
             )
         for own in dataclasses.fields(self):
             value = getattr(self, own.name)
@@ -253,8 +261,14 @@ def parse_settings(text: str, path: Path) -> dict[str, Any]:
         settings = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
+    return typed_settings(settings, path)
+
+
+def typed_settings(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Settings of a table of TOML that is in the file at this path; see :func:`read_settings`."""
     known = {field.name: field for field in SETTINGS}
-    for name, value in settings.items():
+    settings: dict[str, Any] = {}
+    for name, value in table.items():
         if name not in known:
             hint = _hint(name, value, known)
             raise ValueError(f"'{path}' has an unknown setting `{name}`{hint}")

@@ -15,6 +15,7 @@ from qattn._clock import sampling_clock
 from qattn.backends import BackendStopped
 from qattn.couplings.base import NotFinite
 from qattn.training.config import TrainConfig
+from qattn.training.emulated import on_an_emulated_qpu
 from qattn.training.environment import changes, choose_threads, environment, using_threads
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
@@ -71,10 +72,11 @@ def train(
         before = {"threads": started.threads} if state is None else state["environment"]
     threads = config.threads or (before or {}).get("threads") or choose_threads(config)
     config = replace(config, threads=threads)
-    learner = Learner(config)
-    if not resume and out.exists():
-        folder.create(config)  # refuses, before anything is connected
-    with using_threads(threads):
+    step = 0 if state is None else state["progress"]["step"]
+    with using_threads(threads), on_an_emulated_qpu(config, step) as config:
+        learner = Learner(config)
+        if not resume and out.exists():
+            folder.create(config)  # refuses, before anything is connected
         try:
             if before is not None and (other := changes(before, environment(learner.device))):
                 log.warning(

@@ -97,6 +97,22 @@ def test_seeds_that_depend_on_each_other_are_not_ten():
     assert share(judged(differences)) > LEVEL + 5 * sigma(LEVEL)
 
 
+def test_false_verdicts_of_mixed_families():
+    """Claims of an effect of at most 0 hold, or of one of at least 0.25 do not."""
+    sizes = np.array([0.0, 0.0, 0.25, 0.25, 1.0, -1.0])
+    rng = np.random.default_rng(11)
+    families = judged(rng.normal(size=(RUNS, 6, SEEDS)) + sizes[:, None])
+    false = [
+        any(
+            (d.answer == "holds" and size <= 0) or (d.answer == "does not hold" and size >= 0.25)
+            for d, size in zip(family, sizes, strict=True)
+        )
+        for family in families
+    ]
+    assert 0 < np.mean(false) <= LEVEL + 5 * sigma(LEVEL)
+    assert share(families, lambda d: d.answer == "holds") > 0.3  # the effect of 1
+
+
 @pytest.mark.parametrize("size", [0.5, 1.0, 1.5])
 def test_effects_are_found_as_often_as_theory_says(size):
     rng = np.random.default_rng(6)

@@ -9,10 +9,11 @@ from scipy import stats
 
 from qattn.experiments import Results
 from qattn.experiments.figures import CAPTIONS, FIGURES, draw
-from qattn.experiments.figures.along_settings import biases, rates, reads
+from qattn.experiments.figures.along_settings import biases, rates
 from qattn.experiments.figures.couplings_map import couplings_map
 from qattn.experiments.figures.curves import differences, learning_curves
 from qattn.experiments.figures.outputs import outputs
+from qattn.experiments.figures.reads import reads
 from qattn.experiments.figures.scaling import scaling
 from qattn.experiments.figures.style import looks
 
@@ -130,8 +131,20 @@ def test_reads_stand_beside_exact_moments_and_errors_of_gradients():
     for line, training in zip(right.lines, trainings, strict=True):
         expected = np.mean(training.curves["gradient_error"], axis=1)
         np.testing.assert_allclose(line.get_ydata(), expected)
+    assert left.get_xscale() == right.get_yscale() == "log"
     level = figure.axes[2].lines[0].get_ydata()[0]
     assert level == pytest.approx(np.mean(results.trainings[-1].metrics["perplexity"]))
+
+
+def test_reads_of_all_parts_are_in_one_panel():
+    sampled = made_up(parts=["reads"], arms=["gibbs"], points=[{"num_reads": 30}])
+    sampled.trainings[0].settings["sampler"] = "gibbs"
+    sampled.trainings.extend(made_up(parts=["exact"], arms=["exact"]).trainings)
+    left, _ = reads(sampled).axes
+    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+        "exact: no reads",
+        "gibbs",
+    ]
 
 
 def test_biases_are_named_beside_their_arms():

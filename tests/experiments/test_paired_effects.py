@@ -52,7 +52,7 @@ def test_irrelevance_is_a_test_of_the_effect_size():
 
 
 @given(vectors, st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 def test_order_of_seeds_does_not_matter(values, random):
     shuffled = random.sample(values, len(values))
     one, other = PairedEffect(values), PairedEffect(shuffled)
@@ -62,7 +62,7 @@ def test_order_of_seeds_does_not_matter(values, random):
 
 
 @given(vectors)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 def test_sign_mirrors_everything(values):
     one, other = PairedEffect(values), PairedEffect([-x for x in values])
     for name in ("interval", "bootstrap_interval"):
@@ -74,7 +74,7 @@ def test_sign_mirrors_everything(values):
 
 
 @given(vectors, st.sampled_from([2.0**-20, 0.25, 8.0, 2.0**17]))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 def test_unit_does_not_matter(values, scale):
     """By powers of two, which round nothing: else ties of the bootstrap break differently."""
     one, other = PairedEffect(values), PairedEffect([scale * x for x in values])
@@ -138,7 +138,6 @@ def test_holm_by_hand():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.sampled_from([0.01, 0.05, 0.2]))
-@settings(derandomize=True)
 def test_holm_rejects_what_the_sequential_procedure_does(p, level):
     """Step down: reject while p_(k) is below α/(m - k + 1), and stop at the first that is not."""
     order = sorted(range(len(p)), key=lambda i: p[i])

@@ -64,6 +64,7 @@ def test_file_is_an_experiment(tmp_path):
         ("seeds = 2", "seeds = 0", "`seeds` must be at least 1, but is 0"),
         ("seeds = 2", 'seeds = "2"', "`seeds` must be a whole number, but is '2'"),
         ('["couplings"]', '["coupling"]', "`measures` must be of couplings, .*has 'coupling'"),
+        ("seeds = 2", 'seeds = 2\nfigures = ["curve"]', "`figures` must be of curves, .*'curve'"),
         ("[arms]\n", "[arms]\nnone = 3\n", "`arms.none` must be a table, but is 3"),
         ('attention = "softmax"', 'attn = "softmax"', "arm 'softmax': .*unknown setting `attn`"),
         ('attention = "softmax"', 'attention = "soft"', "arm 'softmax': .*must be one of"),
@@ -106,12 +107,16 @@ def test_names_are_unique(tmp_path):
     with pytest.raises(ValueError, match=r"`claims.id` must be different"):
         read(tmp_path, TEXT + claim)
     parts = '[[parts]]\nname = "one"\n' * 2
-    with pytest.raises(ValueError, match=r"`parts.name` must be different"):
+    with pytest.raises(ValueError, match=r"`grid` must stand in the parts"):
         read(tmp_path, TEXT.replace("[[claims]]", f"{parts}[[claims]]"))
+    with pytest.raises(ValueError, match=r"`parts.name` must be different"):
+        read(tmp_path, TEXT.replace("[grid]\ncontext = [4, 8]", parts))
+    with pytest.raises(ValueError, match="`parts` must be a list of tables, but has 3"):
+        read(tmp_path, f"parts = [3]\n{TEXT}")
 
 
 def test_no_experiment():
-    with pytest.raises(ValueError, match=r"must be one of brackets-arms, .* but is 'nothing'"):
+    with pytest.raises(ValueError, match=r"must be one of .*brackets-arms, .* but is 'nothing'"):
         read_experiment("nothing")
     with pytest.raises(FileNotFoundError, match=r"No experiment at nothing\.toml"):
         read_experiment("nothing.toml")

@@ -63,9 +63,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent ramp_sweeps",
         "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "
         "field_encoding warn_divergence tolerance dephasing_rate relaxation_rate",
-        "D-Wave": "qpu_budget journal chain_strength spin_reversal_transforms out_of_range track "
-        "reduce_intersample_correlation readout_thermalization failover max_in_flight credentials "
-        "solver endpoint region",
+        "D-Wave": "emulate_qpu qpu_budget journal chain_strength spin_reversal_transforms "
+        "out_of_range track reduce_intersample_correlation readout_thermalization failover "
+        "max_in_flight credentials solver endpoint region",
         "Run": "out resume buy_again config seed ensemble device threads log_every eval_every "
         "gradient_every checkpoint_every checkpoint_seconds",
     },

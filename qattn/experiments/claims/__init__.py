@@ -1,16 +1,15 @@
 """Claims: what an experiment's file says of its trainings, and the verdicts of the results."""
 
-from qattn.experiments.claims.claim import KINDS, Claim, check_claim, read_claim
+from qattn.experiments.claims.check import check_claim
+from qattn.experiments.claims.claim import Claim, read_claim
 from qattn.experiments.claims.difference import Difference, NoWorse
 from qattn.experiments.claims.judge import Verdict, judge
 from qattn.experiments.claims.measured_value import MeasuredValue
-from qattn.experiments.claims.question import BETTER, Question, SeedEffects
+from qattn.experiments.claims.question import Question, SeedEffects
 from qattn.experiments.claims.selection import Side, UndecidableError
 from qattn.experiments.claims.slope import Slope
 
 __all__ = [
-    "BETTER",
-    "KINDS",
     "Claim",
     "Difference",
     "MeasuredValue",

@@ -1,7 +1,7 @@
-"""Claims as tables of an experiment's file, checked when they are read."""
+"""Claims as tables of an experiment's file."""
 
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar
@@ -10,24 +10,14 @@ from qattn.backends.options import described, nearest
 from qattn.experiments.claims.difference import Difference, NoWorse
 from qattn.experiments.claims.measured_value import MeasuredValue
 from qattn.experiments.claims.question import BETTER, Question
-from qattn.experiments.claims.selection import Side, values
 from qattn.experiments.claims.slope import Slope
-from qattn.experiments.experiment import Part
-from qattn.training.config import TrainConfig
-from qattn.training.tasks import Brackets, Shakespeare
 
 KINDS: dict[str, type[Question]] = {
     kind.kind: kind for kind in (Difference, NoWorse, Slope, MeasuredValue)
 }
 """The kinds of tests by name."""
 
-METRIC = {"brackets": Brackets.metric, "shakespeare": Shakespeare.metric}
-"""The metric of each task, beside the loss."""
-
 Built = TypeVar("Built")
-
-PLACES = range(1, 10**9)
-"""Places of a table."""
 
 SOURCES = ("paper", "control", "ours")
 """Who says it: the paper, the wording of a fair control, or we."""
@@ -77,17 +67,17 @@ def read_claim(table: Mapping[str, Any]) -> Claim:
     of_test = {key: value for key, value in test.items() if key != "kind"}
     question = _built(KINDS[test["kind"]], of_test, name, "test.")
     claim: Claim = _built(Claim, {**table, "test": question}, name)
-    _one_of(name, "source", claim.source, SOURCES)
+    one_of(name, "source", claim.source, SOURCES)
     if (claim.source == "control") != bool(claim.beside):
         raise ValueError(
             f"{name}: key `beside` must name a claim where `source` is 'control', and only there."
         )
     if isinstance(question, (Difference, Slope)):
-        _one_of(name, "test.metric", question.metric, BETTER)
+        one_of(name, "test.metric", question.metric, BETTER)
     if isinstance(question, NoWorse) and not 0 < question.margin < float("inf"):
         raise ValueError(f"{name}: key `test.margin` must be positive, but is {question.margin}.")
     if isinstance(question, (Slope, MeasuredValue)):
-        _one_of(name, "test.sign", question.sign, (1, -1))
+        one_of(name, "test.sign", question.sign, (1, -1))
     if isinstance(question, MeasuredValue) and not all(
         type(place) is int and place > 0 for place in question.at
     ):
@@ -95,45 +85,6 @@ def read_claim(table: Mapping[str, Any]) -> Claim:
             f"{name}: key `test.at` must be places counted from 1, but is {list(question.at)}."
         )
     return claim
-
-
-def check_claim(claim: Claim, parts: Sequence[Part]) -> None:
-    """Check that an experiment of these parts has the trainings that a claim needs.
-
-    Raises:
-        ValueError: A part, an arm, a setting of the grid, a value of it, the metric or the measure
-            is not there; or `where` leaves several trainings open.
-    """
-    name, test = f"Claim {claim.id!r}", claim.test
-    known = {part.name: part for part in parts}
-    for side in test.sides:
-        _one_of(name, "test.part", side.part, known)
-        part = known[side.part]
-        _one_of(name, "test.arm", side.arm, part.arms)
-        for setting, wanted in side.where.items():
-            _one_of(name, "test.where", setting, part.grid)
-            for value in values(wanted):
-                _one_of(name, f"test.where.{setting}", value, part.grid[setting])
-        _check_one_point(name, side, part, test.over)
-        if isinstance(test, (Difference, Slope)):
-            task = {**part.settings, **part.arms[side.arm]}.get("task", TrainConfig.task)
-            metrics = ("validation_loss", "gradient_error", METRIC[task])
-            _one_of(name, "test.metric", test.metric, metrics)
-        if isinstance(test, MeasuredValue):
-            _one_of(name, "test.measure", test.measure, part.measures)
-
-
-def _check_one_point(name: str, side: Side, part: Part, over: str) -> None:
-    """One training a side, or one for each value of `over`."""
-    for setting, grid in part.grid.items():
-        chosen = values(side.where.get(setting, grid))
-        if setting != over and len(chosen) > 1:
-            raise ValueError(
-                f"{name}: key `test.where` must choose one value of `{setting}` for the arm "
-                f"{side.arm!r}, but leaves {', '.join(map(str, chosen))}."
-            )
-    if over and over not in part.grid and over != "context":
-        raise ValueError(f"{name}: key `test.best` must be of the grid, but is {over!r}.")
 
 
 def _built(kind: type[Built], table: Mapping[str, Any], name: str, prefix: str = "") -> Built:
@@ -149,7 +100,7 @@ def _built(kind: type[Built], table: Mapping[str, Any], name: str, prefix: str =
         if types[key] is float and type(value) is int:
             given[key] = float(value)
         if typing.get_origin(types[key]) is Literal:
-            _one_of(name, f"{prefix}{key}", value, typing.get_args(types[key]))
+            one_of(name, f"{prefix}{key}", value, typing.get_args(types[key]))
         elif not _is_of(types[key], given[key]):
             raise ValueError(
                 f"{name}: key `{prefix}{key}` must be {described(types[key])}, but is {value!r}."
@@ -167,7 +118,8 @@ def _is_of(kind: Any, value: Any) -> bool:
     return type(value) is not bool and isinstance(value, types)
 
 
-def _one_of(name: str, key: str, value: Any, known: Iterable[Any]) -> None:
+def one_of(name: str, key: str, value: Any, known: Iterable[Any]) -> None:
+    """Raise a ValueError that names claim and key, if a value is not known."""
     known = list(known)
     if value not in known:
         raise ValueError(

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qattn.experiments.figures.along_settings import biases, rates, reads
+from qattn.experiments.figures.along_settings import biases, rates
 from qattn.experiments.figures.couplings_map import couplings_map
 from qattn.experiments.figures.curves import differences, learning_curves
 from qattn.experiments.figures.outputs import outputs
+from qattn.experiments.figures.reads import reads
 from qattn.experiments.figures.scaling import scaling
 from qattn.experiments.results import Results
 

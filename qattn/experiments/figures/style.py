@@ -1,6 +1,7 @@
 """What the figures of experiments share: a look for each arm, panels, means over seeds."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy import ndarray
 from scipy import stats
 
 from qattn.compare.figures.style import COLOURS, MARKERS
+from qattn.experiments.claims.question import BETTER
 from qattn.experiments.results import MissingTraining, Results, TrainingResult
 
 if TYPE_CHECKING:
@@ -71,10 +73,9 @@ def metric_of(training: TrainingResult) -> str:
 
 def gains(of: TrainingResult, than: TrainingResult, metric: str) -> dict[int, float]:
     """How much better an arm ends than another, by seed; positive where it is better."""
-    sign = 1 if metric == "accuracy" else -1
     theirs = dict(zip(than.seeds, than.metrics[metric], strict=True))
     ours = zip(of.seeds, of.metrics[metric], strict=True)
-    return {seed: sign * (value - theirs[seed]) for seed, value in ours if seed in theirs}
+    return {seed: BETTER[metric] * (value - theirs[seed]) for seed, value in ours if seed in theirs}
 
 
 def reference_arm(results: Results, part: str) -> str:
@@ -85,12 +86,13 @@ def reference_arm(results: Results, part: str) -> str:
 
 
 def panels(
-    trainings: Iterable[TrainingResult], *, along: Sequence[str] = ()
+    trainings: Iterable[TrainingResult], *, along: Sequence[str] = (), parts: bool = True
 ) -> dict[str, list[TrainingResult]]:
     """Trainings by part and point of the grid, less the settings that a figure has on an axis."""
     found: dict[str, list[TrainingResult]] = {}
     for training in trainings:
-        found.setdefault(place(training, along), []).append(training)
+        of = training if parts else replace(training, part="")
+        found.setdefault(place(of, along), []).append(training)
     return found
 
 

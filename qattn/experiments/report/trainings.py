@@ -65,8 +65,9 @@ def fits_table(results: Results) -> Table:
             each = [f"{name} = {interval_text(fit.parameters[name], i)}" for name, i in ends]
             doubt = "" if fit.lack_of_fit != fit.lack_of_fit else f"{fit.lack_of_fit:.2g}"
             where = f"{line.arm} ({line.part})" if line.part else line.arm
+            curve = formula(fit) + (", at the edge of exponents" if fit.at_edge else "")
             rows.append(
-                [where, line.quantity, formula(fit), "; ".join(each), f"{fit.r_squared:.3f}", doubt]
+                [where, line.quantity, curve, "; ".join(each), f"{fit.r_squared:.3f}", doubt]
             )
     columns = ["arm", "quantity", "fit", "95% intervals", "R²", "p of a lack of fit"]
     return Table(columns, rows)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SUBMISSIONS = 3
 """How often a training is submitted whose workers die; each time, Dask tries four of them."""
 
-POLL = 0.25
+POLL = 0.5
 """Seconds between looks at what has come."""
 
 PATIENCE = 60.0
@@ -45,7 +45,7 @@ def run_trainings(
         store: The folder of their runs, which the workers must share.
         scheduler: Address of a Dask scheduler; None for a cluster on this machine's cores.
         workers: Number of processes of that cluster, by default one for each core.
-        watch: Called several times a second, with the number of workers.
+        watch: Called twice a second, with the number of workers.
 
     Returns:
         What kept a training from its end, by the training's name.

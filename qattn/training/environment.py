@@ -1,6 +1,8 @@
 """What the bits of a run depend on besides its settings: threads, and versions of what computes."""
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,9 @@ wait for the scheduler there, a few milliseconds each time. Below this size an o
 longer than that: a second thread then gains a quarter on idle cores, and costs up to two orders of
 magnitude on busy ones.
 """
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt(3): how much free memory is kept, and what is too large to be kept."""
 
 
 def choose_threads(config: TrainConfig) -> int:
@@ -43,6 +48,19 @@ def using_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what tensors free for the next ones, as far as it is glibc.
+
+    Otherwise it gives large pieces back to the system and asks for them again at every step, with a
+    page fault for each 4 kB. Dask's workers, which are started with MALLOC_TRIM_THRESHOLD_=65536,
+    give back so much that a training step takes twice as long.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_THRESHOLD, 2**25)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -16,7 +16,13 @@ from qattn.backends import BackendStopped
 from qattn.couplings.base import NotFinite
 from qattn.training.config import TrainConfig
 from qattn.training.emulated import on_an_emulated_qpu
-from qattn.training.environment import changes, choose_threads, environment, using_threads
+from qattn.training.environment import (
+    changes,
+    choose_threads,
+    environment,
+    keep_freed_memory,
+    using_threads,
+)
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.progress import Progress
@@ -63,6 +69,7 @@ def train(
         FileExistsError: `out` exists and `resume` is false.
         ValueError: A setting may not change on resuming, or no checkpoint can be read.
     """
+    keep_freed_memory()
     folder = RunFolder(out)
     state, before = None, None
     if resume:

@@ -132,11 +132,11 @@ class Experiment:
             changes: Settings in place of the experiment's.
         """
         parts = (p if seeds is None else replace(p, seeds=seeds) for p in self.parts)
-        found: dict[Any, Training] = {}
+        found = []
         for part in parts:
             for training in part.trainings(**changes):
                 if data is not None and training.config.task == "shakespeare":
                     config = replace(training.config, data=str(data))
                     training = replace(training, config=config)
-                found[training.part, training.arm, *training.point.values()] = training
-        return list(found.values())
+                found.append(training)
+        return found

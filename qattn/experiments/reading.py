@@ -115,6 +115,8 @@ def _part(part: Mapping[str, Any], table: Mapping[str, Any]) -> Part:
     for setting, values in grid.items():
         if type(values) is not list or not values:
             raise ValueError(f"Key `grid.{setting}` must be a list of values, but is {values!r}.")
+        if any(value in values[:i] for i, value in enumerate(values)):
+            raise ValueError(f"Key `grid.{setting}` must have each value once, but is {values!r}.")
     return Part(
         part.get("name", ""),
         arms,
@@ -136,7 +138,14 @@ def _check_trainings(part: Part) -> None:
         raise ValueError(
             f"{within}: key `measures` must be of {', '.join(MEASURES)}, but has {min(unknown)!r}."
         )
+    if any("ensemble" in given for given in (part.settings, part.grid, *part.arms.values())):
+        raise ValueError(f"{within}: key `seeds` says how many seeds there are, not `ensemble`.")
     for label, arm in part.arms.items():
+        if both := sorted(arm.keys() & part.grid.keys()):
+            raise ValueError(
+                f"{within}, arm {label!r} must not have `{both[0]}`, which the grid sets: put the "
+                "arm in a part of its own."
+            )
         try:
             list(Part(part.name, {label: arm}, part.grid, part.settings, part.seeds).trainings())
         except (TypeError, ValueError) as error:

@@ -29,6 +29,8 @@ def test_experiments_share_the_trainings_that_they_have_in_common():
     assert folders("couplings-map")["Shakespeare", "boltzmann"] == shakespeare["", "boltzmann"]
     for part in ("with feed-forward", "without feed-forward"):
         assert brackets[part, "boltzmann"] in folders("couplings-map").values()
+    biased = folders("position-bias")["T = 12", "boltzmann, free bias"]
+    assert folders("couplings-map")["Shakespeare, free bias", "boltzmann"] == biased
     assert folders("ablation-sign")["", "free"] == shakespeare["", "boltzmann"]
     assert folders("ablation-sign")["", "J = 0"] == shakespeare["", "sigmoid"]
     assert folders("capacity")["", "boltzmann"] == shakespeare["", "boltzmann"]

@@ -51,6 +51,14 @@ def test_irrelevance_is_a_test_of_the_effect_size():
     assert none.p_irrelevant == pytest.approx(none.p_below, rel=1e-9)
 
 
+@pytest.mark.parametrize("seeds", [100, 200, 500])
+def test_irrelevance_of_many_seeds(seeds):
+    """SciPy's noncentral t is nan in the far tail of many degrees of freedom."""
+    values = np.random.default_rng(0).normal(-1, 1, seeds).tolist()
+    effect = PairedEffect(values)
+    assert effect.p_irrelevant <= effect.p_below < 1e-10
+
+
 @given(vectors, st.randoms(use_true_random=False))
 @settings(max_examples=25)
 def test_order_of_seeds_does_not_matter(values, random):

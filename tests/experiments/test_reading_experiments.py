@@ -69,6 +69,9 @@ def test_file_is_an_experiment(tmp_path):
         ('attention = "softmax"', 'attn = "softmax"', "arm 'softmax': .*unknown setting `attn`"),
         ('attention = "softmax"', 'attention = "soft"', "arm 'softmax': .*must be one of"),
         ("[4, 8]", "[]", r"`grid.context` must be a list of values, but is \[\]"),
+        ("[4, 8]", "[8, 8]", r"`grid.context` must have each value once, but is \[8, 8\]"),
+        ('= "softmax" }', '= "softmax", context = 8 }', "'softmax' must not have `context`"),
+        ('task = "shakespeare"', "ensemble = 3", "`seeds` says how many seeds there are"),
         ("[4, 8]", '["4"]', "arm 'softmax': .*`context` .*of type int"),
         ("[4, 8]", "[4, 0]", "arm 'softmax': .*`context` must be at least 1, but is 0"),
         (
@@ -81,7 +84,6 @@ def test_file_is_an_experiment(tmp_path):
         (", where = { context = 8 }", "", "must choose one value of `context`.*leaves 4, 8"),
         ('"perplexity"', '"accuracy"', "must be one of 'validation_loss', .*but is 'accuracy'"),
         (", where", ', part = "one", where', "`test.part` must be one of '', but is 'one'"),
-        (", where", ', best = "lr", where', "`test.best` must be of the grid, but is 'lr'"),
         ("[[claims]]", "[[claims]", "is not a TOML file"),
     ],
 )
@@ -100,6 +102,21 @@ def test_claims_about_measures_and_slopes(tmp_path):
         read(tmp_path, TEXT.replace(test, measure.format("outputs")))
     slope = 'test = { kind = "slope", arm = "boltzmann", than = "softmax", metric = "perplexity" }'
     assert read(tmp_path, TEXT.replace(test, slope)).claims
+
+
+def test_values_of_a_grid_may_be_lists(tmp_path):
+    grid = 'sampler = ["gibbs"]\nbetas = [[1.0, 1.0], [2.0, 2.0]]'
+    text = TEXT[: TEXT.index("[[claims]]")].replace("context = [4, 8]", grid)
+    trainings = read(tmp_path, text.replace('softmax = { attention = "softmax" }', "")).trainings()
+    assert [training.point["betas"] for training in trainings] == [[1.0, 1.0], [2.0, 2.0]]
+
+
+def test_claims_are_about_the_metric_of_the_task_that_the_grid_sets(tmp_path):
+    text = TEXT.replace("context = [4, 8]", 'task = ["brackets", "shakespeare"]\ncontext = [8]')
+    text = text.replace("where = { context = 8 }", 'where = { task = "brackets" }')
+    assert read(tmp_path, text.replace('"perplexity"', '"accuracy"')).claims
+    with pytest.raises(ValueError, match="'accuracy', but is 'perplexity'"):
+        read(tmp_path, text)
 
 
 def test_names_are_unique(tmp_path):

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from qattn.experiments.claims.question import BETTER, Question, SeedEffects
-from qattn.experiments.claims.selection import Side, UndecidableError, at_the_best, common
+from qattn.experiments.claims.selection import Side, UndecidableError, common, metric_of
 from qattn.experiments.results import Results, TrainingResult
 
 
@@ -18,8 +18,6 @@ class Difference(Question):
         than: The other arm.
         metric: Metric that is compared.
         at: "end", or "curve": mean over the evaluations, which is better for who learns faster.
-        best: A setting of the grid, such as lr, of which each seed takes the value that is best
-            for the other seeds, in each arm by itself.
         than_part: Part of the other arm, if it is another one.
         than_where: Values of the grid for the other arm, if they are others.
     """
@@ -29,7 +27,6 @@ class Difference(Question):
     than: str
     metric: str
     at: Literal["end", "curve"] = "end"
-    best: str = ""
     than_part: str | None = None
     than_where: Mapping[str, Any] | None = None
 
@@ -45,11 +42,6 @@ class Difference(Question):
         return [self.own, self.other]
 
     @property
-    def over(self) -> str:
-        """The setting whose best value is taken."""
-        return self.best
-
-    @property
     def unit(self) -> str:
         """The metric."""
         return self.metric
@@ -61,18 +53,15 @@ class Difference(Question):
             if len({tuple(training.curves["step"]) for training in trainings}) > 1:
                 raise UndecidableError("the curves were evaluated at different steps")
         sign = BETTER[self.metric]
-        arm, than = (
-            at_the_best(side.by_seed(results, self._read, self.best), sign) for side in self.sides
-        )
+        arm, than = (side.by_seed(results, self._read)[None] for side in self.sides)
         seeds, dropped = common([arm, than])
         return SeedEffects({s: sign * (arm[s] - than[s]) for s in seeds}, dropped)
 
     def _read(self, training: TrainingResult) -> list[float]:
         """The metric of each member."""
-        if self.metric not in training.metrics:
-            raise UndecidableError(f"the arm {training.arm} has no {self.metric}")
+        end = metric_of(training, self.metric)
         if self.at == "end":
-            return training.metrics[self.metric]
+            return end
         return [fmean(member) for member in zip(*training.curves[self.metric], strict=True)]
 
 

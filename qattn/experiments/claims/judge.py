@@ -40,7 +40,9 @@ class Verdict:
         if self.effect is None:
             return f"{_capitalised(self.lacks or self.decision.reason)}."
         effect, unit = self.effect, self.claim.test.unit
-        words = f"effect {effect.mean:.3g} {unit} (95% interval {_interval(effect.interval)}); "
+        words = (
+            f"effect {_number(effect.mean)} {unit} (95% interval {_interval(effect.interval)}); "
+        )
         words += self.decision.reason
         if not effect.agree:
             words += f"; the bootstrap's interval differs: {_interval(effect.bootstrap_interval)}"
@@ -86,7 +88,11 @@ def _effects(claim: Claim, results: Results) -> SeedEffects | str:
 
 
 def _interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3g} to {ends[1]:.3g}".replace("inf", "∞")
+    return " to ".join(map(_number, ends))
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−").replace("inf", "∞")
 
 
 def _capitalised(text: str) -> str:

@@ -56,6 +56,10 @@ class MeasuredValue(Question):
         table = training.measures.get(self.measure, {})
         if self.value not in table:
             raise UndecidableError(f"the arm {training.arm} has no {self.value} of {self.measure}")
+        if len(table[self.value]) != len(training.seeds):
+            raise UndecidableError(f"{self.value} of {self.measure} has no number for each seed")
+        if self.of and self.of not in table.get("classes", ()):
+            raise UndecidableError(f"{self.measure} has no class {self.of!r}")
         found = []
         for member in table[self.value]:
             if max(self.at, default=0) > len(member):

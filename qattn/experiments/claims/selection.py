@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 from qattn.experiments.results import MissingTraining, Results, TrainingResult
@@ -70,6 +69,17 @@ class Side:
         return table
 
 
+def metric_of(training: TrainingResult, metric: str) -> list[float]:
+    """A metric of each member at the end.
+
+    Raises:
+        UndecidableError: The training has no such metric.
+    """
+    if metric not in training.metrics:
+        raise UndecidableError(f"the arm {training.arm} has no {metric}")
+    return training.metrics[metric]
+
+
 def values(wanted: Any) -> list[Any]:
     """The values that `where` allows for a setting."""
     return list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
@@ -100,16 +110,3 @@ def common(sides: list[BySeed]) -> tuple[list[int], list[int]]:
     """Seeds that all sides have, and those that some lack."""
     shared = set.intersection(*map(set, sides))
     return sorted(shared), sorted(set.union(*map(set, sides)) - shared)
-
-
-def at_the_best(table: Mapping[Any, BySeed], sign: int) -> BySeed:
-    """Each seed at the value of a setting that is best for the mean of the other seeds.
-
-    A seed has no say in the choice that it is judged by, so a mean over seeds is not too good.
-    """
-    seeds, _ = common(list(table.values()))
-
-    def merit(column: BySeed, left_out: int) -> float:
-        return sign * fmean(column[s] for s in seeds if s != left_out or len(seeds) == 1)
-
-    return {s: max(table.values(), key=lambda column: merit(column, s))[s] for s in seeds}

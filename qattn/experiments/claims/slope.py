@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import ClassVar
 
 from qattn.experiments.claims.question import BETTER, Question, SeedEffects
-from qattn.experiments.claims.selection import BySeed, Side, UndecidableError, common
+from qattn.experiments.claims.selection import BySeed, Side, UndecidableError, common, metric_of
 from qattn.experiments.results import Results, TrainingResult
 
 
@@ -71,5 +71,4 @@ class Slope(Question):
         return SeedEffects(slopes, dropped)
 
     def _read(self, training: TrainingResult) -> list[float]:
-        """The metric of each member at the end."""
-        return training.metrics[self.metric]
+        return metric_of(training, self.metric)

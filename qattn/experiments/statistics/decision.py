@@ -22,14 +22,13 @@ class Decision:
     Attributes:
         answer: Whether it holds.
         reason: Why, in words.
-        p: p of the difference from x₀ in the effect's own direction, Holm-adjusted.
-        p_irrelevant: p of an effect below the smallest relevant one, Holm-adjusted.
+        p: Holm-adjusted p of the test that the verdict rests on; where nothing is decided, that of
+            the difference from x₀ in the effect's own direction.
     """
 
     answer: Answer
     reason: str
     p: float = 1.0
-    p_irrelevant: float = 1.0
 
 
 def decide(effects: Sequence[PairedEffect | None]) -> list[Decision]:
@@ -70,26 +69,31 @@ def _decide(effect: PairedEffect | None, above: float, below: float, irrelevant:
             "not decided",
             f"{effect.seeds} seeds are fewer than the {MIN_SEEDS} that a claim must have",
         )
-    p = above if effect.mean >= effect.null else below
     if above < LEVEL:
-        return Decision("holds", _evidence(effect, p), p, irrelevant)
+        return Decision("holds", _evidence(effect, above), above)
     if below < LEVEL:
-        opposite = f"the effect is below {effect.null:g}" if effect.null else "the opposite does"
-        return Decision("does not hold", f"{opposite}: {_evidence(effect, p)}", p, irrelevant)
+        opposite = f"the effect is below {_edge(effect)}" if effect.null else "the opposite holds"
+        return Decision("does not hold", f"{opposite}: {_evidence(effect, below)}", below)
     if irrelevant < LEVEL:
         reason = f"the effect is below {effect.relevant} sd: {_evidence(effect, irrelevant)}"
-        return Decision("does not hold", reason, p, irrelevant)
+        return Decision("does not hold", reason, irrelevant)
+    p = above if effect.mean >= effect.null else below
     if effect.sd == 0 and effect.mean == effect.null:
         reason = f"all {effect.seeds} seeds show the same and no difference, as at a ceiling"
-        return Decision("not decided", reason, p, irrelevant)
+        return Decision("not decided", reason, p)
     reason = (
         f"{_evidence(effect, p)}; {effect.seeds} seeds find {detectable(effect.seeds):.1f} sd "
         f"with probability {POWER:.0%} in a single comparison"
     )
-    return Decision("not decided", reason, p, irrelevant)
+    return Decision("not decided", reason, p)
+
+
+def _edge(effect: PairedEffect) -> str:
+    return f"{effect.null:g}".replace("-", "−")
 
 
 def _evidence(effect: PairedEffect, p: float) -> str:
     size = f"{effect.size:+.2f}".replace("-", "−").replace("inf", "∞")
+    beyond = f" from {_edge(effect)}" if effect.null else ""
     rounded = f"{p:.2f}" if p >= 0.095 else f"{p:.1g}"
-    return f"{size} sd at {effect.seeds} seeds, adjusted p = {rounded}"
+    return f"{size} sd{beyond} at {effect.seeds} seeds, adjusted p = {rounded}"

@@ -143,12 +143,12 @@ class PairedEffect:
         r"""p of an effect below the smallest relevant one δ.
 
         Twice the lower tail of the noncentral t with noncentrality :math:`\sqrt n \, δ`, as s is
-        not known.
+        not known. It is at most `p_below`, which stands in where SciPy has no value (n from 100).
         """
         if self.sd == 0 or self.relevant == 0:
             return self.p_below
         edge = math.sqrt(self.seeds) * self.relevant
-        return min(1.0, 2 * float(special.nctdtr(self.seeds - 1, edge, self._t)))
+        return min(self.p_below, 2 * float(special.nctdtr(self.seeds - 1, edge, self._t)))
 
     @property
     def _t(self) -> float:

@@ -57,10 +57,9 @@ class Training:
         content, not by its path.
         """
         of = {name: value for name, value in self.settings.items() if name != "data"}
-        if self.config.data_path is not None:
-            content = hashlib.sha256(self.config.data_path.read_bytes()).hexdigest()
-            if content != shakespeare.SHA256:
-                of["data"] = content
+        path = self.config.data_path
+        if path is not None and (text := shakespeare.other_text(path)) is not None:
+            of["data"] = text
         digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:10]
         config = self.config
         first, last = self.seeds[0], self.seeds[-1]
@@ -132,11 +131,12 @@ class Experiment:
             changes: Settings in place of the experiment's.
         """
         parts = (p if seeds is None else replace(p, seeds=seeds) for p in self.parts)
-        found: dict[Any, Training] = {}
-        for part in parts:
-            for training in part.trainings(**changes):
-                if data is not None and training.config.task == "shakespeare":
-                    config = replace(training.config, data=str(data))
-                    training = replace(training, config=config)
-                found[training.part, training.arm, *training.point.values()] = training
-        return list(found.values())
+        found = [training for part in parts for training in part.trainings(**changes)]
+        if data is None:
+            return found
+        return [
+            replace(training, config=replace(training.config, data=str(data)))
+            if training.config.task == "shakespeare"
+            else training
+            for training in found
+        ]

@@ -100,7 +100,9 @@ class _Submitted:
     def submit(self, names: list[str]) -> None:
         """Submit trainings, all at once: then Dask keeps those in a queue that must wait."""
         data = [plain(self.trainings[name]) for name in names]
-        futures = self.client.map(train_one, data, folder=self.folder, pure=False, key="training")
+        futures = self.client.map(
+            train_one, data, names, folder=self.folder, pure=False, key="training"
+        )
         self.futures |= zip(names, futures, strict=True)
         for name in names:
             self.times[name] += 1

@@ -53,11 +53,16 @@ def plain(training: Training) -> dict[str, Any]:
     return dataclasses.asdict(training)
 
 
-def train_one(training: dict[str, Any], folder: Folder) -> Outcome:
+def train_one(training: dict[str, Any], name: str, folder: Folder) -> Outcome:
     """Train what :func:`plain` made, in this worker's process; its errors are returned.
 
     It depends on nothing but its arguments and the training's run folder: whichever worker is
     asked goes on from the last checkpoint there, or finds the run at its end.
+
+    Args:
+        training: What is trained.
+        name: The training's name where it was asked for.
+        folder: The experiments' folder.
 
     Raises:
         distributed.Reschedule: It stopped for its worker, which is closing.
@@ -72,6 +77,11 @@ def train_one(training: dict[str, Any], folder: Folder) -> Outcome:
         return Outcome(str(error), shared=False)
     stop = unwanted()
     try:
+        if what.name != name:
+            raise ValueError(
+                f"The worker on {platform.node()} has another text at '{what.config.data}', or "
+                f"another version of qattn, than the command: give both the same."
+            )
         with ONE_AT_A_TIME:
             store.train(what, stop=stop, quiet=True)
     except Interrupted as reason:

@@ -57,10 +57,9 @@ class Training:
         content, not by its path.
         """
         of = {name: value for name, value in self.settings.items() if name != "data"}
-        if self.config.data_path is not None:
-            content = hashlib.sha256(self.config.data_path.read_bytes()).hexdigest()
-            if content != shakespeare.SHA256:
-                of["data"] = content
+        path = self.config.data_path
+        if path is not None and (text := shakespeare.other_text(path)) is not None:
+            of["data"] = text
         digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:10]
         config = self.config
         first, last = self.seeds[0], self.seeds[-1]

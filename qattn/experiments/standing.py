@@ -30,8 +30,8 @@ class Place:
         training: The training.
         step: Its last step in metrics.jsonl.
         seconds: The time of the steps up to there.
-        done: Whether it is at its end.
-        failure: The error that ended it in a line, or "".
+        done: Whether it is at its end, and no other run is in its folder.
+        failure: The error that ended it in a line, or what other run it is, or "".
     """
 
     training: Training
@@ -43,7 +43,7 @@ class Place:
     @property
     def left(self) -> int:
         """Steps that remain."""
-        return 0 if self.done else self.training.config.steps - self.step
+        return 0 if self.done else max(self.training.config.steps - self.step, 0)
 
 
 class Standing:
@@ -120,7 +120,13 @@ class Standing:
         failure = self.store.failure_file(training)
         lines = failure.read_text(encoding="utf-8").split("\n") if failure.is_file() else [""]
         last = next((line for line in reversed(lines) if line), "")
-        return Place(training, step, seconds, self.store.is_done(training), last)
+        done = self.store.is_done(training)
+        try:
+            if done:
+                self.store.check(training)
+        except ValueError as error:  # somebody went on with it to more steps, say
+            done, last = False, str(error)
+        return Place(training, step, seconds, done, last)
 
 
 def last_step(metrics: Path) -> tuple[int, float]:

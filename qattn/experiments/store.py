@@ -55,9 +55,9 @@ class Store:
         for name in sorted({*Training("", "", {}, found).settings, *training.settings} - {"data"}):
             if getattr(found, name) != getattr(asked, name):
                 raise ValueError(
-                    f"The run in '{run.path}' must have {name} = {getattr(asked, name)}, but its "
-                    f"{run.config_file.name} says {getattr(found, name)}: move the folder away, "
-                    f"and the training starts anew."
+                    f"Its {run.config_file.name} must have {name} = {getattr(asked, name)}, but "
+                    f"says {getattr(found, name)}. Move '{run.path}' away, and the training starts "
+                    f"anew."
                 )
 
     def train(

@@ -41,7 +41,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path, one_worker_here):
     assert failed.keys() == {by_arm["diverging"].name, by_arm["another"].name}
     assert "diverged at step" in failed[by_arm["diverging"].name]
     told = failed[by_arm["another"].name]
-    assert "must have seed = 0, but its config.toml says 7: move the folder away" in told
+    assert "Its config.toml must have seed = 0, but says 7. Move '" in told
     assert str(folder["another"]) in told
     assert {t.arm for t in trainings if store.is_done(t)} == {"half_begun", "softmax", "boltzmann"}
     assert "diverged" in store.failure_file(by_arm["diverging"]).read_text()
@@ -111,6 +111,18 @@ def test_a_worker_that_does_not_share_the_folder(tmp_path, one_worker_here, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("as_users_call")
+def test_a_worker_that_has_another_text_at_the_same_path(tmp_path, one_worker_here):
+    text = tmp_path / "text.txt"
+    text.write_text("To be, or not to be: that is the question. " * 10)
+    (training, _) = tiny(text=TINY.replace("brackets", "shakespeare")).trainings(data=text)
+    assert training.name  # which names the text that is here
+    text.write_text("Whether 'tis nobler in the mind to suffer. " * 10)
+    failed = run_trainings([training], Store(tmp_path), scheduler=one_worker_here)
+    assert "has another text at" in failed[training.name]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_no_scheduler_and_no_dask(tmp_path, monkeypatch):
     monkeypatch.setattr(dask_cluster, "CONNECT", 0.3)
     with pytest.raises(ConnectionError, match=r"answers at tcp://127\.0\.0\.1:1:"):
@@ -128,7 +140,7 @@ class Futures:
     def __init__(self, *ends):
         self.ends, self.submitted = list(ends), []
 
-    def map(self, function, data, **options):
+    def map(self, function, data, names, **options):
         self.submitted.append([each["arm"] for each in data])
         return [self._future(self.ends.pop(0)) for _ in data]
 

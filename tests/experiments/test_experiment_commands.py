@@ -4,15 +4,17 @@ import json
 import os
 import re
 import signal
+from dataclasses import replace
 
 import pytest
 from _support.command_line import run
 from _support.experiments import TINY, end, start, tiny, until
 from filelock import FileLock
 
-from qattn.experiments import Results, Store, available_experiments
+from qattn.cli.experiment.asked import Asked
+from qattn.experiments import Results, Store, available_experiments, collect
 from qattn.experiments.standing import Standing, in_words, last_step
-from qattn.training import Interrupted
+from qattn.training import Interrupted, train
 
 pytestmark = pytest.mark.usefixtures("as_users_call")
 
@@ -75,6 +77,27 @@ def test_time_that_is_left(tmp_path):
     assert standing.time_left(workers=2) == in_words(400)
     (longer, _) = tiny(text=TINY.replace("context = 6", "context = 7")).trainings()
     assert Standing([softmax, longer], store).time_left() == "more than " + in_words(300)
+
+
+def test_a_run_that_went_on_to_more_steps_is_not_the_one_that_is_asked_for(tmp_path):
+    experiment, store = tiny(), Store(tmp_path)
+    (training, _) = experiment.trainings()
+    store.train(training, quiet=True)
+    train(replace(training.config, steps=60), store.run(training).path, resume=True, quiet=True)
+    results = collect(experiment, [training], store)
+    assert results.trainings == []
+    assert results.missing[0].failure == "Its config.toml must have steps = 40, but says 60"
+    standing = Standing([training], store)
+    assert (standing.done, standing.time_left()) == (0, "nothing")
+
+
+def test_results_of_another_text_have_a_folder_of_their_own(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("To be, or not to be: that is the question. " * 10)
+    for task, name in (("brackets", r"tiny-steps3"), ("shakespeare", r"tiny-steps3-text\w{8}")):
+        experiment = tiny(text=TINY.replace("brackets", task))
+        folder = Asked(experiment, tmp_path, steps=3, data=text).folder
+        assert re.fullmatch(name, folder.name)
 
 
 def test_what_cannot_be_run(monkeypatch, capsys, file):

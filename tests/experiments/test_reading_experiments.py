@@ -33,6 +33,13 @@ def read(tmp_path, text):
     return read_experiment(file)
 
 
+def test_values_of_a_grid_may_be_pairs(tmp_path):
+    grid = "betas = [[3.1, 2.5], [11.2, 11.2]]"
+    text = TEXT.replace("context = [4, 8]", grid).partition("[[claims]]")[0]
+    trainings = read(tmp_path, text).trainings()
+    assert [t.config.betas for t in trainings] == [(3.1, 2.5)] * 2 + [(11.2, 11.2)] * 2
+
+
 @pytest.mark.parametrize("name", available_experiments())
 def test_the_catalogue_is_read(name):
     experiment = read_experiment(name)

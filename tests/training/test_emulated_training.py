@@ -34,6 +34,7 @@ def test_a_run_goes_on_with_an_emulator_of_its_own(tmp_path, monkeypatch):
     assert len([*(tmp_path / "run/journal/answers").iterdir()]) == 2 * 4
     assert [r["step"] for r in RunFolder(tmp_path / "run").read_metrics() if "loss" in r] == [4]
     assert json.loads((tmp_path / "run/summary.json").read_text())["emulated"] is True
+    assert RunFolder(tmp_path / "run").read_config().credentials is None  # the emulator's are gone
 
 
 def test_emulation_is_for_dwave_alone():

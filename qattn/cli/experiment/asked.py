@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qattn.experiments import Experiment, Store, Training, available_experiments, read_experiment
+from qattn.training.tasks.shakespeare import other_text
 
 Out = Annotated[Path, typer.Option(help="The folder of all experiments.")]
 Names = Annotated[
@@ -24,7 +25,7 @@ class Asked:
     """An experiment in a folder, with the changes of a trial.
 
     A trial's trainings have other names, and its results a folder of their own, so that it never
-    mixes with the experiment.
+    mixes with the experiment. A text other than Tiny Shakespeare makes a trial too.
     """
 
     experiment: Experiment
@@ -43,6 +44,10 @@ class Asked:
         """Where its results go."""
         changes = {"seeds": self.seeds, "steps": self.steps}
         given = "".join(f"-{name}{value}" for name, value in changes.items() if value is not None)
+        texts = (t.config.data_path for t in self.trainings if t.config.task == "shakespeare")
+        path = next(texts, None) if self.data else None
+        if path is not None and (digest := other_text(path)) is not None:
+            given += f"-text{digest[:8]}"
         return self.out / f"{self.experiment.name}{given}"
 
     @cached_property

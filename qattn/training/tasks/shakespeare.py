@@ -112,6 +112,12 @@ def same_text(one: Path | None, other: Path | None) -> bool:
     return a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False)
 
 
+def other_text(path: Path) -> str | None:
+    """SHA-256 of the text at a path, or None if it is Tiny Shakespeare."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return None if digest == SHA256 else digest
+
+
 def download(url: str = URL, sha256: str = SHA256) -> Path:
     """Fetch Tiny Shakespeare into the user's cache, unless it is there, and check its hash.
 

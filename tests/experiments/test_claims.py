@@ -210,7 +210,7 @@ def test_sign_of_what_is_measured():
     assert verdict(test | {"at": [6, 7]}, arm).answer == "does not hold"
     assert "has 7 places" in verdict(test | {"at": [8]}, arm).reason
     assert "no position_bias of" in verdict(test | {"value": "position_bias"}, arm).reason
-    assert far.claim.test.unit == "couplings: by_distance at 6, 7"
+    assert far.claim.test.unit == "−couplings: by_distance at 6, 7"
 
 
 def test_classes_of_what_is_measured_against_another_arm():

@@ -231,7 +231,7 @@ def test_a_long_list_of_what_is_lacking_fits_below_a_figure():
     figure = biases(results)
     figure.draw_without_rendering()
     box = figure._supxlabel.get_window_extent()
-    assert 0 <= box.x0
+    assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
 
 

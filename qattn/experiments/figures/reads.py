@@ -70,7 +70,7 @@ def _told_apart(results: Results) -> Callable[[TrainingResult], TrainingResult]:
 
 def _errors(axes: Any, trainings: list[TrainingResult], look: dict[str, dict[str, Any]]) -> None:
     """Mean over seeds of the gradient's error against the step; more reads are wider lines."""
-    named = set()
+    named: set[str] = set()
     most = max((number_of_reads(training) or 0 for training in trainings), default=0)
     for training in (t for t in trainings if "gradient_error" in t.curves):
         mean = np.array(training.curves["gradient_error"], dtype=float).mean(1)

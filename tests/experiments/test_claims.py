@@ -201,7 +201,7 @@ def test_sign_of_what_is_measured():
     assert "has no class 'right'" in verdict(test | {"of": "right"}, arm).reason
     arm.measures["couplings"]["map"] = [[[0.0]], [[0.0]]]  # a matrix for each layer
     assert "no number for each seed" in verdict(test | {"value": "map"}, arm).reason
-    assert far.claim.test.unit == "couplings: by_distance at 6, 7"
+    assert far.claim.test.unit == "−couplings: by_distance at 6, 7"
 
 
 def test_classes_of_what_is_measured_against_another_arm():

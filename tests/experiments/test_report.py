@@ -107,7 +107,7 @@ def test_nothing_at_all_is_a_report_too(tmp_path):
 
 def test_commands_name_the_text_where_one_is_needed():
     results = made_up(settings={"task": "shakespeare"})
-    assert content(results).commands[0].endswith("made-up.toml --data tinyshakespeare.txt")
+    assert content(results).commands[0].endswith("made-up.toml --download")
     assert content(made_up()).commands[0] == "qattn experiment run made-up.toml"
 
 
@@ -168,6 +168,10 @@ def test_claims_of_all_experiments_stand_in_one_table():
     table = all_claims([one, other])
     assert [row[-1] for row in table.rows] == ["made-up", "controls", "made-up"]
     assert short_claims([one, other]).rows == [row[:4] for row in table.rows]
+    alike = [claim | {"id": f"{claim['id']} again", "source": "ours"} for claim in CLAIMS[:1]]
+    results = made_up(arms=ARMS, claims=alike, seeds=10)
+    other = content(Results("another", results.definition, results.trainings))
+    assert {row[-1] for row in all_claims([one, other]).rows} == {"made-up", "another"}
 
 
 def test_a_tiny_experiment_from_its_file_to_its_report(tmp_path):

@@ -40,9 +40,10 @@ class MeasuredValue(Question):
 
     @property
     def unit(self) -> str:
-        """Measure, table, places and class."""
+        """Measure, table, places and class, with a minus where it is claimed to be negative."""
         places = f" at {', '.join(map(str, self.at))}" if self.at else ""
-        return f"{self.measure}: {self.value}{places}{f' of {self.of}' if self.of else ''}"
+        minus = "−" if self.sign < 0 else ""
+        return f"{minus}{self.measure}: {self.value}{places}{f' of {self.of}' if self.of else ''}"
 
     def effects(self, results: Results) -> SeedEffects:
         """Mean value of each seed, or how much larger it is than the other arm's."""

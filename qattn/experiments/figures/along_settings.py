@@ -35,7 +35,7 @@ def rates(results: Results) -> "Figure | None":
         for x, y in drawn:
             best = np.argmax(BETTER[metric] * y)
             axes.plot(x[best], y[best], "o", color="black", fillstyle="none", markersize=11)
-        axes.set(xscale="log", xlabel="learning rate", ylabel=named(metric), title=title)
+        axes.set(xlabel="learning rate", ylabel=named(metric), title=title)
     note_missing(figure, results)
     return figure
 
@@ -71,14 +71,23 @@ def ends(
     where: Callable[[TrainingResult], Any],
     look: dict[str, dict[str, Any]],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The end of each arm against a setting, with 95% intervals; returns settings and means."""
+    """The end of each arm against a setting, with 95% intervals; returns places and means."""
+    from matplotlib.ticker import NullLocator
+
     drawn = []
-    for arm in dict.fromkeys(training.arm for training in trainings):
+    arms = list(dict.fromkeys(training.arm for training in trainings))
+    for number, arm in enumerate(arms):
+        shift = 1.04 ** (number - (len(arms) - 1) / 2)  # so that error bars do not hide
         line = sorted((t for t in trainings if t.arm == arm), key=where)
         means = [over_seeds(np.array(training.metrics[metric])) for training in line]
         x, (y, half) = np.array([where(t) for t in line]), map(np.array, zip(*means, strict=True))
+        x = x * shift
         axes.errorbar(x, y, np.nan_to_num(half), label=arm, capsize=3, markersize=4, **look[arm])
         drawn.append((x, y))
+    axes.set_xscale("log")
+    places = sorted({where(training) for training in trainings})
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.xaxis.set_minor_locator(NullLocator())
     legend(axes, fontsize=8)
     axes.grid(alpha=0.3)
     return drawn

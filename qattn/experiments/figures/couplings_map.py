@@ -25,7 +25,7 @@ def couplings_map(results: Results) -> "Figure | None":
     if not shown:
         return None
     layers = max(len(t.measures["couplings"]["map"]) for t in shown)
-    size = (2.7 * layers + 4.6, 2.9 * len(shown))
+    size = (2.7 * layers + 6.2, 2.9 * len(shown))
     figure = Figure(figsize=size, layout="constrained")
     ratios = [*[1.0] * layers, 1.5]
     grid: Any = figure.subplots(len(shown), layers + 1, squeeze=False, width_ratios=ratios)
@@ -55,10 +55,8 @@ def _by_distance(axes: Any, measured: dict[str, Any]) -> None:
     for label, (first, last) in RANGES.items():
         if first < len(values) + 0.5:
             end = len(values) + 0.5 if last is None else last
-            axes.axvspan(first, end, color="0.85" if last else "0.93", zorder=0)
-            axes.text(
-                first + 0.1, 0.98, label, fontsize=7, va="top", transform=axes.get_xaxis_transform()
-            )
+            grey = "0.85" if last else "0.93"
+            axes.axvspan(first, end, color=grey, zorder=0, label=f"distance {label}")
     axes.axhline(0, color="black", linewidth=0.8)
     if "by_distance_at_start" in measured:
         first = np.array(measured["by_distance_at_start"], dtype=float).mean(0)
@@ -75,5 +73,5 @@ def _by_distance(axes: Any, measured: dict[str, Any]) -> None:
     )
     axes.set(xlabel="distance of the positions", ylabel="mean J")
     axes.locator_params(axis="x", integer=True)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     axes.grid(alpha=0.3)

@@ -80,6 +80,7 @@ def dots(
             axes.errorbar(mean, height, xerr=half, color=colour, marker=marker, capsize=3)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=6)
     axes.grid(alpha=0.3, axis="x")
 
 

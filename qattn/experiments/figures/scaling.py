@@ -61,8 +61,11 @@ class Line:
         return [Fit(form, [float(T) for T in lengths], table) for form in fixed]
 
     def drawn_fit(self) -> Fit | None:
-        """The first form that the values do not refute, or the last one; None of few lengths."""
-        fits = self.fits()
+        """The first form that the values do not refute, or the last one; None of few lengths.
+
+        A power law at the edge of its exponents says no more than the logarithm.
+        """
+        fits = [fit for fit in self.fits() if not fit.at_edge]
         return next((f for f in fits if not f.lack_of_fit < LEVEL), fits[-1] if fits else None)
 
 
@@ -122,14 +125,15 @@ def _draw(axes: Any, line: Line, look: dict[str, Any]) -> None:
     ends = [over_seeds(np.array(list(line.values[T].values()))) for T in lengths]
     mean, half = map(np.array, zip(*ends, strict=True))
     points = look | {"linestyle": "none"}
-    known = axes.get_legend_handles_labels()[1]
-    label = None if line.arm in known else line.arm
+    fit = line.drawn_fit()
+    named = any(name.partition(":")[0] == line.arm for name in axes.get_legend_handles_labels()[1])
+    label = f"{line.arm}: {formula(fit)}" if fit else None if named else line.arm
     axes.errorbar(lengths, mean, np.nan_to_num(half), label=label, capsize=3, **points)
-    if fit := line.drawn_fit():
+    if fit:
         T = np.geomspace(lengths[0], lengths[-1], 60)
         low, high = fit.band(T)
         curve = look | {"marker": "", "linewidth": 1}
-        axes.plot(T, fit.at(T), label=formula(fit), **curve)
+        axes.plot(T, fit.at(T), **curve)
         if np.isfinite(low).all():
             axes.fill_between(T, low, high, color=look["color"], alpha=0.12, linewidth=0)
 

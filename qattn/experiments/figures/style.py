@@ -1,5 +1,6 @@
 """What the figures of experiments share: a look for each arm, panels, means over seeds."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -118,4 +119,6 @@ def note_missing(figure: "Figure", results: Results) -> None:
     if missing:
         more = len(missing) - NAMED
         named = "; ".join(missing[:NAMED]) + (f"; and {more} more" if more > 0 else "")
-        figure.supxlabel(f"not finished, and not drawn: {named}", fontsize=8, color="0.3")
+        text = f"not finished, and not drawn: {named}"
+        wide = int(14 * figure.bbox.width / figure.dpi)  # characters of this size
+        figure.supxlabel(textwrap.fill(text, wide), fontsize=8, color="0.3")

@@ -9,6 +9,9 @@ from qattn.experiments.report.table import Table, interval_text
 WHOSE = {"paper": "the paper", "control": "fair control", "ours": "ours"}
 """Who claims it, in words."""
 
+EFFECT = "effect in the direction claimed (95% interval)"
+"""Heading of effects: above 0 they speak for the claim, also for one that J is negative."""
+
 
 def in_order(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """Each claim followed by the controls that stand beside it."""
@@ -29,7 +32,7 @@ def _with_controls(first: Verdict, beside: dict[str, list[Verdict]]) -> Iterable
 
 def claims_table(verdicts: Iterable[Verdict]) -> Table:
     """Every claim with its verdict and what it rests on."""
-    columns = ["claim", "whose", "verdict", "effect (95% interval)", "p (Holm)", "sd", "seeds"]
+    columns = ["claim", "whose", "verdict", EFFECT, "p (Holm)", "sd", "seeds"]
     rows = [
         [
             verdict.claim.says,

@@ -85,8 +85,8 @@ def commands(results: Results) -> list[str]:
         name += ".toml"
     every = [results.definition, *results.definition.get("parts", ())]
     texts = any(table.get("settings", {}).get("task") == "shakespeare" for table in every)
-    data = " --data tinyshakespeare.txt" if texts else ""
-    return [f"qattn experiment run {name}{data}", f"qattn experiment report {name}"]
+    download = " --download" if texts else ""
+    return [f"qattn experiment run {name}{download}", f"qattn experiment report {name}"]
 
 
 def effort(results: Results) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from qattn.experiments.claims import Verdict
 from qattn.experiments.figures import CAPTIONS
-from qattn.experiments.report.claims import claims_table
+from qattn.experiments.report.claims import claims_table, in_order
 from qattn.experiments.report.content import Content
 from qattn.experiments.report.table import Table, escaped
 
@@ -54,9 +54,10 @@ def short_claims(reports: Iterable[Content]) -> Table:
 
 def all_claims(reports: Sequence[Content]) -> Table:
     """The table of claims of all experiments, and which experiment each is of."""
-    experiment = {v.claim.says: report.name for report in reports for v in report.verdicts}
-    full = claims_table(_verdicts(reports))
-    rows = [[*row, experiment[row[0]]] for row in full.rows]
+    experiment = {v.claim.id: report.name for report in reports for v in report.verdicts}
+    verdicts = in_order(_verdicts(reports))
+    full = claims_table(verdicts)
+    rows = [[*row, experiment[v.claim.id]] for row, v in zip(full.rows, verdicts, strict=True)]
     return Table([*full.columns, "experiment"], rows)
 
 

@@ -53,7 +53,7 @@ def made_with(results: Results) -> dict[str, str]:
         versions: dict[str, Any] = training.provenance.get("versions", {})
         for name, value in versions.items():
             found.setdefault(name, {})[str(value)] = None
-    return {name: ", ".join(values) for name, values in found.items()}
+    return {name: " and ".join(values) for name, values in found.items()}
 
 
 def fits_table(results: Results) -> Table:
@@ -63,6 +63,7 @@ def fits_table(results: Results) -> Table:
         for fit in line.fits():
             ends = fit.intervals.items()
             each = [f"{name} = {interval_text(fit.parameters[name], i)}" for name, i in ends]
+            each = ["none: it is the logarithm's limit"] if fit.at_edge else each
             doubt = "" if fit.lack_of_fit != fit.lack_of_fit else f"{fit.lack_of_fit:.2g}"
             where = f"{line.arm} ({line.part})" if line.part else line.arm
             curve = formula(fit) + (", at the edge of exponents" if fit.at_edge else "")

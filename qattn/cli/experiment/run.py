@@ -56,7 +56,7 @@ def experiment_run(
             f"Argument `only` must name trainings of {each.experiment.name}, but is {only}; its "
             f"arms: {', '.join(sorted({_full_name(t) for t in each.trainings}))}."
         )
-    _check_text(each)
+    _check_text(chosen)
     standing = Standing(chosen, each.store)
     if standing.done < len(standing.places):
         console.print(
@@ -89,9 +89,9 @@ def _is_chosen(training: Training, only: list[str] | None) -> bool:
     return not only or any(fnmatchcase(name, pattern) for name in names for pattern in only)
 
 
-def _check_text(each: Asked) -> None:
+def _check_text(trainings: list[Training]) -> None:
     """Check that the text of Shakespeare is here before anything is begun."""
-    for training in each.trainings:
+    for training in trainings:
         if training.config.task == "shakespeare":
             shakespeare.Shakespeare(1, data=training.config.data_path)
             return

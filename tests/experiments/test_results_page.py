@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "results"
 FILES = sorted(FOLDER.glob("*.json"))
 TEST = {"kind": "difference", "arm": "boltzmann", "than": "softmax", "metric": "perplexity"}
-CLAIMS = [{"id": "one", "says": "One is right.", "source": "paper", "test": TEST}]
+CLAIMS = [
+    {"id": "one", "says": "One is right.", "source": "paper", "headline": True, "test": TEST},
+    {"id": "two", "says": "So is another.", "source": "ours", "test": TEST},
+]
 AGAIN = "run `python docs/results_page.py`"
 
 
@@ -87,6 +90,7 @@ def test_the_readme_keeps_all_but_its_table(pages, made):
     assert text.startswith("before\n" + pages.MARKERS[0])
     assert text.endswith(pages.MARKERS[1] + "after | \\1\n")
     assert "| One is right. | the paper | " in text
+    assert "So is another." not in text  # no headline
     assert "former" not in text
     assert pages.with_claims(text, reports) == text
     assert "No experiment" in pages.with_claims(text, [])

@@ -33,6 +33,7 @@ class Claim:
         test: The test that decides.
         source: "paper", "control" or "ours".
         beside: Of a control, the claim beside which its verdict stands.
+        headline: Whether it stands in the shortest table, as that of a README.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Claim:
     test: Question
     source: str = "paper"
     beside: str = ""
+    headline: bool = False
 
 
 def read_claim(table: Mapping[str, Any]) -> Claim:
@@ -115,7 +117,7 @@ def _is_of(kind: Any, value: Any) -> bool:
     """Whether a value is of an annotated type, looking no deeper than its outermost layer."""
     members = typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)
     types = tuple(typing.get_origin(member) or member for member in members)
-    return type(value) is not bool and isinstance(value, types)
+    return isinstance(value, types) and (type(value) is not bool or bool in types)
 
 
 def one_of(name: str, key: str, value: Any, known: Iterable[Any]) -> None:

@@ -21,6 +21,7 @@ class MeasuredValue(Question):
         of: Class of the last index, by its name in the measure's ``classes``.
         than: Another arm that it is compared with.
         sign: 1 if the claim is that the value is positive (or larger), -1 if negative.
+        quantity: What the value is called in tables; "" for measure, table, places and class.
     """
 
     kind: ClassVar[str] = "measure"
@@ -31,6 +32,7 @@ class MeasuredValue(Question):
     of: str = ""
     than: str = ""
     sign: int = 1
+    quantity: str = ""
 
     @property
     def sides(self) -> list[Side]:
@@ -40,10 +42,11 @@ class MeasuredValue(Question):
 
     @property
     def unit(self) -> str:
-        """Measure, table, places and class, with a minus where it is claimed to be negative."""
+        """What the value is called, with a minus where it is claimed to be negative."""
         places = f" at {', '.join(map(str, self.at))}" if self.at else ""
-        minus = "−" if self.sign < 0 else ""
-        return f"{minus}{self.measure}: {self.value}{places}{f' of {self.of}' if self.of else ''}"
+        of = f" of {self.of}" if self.of else ""
+        name = self.quantity or f"{self.measure}: {self.value}{places}{of}"
+        return f"−{name}" if self.sign < 0 else name
 
     def effects(self, results: Results) -> SeedEffects:
         """Mean value of each seed, or how much larger it is than the other arm's."""

@@ -52,7 +52,7 @@ def effect_text(verdict: Verdict) -> str:
     """The effect with its interval, and the bootstrap's where the two disagree."""
     effect = verdict.effect
     if effect is None:
-        return ""
+        return "no result yet"
     text = interval_text(effect.mean, effect.interval)
     if not effect.agree:
         text += f", bootstrap: {interval_text(effect.mean, effect.bootstrap_interval)}"

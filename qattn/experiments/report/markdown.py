@@ -47,8 +47,8 @@ def experiment_markdown(report: Content, pictures: str = "", level: int = 1) -> 
 
 
 def short_claims(reports: Iterable[Content]) -> Table:
-    """The claims of all experiments with verdict and effect, controls below what they control."""
-    full = claims_table(_verdicts(reports))
+    """The headlines with verdict and effect, controls below what they control."""
+    full = claims_table(v for v in _verdicts(reports) if v.claim.headline)
     return Table(full.columns[:4], [row[:4] for row in full.rows])
 
 

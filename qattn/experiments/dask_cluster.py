@@ -1,7 +1,6 @@
 """Connections to a Dask cluster: one on this machine's cores, or one that exists."""
 
 import logging
-import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,17 +61,14 @@ def connected(scheduler: str | None = None, workers: int | None = None) -> Itera
                 yield client
             return
         # A worker takes a training when it has none: waiting ones are nobody's.
-        with (
-            dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
-            _deaf_to_interrupts(),
-        ):
+        with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
             cluster = LocalCluster(
                 n_workers=workers or cores(),
                 threads_per_worker=1,
                 memory_limit=0,
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
-                preload=["qattn.experiments"],
+                preload=["qattn.experiments.dask_task"],
             )
         with cluster, Client(cluster, set_as_default=False) as client:
             _say_dashboard(client)
@@ -123,19 +119,6 @@ def _say_dashboard(client: "Client") -> None:
         log.info("Dask's dashboard: %s", client.dashboard_link)
     else:
         log.info("Dask's scheduler shows no dashboard; where it runs, that needs bokeh.")
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Threads and processes begun here never see a Ctrl-C, which terminals send to all of them.
-
-    The main process alone decides what it means.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Running trainings on a Dask cluster, until each is at its end or has failed by itself."""
 
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ SUBMISSIONS = 3
 
 POLL = 0.5
 """Seconds between looks at what has come."""
+
+FETCH = 10.0
+"""Seconds within which a worker must hand over what a task returned."""
 
 PATIENCE = 60.0
 """Seconds within which trainings that are asked to stop should have written their checkpoints."""
@@ -77,13 +81,13 @@ def run_trainings(
             stop_requests() as signals,
         ):
             check_workers(client, folder)
-            submitted = _Submitted(client, folder, waiting)
+            submitted = _Submitted(client, store, folder, waiting)
             while submitted.futures and not signals:
                 failed |= submitted.take()
                 watch(submitted.workers())
                 time.sleep(POLL)
             if signals:
-                submitted.stop(store)
+                submitted.stop()
                 raise Interrupted("Stopped: what was training has written its checkpoint.")
     return failed
 
@@ -91,8 +95,10 @@ def run_trainings(
 class _Submitted:
     """The trainings that a cluster has, as futures by name."""
 
-    def __init__(self, client: "Client", folder: Folder, trainings: dict[str, Training]) -> None:
-        self.client, self.folder, self.trainings = client, folder, trainings
+    def __init__(
+        self, client: "Client", store: Store, folder: Folder, trainings: dict[str, Training]
+    ) -> None:
+        self.client, self.store, self.folder, self.trainings = client, store, folder, trainings
         self.futures: dict[str, Any] = {}
         self.times = dict.fromkeys(trainings, 0)
         self.submit(list(trainings))
@@ -118,16 +124,18 @@ class _Submitted:
         """Forget what has ended, and submit again what its worker's death ended; the failures."""
         failed, died = {}, []
         for name, future in list(self.futures.items()):
-            if future.status == "pending":
-                continue
-            if future.status in ("cancelled", "lost") or self.client.status != "running":
+            if self.client.status != "running":
                 raise ConnectionError(
                     "The Dask scheduler is gone. What is in the checkpoints is kept: start the "
                     "scheduler and its workers anew."
                 )
-            del self.futures[name]
+            # What a worker has returned is lost with it, and another one is asked again.
+            if future.status in ("pending", "lost"):
+                continue
             if future.status == "finished":
-                outcome: Outcome = future.result()
+                outcome = self.outcome(name)
+                if outcome is None:
+                    continue
                 if not outcome.shared:
                     raise FileNotFoundError(outcome.error)
                 if outcome.error:
@@ -135,19 +143,30 @@ class _Submitted:
             elif self.times[name] < SUBMISSIONS:
                 died.append(name)
             else:
-                failed[name] = f"{future.exception()}"
+                failed[name] = "its workers died" if future.cancelled() else f"{future.exception()}"
+            del self.futures[name]
         if died:
             self.submit(died)
         return failed
 
-    def stop(self, store: Store) -> None:
+    def outcome(self, name: str) -> Outcome | None:
+        """How a task ended; None if its worker is gone, so that another one is asked again."""
+        if self.store.is_measured(self.trainings[name]):
+            return Outcome()
+        try:
+            outcome: Outcome = self.futures[name].result(timeout=FETCH)
+        except (TimeoutError, CancelledError):
+            return None
+        return outcome
+
+    def stop(self) -> None:
         """Take all back, and wait until those that were training have stopped."""
         running = {key for keys in self.client.processing().values() for key in keys}
         names = [name for name, future in self.futures.items() if future.key in running]
         self.client.cancel(list(self.futures.values()), force=True)
         deadline = time.monotonic() + PATIENCE
         for name in names:
-            lock = FileLock(f"{store.run(self.trainings[name]).path}.lock")
+            lock = FileLock(f"{self.store.run(self.trainings[name]).path}.lock")
             try:
                 with lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
                     pass

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import platform
+import signal
 import threading
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,14 @@ from qattn.training import Interrupted, TrainConfig
 
 ONE_AT_A_TIME = threading.Lock()
 """Held while this process trains: PyTorch's generator of random numbers is the process's."""
+
+
+def dask_setup(worker: Any) -> None:
+    """Begin a worker of this machine's own cluster: it does not hear a Ctrl-C.
+
+    Terminals send it to all processes; the main one alone decides what it means.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Folder(NamedTuple):

@@ -103,7 +103,7 @@ def test_results_of_another_text_have_a_folder_of_their_own(tmp_path):
 def test_what_cannot_be_run(monkeypatch, capsys, file):
     status, _, errors = run(monkeypatch, capsys, "experiment", "run", "no-such-one")
     assert status == 1
-    assert "must be one of brackets-arms" in errors
+    assert f"must be one of {', '.join(available_experiments())}, or the path of" in errors
     arguments = ["experiment", "run", file, "--only", "softmaxx"]
     status, _, errors = run(monkeypatch, capsys, *arguments)
     assert status == 1

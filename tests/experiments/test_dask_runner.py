@@ -145,15 +145,28 @@ class Futures:
         return [self._future(self.ends.pop(0)) for _ in data]
 
     def _future(self, end):
-        error = RuntimeError("four workers died")
-        return SimpleNamespace(status=end, result=Outcome, exception=lambda: error)
+        def result(timeout):
+            if end == "gone":
+                raise TimeoutError
+            return Outcome()
+
+        return SimpleNamespace(
+            status="finished" if end == "gone" else end,
+            result=result,
+            exception=lambda: RuntimeError("four workers died"),
+            cancelled=lambda: end == "cancelled",
+        )
 
 
-def test_trainings_whose_workers_die_are_submitted_again():
+def submitted_to(client, trainings, folder):
+    named = {training.name: training for training in trainings}
+    return dask_runner._Submitted(client, Store(folder), Folder("", ""), named)
+
+
+def test_trainings_whose_workers_die_are_submitted_again(tmp_path):
     softmax, boltzmann = tiny().trainings()
-    trainings = {t.name: t for t in (softmax, boltzmann)}
-    client = Futures("error", "finished", "error", "error")
-    submitted = dask_runner._Submitted(client, Folder("", ""), trainings)
+    client = Futures("error", "finished", "cancelled", "error")
+    submitted = submitted_to(client, (softmax, boltzmann), tmp_path)
     assert submitted.take() == {}
     assert submitted.take() == {}
     assert submitted.take() == {softmax.name: "four workers died"}
@@ -161,11 +174,19 @@ def test_trainings_whose_workers_die_are_submitted_again():
     assert submitted.futures == {}
 
 
-def test_a_scheduler_that_is_gone():
+@pytest.mark.parametrize("end", ["lost", "gone"])
+def test_what_a_worker_takes_along_is_waited_for(tmp_path, end):
     (training, _) = tiny().trainings()
-    submitted = dask_runner._Submitted(
-        Futures("cancelled"), Folder("", ""), {training.name: training}
-    )
+    submitted = submitted_to(Futures(end), [training], tmp_path)
+    assert submitted.take() == {}
+    assert list(submitted.futures) == [training.name]
+
+
+def test_a_scheduler_that_is_gone(tmp_path):
+    (training, _) = tiny().trainings()
+    client = Futures("cancelled")
+    client.status = "connecting"
+    submitted = submitted_to(client, [training], tmp_path)
     with pytest.raises(
         ConnectionError, match=r"The Dask scheduler is gone\. .*start the scheduler"
     ):

@@ -10,6 +10,7 @@ import pytest
 from _support.command_line import run
 from _support.experiments import TINY, end, start, tiny, until
 from filelock import FileLock
+from rich.console import Console
 
 from qattn.cli.experiment.asked import Asked
 from qattn.experiments import Results, Store, available_experiments, collect
@@ -49,7 +50,8 @@ def test_status_of_done_failed_running_and_waiting(monkeypatch, capsys, nobodys_
         store.train(half, stop=lambda: next(left), quiet=True)
     store.failure_file(failed).parent.mkdir()
     store.failure_file(failed).write_text("Traceback\nFloatingPointError: diverged\n")
-    monkeypatch.setenv("COLUMNS", "200")
+    console = Console(highlight=False, width=200)
+    monkeypatch.setattr("qattn.cli.experiment.status.console", console)
     with FileLock(f"{store.run(half).path}.lock"):
         printed = run(monkeypatch, capsys, "experiment", "status", "tiny.toml")[1]
     lines = [words(line) for line in printed.splitlines() if "softmax" in line or "boltz" in line]

@@ -129,7 +129,12 @@ class Experiment:
             seeds: Number of seeds in place of the experiment's.
             data: Text file of the task shakespeare.
             changes: Settings in place of the experiment's.
+
+        Raises:
+            ValueError: `seeds` is not positive, or a setting is out of range.
         """
+        if seeds is not None and seeds < 1:
+            raise ValueError(f"Argument `seeds` must be at least 1, but is {seeds}.")
         parts = (p if seeds is None else replace(p, seeds=seeds) for p in self.parts)
         found = []
         for part in parts:

@@ -11,6 +11,7 @@ from qattn.experiments.claims import check_claim, read_claim
 from qattn.experiments.experiment import Experiment, Part
 from qattn.experiments.figures import FIGURES
 from qattn.experiments.measures import MEASURES
+from qattn.training.config import toml_text
 
 CATALOGUE = files("qattn.experiments") / "catalogue"
 """The experiments that come with qattn, a TOML file each."""
@@ -44,12 +45,7 @@ def read_experiment(name: str | Path) -> Experiment:
     """
     path = Path(name)
     if path.suffix == ".toml":
-        if not path.is_file():
-            raise FileNotFoundError(f"No experiment at {path}.")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
+        text = toml_text(path, "experiment")
     elif str(name) in available_experiments():
         path = Path(f"{name}.toml")
         text = (CATALOGUE / path.name).read_text(encoding="utf-8")
@@ -60,7 +56,7 @@ def read_experiment(name: str | Path) -> Experiment:
         )
     try:
         return parse_experiment(path.stem, text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
     except ValueError as error:
         raise ValueError(f"'{path}' is not an experiment. {error}") from None

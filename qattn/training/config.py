@@ -246,13 +246,17 @@ def read_settings(path: Path) -> dict[str, Any]:
         FileNotFoundError: The file is not there.
         ValueError: It is not TOML, or has a setting that does not exist or of the wrong type.
     """
+    return parse_settings(toml_text(path, "configuration file"), path)
+
+
+def toml_text(path: Path, what: str) -> str:
+    """The text of a TOML file that is wanted as `what`; errors as in :func:`read_settings`."""
     if not path.is_file():
-        raise FileNotFoundError(f"No configuration file at {path}.")
+        raise FileNotFoundError(f"No {what} at {path}.")
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
-    return parse_settings(text, path)
 
 
 def parse_settings(text: str, path: Path) -> dict[str, Any]:

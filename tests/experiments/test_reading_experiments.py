@@ -92,6 +92,7 @@ def test_file_is_an_experiment(tmp_path):
         ('"perplexity"', '"accuracy"', "must be one of 'validation_loss', .*but is 'accuracy'"),
         (", where", ', part = "one", where', "`test.part` must be one of '', but is 'one'"),
         ("[[claims]]", "[[claims]", "is not a TOML file"),
+        ("[[claims]]", f"deep = {'[' * 3000}{']' * 3000}\n[[claims]]", "is not a TOML file"),
     ],
 )
 def test_mistakes_are_named(tmp_path, old, new, message):
@@ -99,6 +100,11 @@ def test_mistakes_are_named(tmp_path, old, new, message):
     with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path, TEXT.replace(old, new, 1))
     assert "two-arms.toml" in str(caught.value)
+
+
+def test_numbers_of_seeds_that_are_refused():
+    with pytest.raises(ValueError, match="Argument `seeds` must be at least 1, but is 0"):
+        read_experiment("brackets-arms").trainings(seeds=0)
 
 
 def test_claims_about_measures_and_slopes(tmp_path):

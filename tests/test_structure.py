@@ -16,15 +16,18 @@ LAYERS = [
     {"qattn.couplings", "qattn.ising", "qattn.field_encoding", "qattn.calibration_file"},
     {"qattn.kernels"},
     {"qattn.exact", "qattn.pseudolikelihood"},
+    {"qattn.mean_field"},
     {"qattn.chains"},
     {"qattn.backends"},
     {"qattn.estimators"},
+    {"qattn.thermodynamics"},
     {"qattn.attention", "qattn.layers", "qattn.transformer", "qattn.testing"},
     {"qattn.problems", "qattn.quality"},
     {"qattn.simulators"},
     {"qattn.hardware"},
     {"qattn.training", "qattn.problems.run"},
     {"qattn.compare"},
+    {"qattn.thermo_report"},
     {"qattn.experiments"},
     {"qattn.cli", "qattn.__main__"},
 ]
@@ -33,7 +36,7 @@ LAYERS = [
 UPWARD = {("qattn.problems.by_name", "qattn.problems.run")}
 """Imports in a function that go up: the problems of a run need what trained it."""
 
-MATHEMATICS = set().union(*LAYERS[1:8])
+MATHEMATICS = set().union(*LAYERS[1:10])
 
 SOURCES = Sources()
 

@@ -1,0 +1,3 @@
+"""Curves against temperature as a table, pictures and a page."""
+
+__all__: list[str] = []

@@ -115,22 +115,25 @@ def _moments(
     above = (energies - ground).masked_fill(energies.isinf(), 0)
     first, second = (p @ torch.stack([above, above.square()], -1)).unbind(-1)
     m = S.sum(1) / max(n, 1)
-    means = (p @ torch.stack([m, m.abs(), m**2, m**4], -1)).unbind(-1)
+    mean, *means = (p @ torch.stack([m, m.abs(), m**2, m**4], -1)).unbind(-1)
     rho = walsh(p)
     # Pairs from the sets of two spins, spins from those of one.
     bit = 1 << torch.arange(n, device=p.device)
     j, k = torch.triu_indices(n, n, 1, device=p.device)
     spins = rho[..., bit]
     covariances = rho[..., bit[j] + bit[k]] - spins[..., j] * spins[..., k]
-    variances = 1 - spins.square()
-    glass = variances.square().sum(-1) + 2 * covariances.square().sum(-1)
+    single = (1 - spins.square()).square().sum(-1) / max(n, 1)
+    cross = 2 * covariances.square().sum(-1) / max(n, 1)
     P, q = _distances(rho, n), 1 - 2 * torch.arange(n + 1).to(rho) / max(n, 1)
     return Moments(
         log_Z,
         first + ground,
         second - first.square(),
+        mean,
+        means[1] - mean.square(),
         *means,
-        glass / max(n, 1),
+        single + cross,
+        cross,
         P @ q**2,
         P @ q**4,
     )

@@ -22,25 +22,11 @@ QUANTITIES = (
     "absolute_magnetisation",
     "susceptibility",
     "spin_glass_susceptibility",
+    "cross_susceptibility",
     "binder",
     "overlap_binder",
 )
 """Names of the quantities of :class:`Curves`."""
-
-SOURCES: dict[str, set[str]] = {
-    "log_Z": {"log_Z"},
-    "free_energy": {"log_Z"},
-    "energy": {"energy"},
-    "entropy": {"log_Z", "energy"},
-    "heat_capacity": {"energy_variance"},
-    "magnetisation": {"m"},
-    "absolute_magnetisation": {"abs_m"},
-    "susceptibility": {"m", "abs_m", "m2"},
-    "spin_glass_susceptibility": {"spin_glass_susceptibility"},
-    "binder": {"m2", "m4"},
-    "overlap_binder": {"q2", "q4"},
-}
-"""The :class:`Moments` that each quantity is made of."""
 
 Table = Float[Tensor, "groups queries betas"]
 
@@ -63,6 +49,7 @@ class Curves:
     ``susceptibility``           χ = β n (⟨m²⟩ - ⟨m⟩²); with ⟨\|m\|⟩ in place of ⟨m⟩ where the
                                  energy is the same with all spins flipped (h = 0)
     ``spin_glass_susceptibility`` χ_SG = (1/n) Σ_jk (⟨s_j s_k⟩ - ⟨s_j⟩⟨s_k⟩)²
+    ``cross_susceptibility``     the part of χ_SG with j ≠ k: 0 for independent spins
     ``binder``                   1 - ⟨m⁴⟩/(3⟨m²⟩²)
     ``overlap_binder``           1 - ⟨q⁴⟩/(3⟨q²⟩²)
     ============================ ==================================================================
@@ -71,7 +58,7 @@ class Curves:
         betas: The inverse temperatures, in units that multiply the batch's own β.
         num_spins: Number n of spins of each query.
         method: How the curves came about, in words.
-        errors: Standard errors of quantities by name; a quantity that is exact has none.
+        errors: Standard errors of quantities by name: 0, or without an entry, where exact.
         replicates: Quantities by name, of reads without one of the blocks each (the delete-one
             jackknife behind the errors): shape (blocks, groups, queries, betas). Empty where all
             is exact.
@@ -88,6 +75,7 @@ class Curves:
     absolute_magnetisation: Table
     susceptibility: Table
     spin_glass_susceptibility: Table
+    cross_susceptibility: Table
     binder: Table
     overlap_binder: Table
     method: str
@@ -132,10 +120,12 @@ class Moments(NamedTuple):
     energy: Tensor
     energy_variance: Tensor
     m: Tensor
+    m_variance: Tensor
     abs_m: Tensor
     m2: Tensor
     m4: Tensor
     spin_glass_susceptibility: Tensor
+    cross_susceptibility: Tensor
     q2: Tensor
     q4: Tensor
 
@@ -155,7 +145,8 @@ def quantities(
         symmetric: Whether a model's energy is the same with all spins flipped.
     """
     U, n = moments.energy, num_spins.unsqueeze(-1).double()
-    centre = torch.where(symmetric.unsqueeze(-1), moments.abs_m, moments.m)
+    about_abs = moments.m2 - moments.abs_m.square()
+    variance = torch.where(symmetric.unsqueeze(-1), about_abs, moments.m_variance)
     return {
         "log_Z": moments.log_Z,
         "free_energy": -moments.log_Z / betas,
@@ -164,8 +155,9 @@ def quantities(
         "heat_capacity": betas.square() * moments.energy_variance,
         "magnetisation": moments.m,
         "absolute_magnetisation": moments.abs_m,
-        "susceptibility": betas * n * (moments.m2 - centre.square()),
+        "susceptibility": betas * n * variance,
         "spin_glass_susceptibility": moments.spin_glass_susceptibility,
+        "cross_susceptibility": moments.cross_susceptibility,
         "binder": 1 - moments.m4 / (3 * moments.m2.square()),
         "overlap_binder": 1 - moments.q4 / (3 * moments.q2.square()),
     }

@@ -5,7 +5,6 @@ import torch
 from qattn import BoltzmannAttention
 from qattn.layers import ATTENTION
 
-
 LINEAR = [arm for arm in ATTENTION if arm != "spin-model"]
 """Arms whose heads give the values times their weights."""
 

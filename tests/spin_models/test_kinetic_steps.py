@@ -32,21 +32,27 @@ def theory(x, J, mean_field, num_steps):
     return m[:, 0]
 
 
-@pytest.mark.parametrize(
-    ("beta", "low", "high"), [(1.0, -0.05, 0.05), pytest.param(1.3, 0.4, 0.7)]
-)
-def test_tap_is_nearer_to_simulated_spins_than_naive_mean_field(beta, low, high):
-    """On both sides of the transition at 1.1108, where all spins up has died out, or not.
+@pytest.mark.parametrize(("beta", "factor"), [(1.3, 0.5), (1.6, 0.5)])
+def test_tap_is_nearer_to_simulated_spins_than_naive_mean_field(beta, factor):
+    """Mean of 32 steps of 100 replicas, above the transition.
 
-    A mean of 32 steps of 100 replicas: its noise is some 0.002, mostly of all spins together, and
-    the errors of naive mean field are 0.007 and 0.020 in benchmarks/kinetic_spins.py.
+    All spins together fluctuate by some 0.06 and 0.05, which is remembered for three and two steps:
+    a noise of 0.0025 and 0.001, where naive mean field is off by 0.020 and 0.006 and TAP by 0.003
+    and 0.001 (benchmarks/kinetic_spins.py).
     """
     x, J = aguilera(beta)
-    wanted = simulate(x, J, num_steps=96, num_replicas=100, seed=1)[64:].mean(0)
-    naive, tap = (theory(x, J, order, 96) - wanted for order in ("naive", "tap"))
-    assert low < wanted.mean() < high
-    assert tap.square().mean().sqrt() < 0.75 * naive.square().mean().sqrt()
-    assert tap.square().mean().sqrt() < 0.01
+    wanted = simulate(x, J, num_steps=64, num_replicas=100, seed=1)[32:].mean(0)
+    naive, tap = (theory(x, J, order, 64) - wanted for order in ("naive", "tap"))
+    assert tap.square().mean().sqrt() < factor * naive.square().mean().sqrt()
+
+
+def test_the_transition_lies_near_1_11():
+    # Below, all spins up dies out: a tenth of the replicas' fluctuations is 0.01.
+    for beta, low, high in ((1.0, -0.05, 0.05), (1.2, 0.25, 0.5)):
+        m = simulate(*aguilera(beta), num_steps=96, num_replicas=100, seed=1)[64:].mean()
+        assert low < m < high
+        tap = theory(*aguilera(beta), "tap", 300).mean()
+        assert low < tap < high
 
 
 def test_naive_mean_field_orders_too_early():
@@ -62,7 +68,7 @@ def test_one_step_of_tap_has_an_error_of_higher_order():
     """Spins of given means, one step: ⟨tanh θ⟩ over all 2^8 states is exact."""
     torch.manual_seed(0)
     m = 0.9 * torch.tanh(torch.randn(8, dtype=torch.float64))
-    states = 2.0 * (torch.arange(256)[:, None] >> torch.arange(8) & 1) - 1
+    states = 2 * (torch.arange(256)[:, None] >> torch.arange(8) & 1).double() - 1
     probability = ((1 + states * m) / 2).prod(1)
     x, J = torch.randn(50, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64)
     errors = {}
@@ -140,9 +146,13 @@ def test_symmetries_of_a_step(spins, mean_field):
 @pytest.mark.usefixtures("as_users_call")
 def test_wrong_names_and_sizes_are_refused():
     x, J = torch.zeros(3, 4), torch.zeros(3, 3)
-    with pytest.raises(ValueError, match="`spins` must be one of 'vector', 'binary', but is 'ising"):
+    with pytest.raises(
+        ValueError, match="`spins` must be one of 'vector', 'binary', but is 'ising"
+    ):
         kinetic_step(x, J, x, spins="ising")
-    with pytest.raises(ValueError, match="`mean_field` must be one of 'naive', 'tap', but is 'tab'"):
+    with pytest.raises(
+        ValueError, match="`mean_field` must be one of 'naive', 'tap', but is 'tab'"
+    ):
         kinetic_step(x, J, x, mean_field="tab")
     with pytest.raises(ValueError, match="must be more than 2, .* but is 2: take binary spins"):
         kinetic_step(x[:, :2], J, x[:, :2])

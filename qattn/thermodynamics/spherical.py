@@ -145,15 +145,11 @@ def _response(
     return inverse, inverse @ fields
 
 
-def _gradient(
-    inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]
-) -> Float[Tensor, "g n"]:
+def _gradient(inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]) -> Float[Tensor, "g n"]:
     """The bracket's gradient by t, 1 - ½(V⁻¹)_ii - ¼‖x_i‖²: how far ‖s_i‖²/D is below 1."""
     return 1 - inverse.diagonal(dim1=1, dim2=2) / 2 - x.square().sum(-1) / 4
 
 
-def _hessian(
-    inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]
-) -> Float[Tensor, "g n n"]:
+def _hessian(inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]) -> Float[Tensor, "g n n"]:
     """The bracket's Hessian, ½(V⁻¹)_ij² + ½(V⁻¹)_ij x_i·x_j."""
     return inverse * (inverse + x @ x.mT) / 2

@@ -71,8 +71,7 @@ def hopfield_batch(
     r"""The network as Ising models, one for each cue: Hebb's J, and h = field · cue.
 
     A field much below 1/(βn) does not choose between the patterns; one of 1 or more overrules what
-    they say of a wrong spin, so that the cue comes back with its errors. At n = 16 and β = 4, fields
-    from 0.1 to 0.5 recall.
+    they say of a wrong spin, so that the cue comes back with its errors.
 
     Args:
         patterns: ξ^μ, a network for each group.

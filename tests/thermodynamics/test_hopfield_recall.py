@@ -32,9 +32,8 @@ def first(found):
 def test_energy_is_that_of_overlaps():
     xi, cues = networks(3, 4, 10, 2)
     batch = hopfield_batch(xi, cues, beta=1.0, field=0.0)
-    states = (
-        2 * torch.randint(2, (3, 1, 50, 10), generator=torch.Generator().manual_seed(1)) - 1
-    ).double()
+    generator = torch.Generator().manual_seed(1)
+    states = 2.0 * torch.randint(2, (3, 1, 50, 10), generator=generator).double() - 1
     m = states.squeeze(1) @ xi.double().mT / 10
     energies = 4 / 2 - 10 / 2 * m.square().sum(-1)
     assert (batch.energies(states).squeeze(1) - energies).abs().max() < 1e-12
@@ -71,8 +70,10 @@ def test_without_a_cue_patterns_and_their_negatives_have_equal_shares():
 
 @pytest.mark.parametrize("backend", ["gibbs", "neal", ExactBackend()])
 def test_backends_recall_as_exact_moments_do(backend):
-    """Every overlap of 10 networks with 3 patterns within 5.5 standard errors: |z| of 30 values
-    exceeds that in 1e-6 of all seeds."""
+    """Every overlap of 10 networks with 3 patterns within 5.5 standard errors.
+
+    One of 30 exceeds that in 1e-6 of all seeds.
+    """
     xi, cues = networks(10, 3, 12, 2)
     wanted = recall(xi, cues, beta=1.5)
     found = recall(xi, cues, beta=1.5, backend=backend, num_reads=1000, seed=0)

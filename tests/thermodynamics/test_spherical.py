@@ -48,11 +48,9 @@ def test_against_integration_over_spheres_by_monte_carlo():
         weights = ((s * h).sum((1, 2)) + (s * (J @ s)).sum((1, 2)) / 2).exp()
         error = 5 * float(weights.std() / weights.mean()) / len(weights) ** 0.5
         found = spherical_model(h[None], J[None])
-        # Of relative order 1/D, against the mean energy's scale of all three spins.
-        assert (
-            abs(float(found.log_Z) - float(weights.mean().log()))
-            < error + 0.35 * float(found.log_Z) / D
-        )
+        # Of relative order 1/D.
+        log_Z = float(found.log_Z)
+        assert abs(log_Z - float(weights.mean().log())) < error + 0.35 * log_Z / D
         mean = (weights[:, None, None] * s).mean(0) / weights.mean()
         assert (found.mean[0] - mean).abs().max() < 5 * 1.5 * 200_000**-0.5 + 0.3 / D
         assert (found.mean[0] + mean).abs().max() > 0.3  # control: fields turned round
@@ -100,6 +98,11 @@ def test_symmetries_and_limits():
     Q = torch.linalg.qr(normal(3, 3, seed=2)).Q
     turned = spherical_model(h @ Q, J, 1.3)
     assert (turned.mean - found.mean @ Q).abs().max() < 1e-10
+    # Spins of another length are those of length √D in other units.
+    long = spherical_model(h, J, 1.3, squared_radius=12.0)
+    same = spherical_model(2 * h, 4 * J, 1.3)
+    assert (long.mean - 2 * same.mean).abs().max() < 1e-10
+    assert (long.log_Z - same.log_Z).abs().max() < 1e-10
     # Free spins: Z = 1; a strong field aligns to length √D.
     assert spherical_model(h, J, 0.0).log_Z.abs().max() < 1e-12
     cold = spherical_model(h, 0 * J, 1e6).mean.norm(dim=-1)
@@ -117,5 +120,7 @@ def test_arguments_out_of_range():
         spherical_model(h, J[:, :3, :3])
     with pytest.raises(ValueError, match="`beta` must be finite and not negative"):
         spherical_model(h, J, -1.0)
+    with pytest.raises(ValueError, match="`squared_radius` must be positive and finite, but is 0"):
+        spherical_model(h, J, squared_radius=0.0)
     with pytest.raises(ArithmeticError, match="lower β"):
         spherical_model(h, J, 1e12)

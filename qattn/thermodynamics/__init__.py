@@ -8,6 +8,8 @@ from qattn.thermodynamics.attention_energy import (
     ising_force,
     ising_free_energy,
 )
+from qattn.thermodynamics.critical import CriticalBeta, critical_beta
+from qattn.thermodynamics.curves import QUANTITIES, Curves, thermodynamic_curves
 from qattn.thermodynamics.hopfield import (
     CAPACITY,
     Recall,
@@ -23,18 +25,24 @@ from qattn.thermodynamics.modern_hopfield import (
     retrieve,
 )
 from qattn.thermodynamics.regimes import REGIMES, positions_held, regimes_by_head, regimes_of
+from qattn.thermodynamics.softmax import SoftmaxCurves, softmax_curves
 from qattn.thermodynamics.spherical import SphericalModel, spherical_model
 
 __all__ = [
     "CAPACITY",
+    "QUANTITIES",
     "REGIMES",
+    "CriticalBeta",
+    "Curves",
     "Recall",
     "Retrieval",
+    "SoftmaxCurves",
     "SphericalModel",
     "attention_energies",
     "attention_force",
     "attention_free_energy",
     "attention_log_partition",
+    "critical_beta",
     "hebbian_couplings",
     "hopfield_batch",
     "hopfield_energy",
@@ -47,5 +55,7 @@ __all__ = [
     "regimes_by_head",
     "regimes_of",
     "retrieve",
+    "softmax_curves",
     "spherical_model",
+    "thermodynamic_curves",
 ]

@@ -21,7 +21,7 @@ def thermo(
         list[str] | None,
         typer.Option(
             help="Names with options as in sk:spins=12, those of qattn compare; or run:DIR; may be "
-            "repeated (default: sk:spins=8, 12 and 16)."
+            "repeated (default: spin glasses of 8, 12 and 16 spins)."
         ),
     ] = None,
     run: Annotated[
@@ -61,27 +61,26 @@ def thermo(
     of each query, whose states are the positions. Prints a table; writes thermo.json, pictures and
     thermo.html, one file that holds everything.
     """
-    from qattn.backends.spec import parse_sampler
     from qattn.problems import named
-    from qattn.thermo_report import Measure, write_report
+    from qattn.thermo_report import thermo_of_problems, thermo_of_run, write_report
 
     if out.exists():
         raise FileExistsError(f"The folder {out} exists: choose another --out.")
     asked = [*(problems or []), *([] if run is None else [f"run:{run}"])] or list(DEFAULT)
-    measure = Measure(
-        parsed_betas(betas),
-        backend=None if sampler is None else parse_sampler(sampler).build(),
-        num_reads=num_reads,
-        seed=seed,
-    )
+    values = parsed_betas(betas)
     runs = [Path(name.removeprefix("run:")) for name in asked if name.startswith("run:")]
     names = dict.fromkeys(name for name in asked if not name.startswith("run:"))
     sets = {name: named(name, seed=seed) for name in names}
     with Stages() as stages:
-        sections = [measure.problems(sets, stages.begin)] if sets else []
+        sections = [thermo_of_problems(sets, values, stages.begin)] if sets else []
         sections += [
-            measure.run(
-                folder, stages.begin, sequences=sequences, positions=positions, seed=seed
+            thermo_of_run(
+                folder,
+                values,
+                sequences=sequences,
+                positions=positions,
+                seed=seed,
+                progress=stages.begin,
             )
             for folder in dict.fromkeys(runs)
         ]
@@ -102,7 +101,7 @@ def thermo(
     console.print(f"{paths[0]}\n{paths[-1]}", highlight=False, soft_wrap=True)
 
 
-DEFAULT = ("sk:spins=8", "sk:spins=12", "sk:spins=16")
+DEFAULT = tuple(f"sk:spins={n},problems=30" for n in (8, 12, 16))
 """Problems where none are named: the glass of Sherrington and Kirkpatrick at three sizes."""
 
 

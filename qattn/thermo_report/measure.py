@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from qattn.couplings import Banded
 from qattn.ising.batch import IsingBatch
 from qattn.thermo_report.quantities import EXTENSIVE, ISING, SOFTMAX
 from qattn.thermo_report.queries import POSITIONS, SEQUENCES, LayerQueries, queries_of_run
@@ -16,10 +17,9 @@ from qattn.thermodynamics import (
     REGIMES,
     Curves,
     SoftmaxCurves,
-    correlations_by_distance,
     critical_beta,
     positions_held,
-    regimes,
+    regimes_of,
     softmax_curves,
     thermodynamic_curves,
 )
@@ -73,7 +73,8 @@ def thermo_of_run(
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
         ValueError: A number is not positive, or there are fewer than three positive values of β.
     """
-    betas, rows, together = with_working_point(betas), [], []
+    betas = with_working_point(betas)
+    section = Section(str(folder), [])
     layers = queries_of_run(folder, sequences=sequences, positions=positions, seed=seed)
     for number, layer in enumerate(layers):
         progress(f"{folder.name}: layer {number}")
@@ -85,17 +86,26 @@ def thermo_of_run(
         )
         heads = []
         for head in range(len(layer.scores)):
-            name, chosen = f"layer {number}, head {head}", groups == head
-            of_head = system(name, selected(curves, chosen))
+            chosen = groups == head
+            of_head = system(f"{number}.{head}", selected(curves, chosen))
             attended, shares = _regimes(layer, head)
             correlations = None if batch is None else _correlations(_of_groups(batch, chosen))
             heads.append(
-                replace(of_head, attended=attended, regimes=shares, correlations=correlations)
+                replace(
+                    of_head,
+                    label=f"head {head}",
+                    attended=attended,
+                    regimes=shares,
+                    correlations=correlations,
+                )
             )
-        rows.append(heads)
+        section.rows.append(heads)
         joined = summed(curves, int(groups.max()) + 1)
-        together.append(system(f"layer {number}, all heads", joined, peaks=("heat_capacity",)))
-    return Section(str(folder), rows, together)
+        section.together.append(system(f"{number}, all", joined, peaks=("heat_capacity",)))
+        if batch is not None and not _is_uncoupled(batch):
+            free = thermodynamic_curves(_without_couplings(batch), betas)
+            section.uncoupled.append(replace(system(f"{number}, J = 0", free), label="J = 0"))
+    return section
 
 
 def with_working_point(betas: Float[Tensor, " betas"]) -> Float[Tensor, " more_betas"]:
@@ -208,10 +218,19 @@ def _over_heads(values: Tensor, heads: int) -> Tensor:
 def _regimes(layer: LayerQueries, head: int) -> tuple[float, dict[str, float]]:
     """Median number of positions that hold 0.9 of the weight; shares of the regimes."""
     weights, present = layer.weights[head], layer.scores[head] > -torch.inf
-    found = regimes(weights, present=present)
+    found = regimes_of(weights, present=present)
     known = max(int((found >= 0).sum()), 1)
     shares = {name: int((found == i).sum()) / known for i, name in enumerate(REGIMES)}
     return float(positions_held(weights).double().quantile(0.5)), shares
+
+
+def _is_uncoupled(batch: IsingBatch) -> bool:
+    return isinstance(batch.J, Banded) and not batch.J.width
+
+
+def _without_couplings(batch: IsingBatch) -> IsingBatch:
+    free = Banded(batch.h.new_zeros(batch.num_groups, batch.num_spins, 0))
+    return replace(batch, J=free, validate=True)
 
 
 def _of_groups(batch: IsingBatch, groups: Tensor) -> IsingBatch:
@@ -222,4 +241,15 @@ def _of_groups(batch: IsingBatch, groups: Tensor) -> IsingBatch:
 
 
 def _correlations(batch: IsingBatch) -> Average:
-    return average(correlations_by_distance(batch))
+    from qattn import exact
+
+    mean, pairs = exact.mean_spins(batch), exact.pair_correlations(batch)
+    C = pairs - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    a = batch.active.expand(mean.shape)
+    both = (a.unsqueeze(-1) & a.unsqueeze(-2)).to(C)
+    n = C.shape[-1]
+    rows = [
+        (C * both).diagonal(d, -2, -1).sum(-1) / both.diagonal(d, -2, -1).sum(-1)
+        for d in range(1, n)
+    ]
+    return average(torch.stack(rows, -1).flatten(0, -2))

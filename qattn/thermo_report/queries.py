@@ -16,7 +16,7 @@ SEQUENCES = 8
 """Validation sequences whose queries are taken."""
 
 POSITIONS = 4
-"""Queries of each of them, at positions from the second to the last one, at even distances."""
+"""Queries of each of them, from the fourth position to the last one, at even distances."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def queries_of_run(
 ) -> list[LayerQueries]:
     """Queries of each layer of a trained run, on random sequences of its validation set.
 
-    The first query, which sees itself alone, is left out.
+    The first three, which see too few positions to have a regime, are left out.
 
     Raises:
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
@@ -57,7 +57,7 @@ def queries_of_run(
     generator = torch.Generator().manual_seed(seed)
     words = words[torch.randint(len(words), (sequences,), generator=generator)]
     T = words.shape[1]
-    chosen = torch.linspace(1, T - 1, min(positions, T - 1)).round().long()
+    chosen = torch.linspace(min(3, T - 1), T - 1, positions).round().long().unique()
     batches = iter(model.ising_batches(words))
     layers = []
     weights = model.attention_weights(words)

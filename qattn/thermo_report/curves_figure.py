@@ -25,8 +25,8 @@ def curves_figure(section: Section) -> "Figure":
     """Every quantity against β: the mean over queries, a band of their quartiles, bars of reads.
 
     Problems: a panel for each quantity, a line for each set. A run: a row for each layer, a line
-    for each head, grey dashes for all of them without couplings. The black line is the working point, β = 1; dots and their bars are peaks with
-    the standard error of their place.
+    for each head, grey dashes for all of them without couplings. The black line is the working
+    point, β = 1; dots and their bars are peaks with the standard error of their place.
     """
     from matplotlib.figure import Figure
 

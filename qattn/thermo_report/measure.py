@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from qattn.thermodynamics import (
     REGIMES,
     Curves,
     SoftmaxCurves,
+    correlations_by_distance,
     critical_beta,
     positions_held,
     regimes_of,
@@ -30,7 +32,9 @@ Progress = Callable[[str], object]
 def thermo_of_problems(
     sets: Mapping[str, IsingBatch],
     betas: Float[Tensor, " betas"],
+    *,
     progress: Progress = lambda _: None,
+    **reads: Any,
 ) -> Section:
     """Curves of sets of problems, a system for each set.
 
@@ -38,15 +42,18 @@ def thermo_of_problems(
         sets: Problems by name.
         betas: Values of β, in units of the problems' own; 1, the working point, is added.
         progress: Called with a line before each part of the work.
+        reads: `backend`, `num_reads` and `seed` of
+            :func:`qattn.thermodynamics.thermodynamic_curves`.
 
     Raises:
-        ValueError: There are fewer than three positive values of β.
+        ValueError: There are fewer than three positive values of β, or nothing is exact for the
+            couplings and there is no backend.
     """
     betas, systems = with_working_point(betas), []
     for name, batch in sets.items():
         progress(f"{name}: curves")
-        curves = thermodynamic_curves(batch, betas)
-        systems.append(replace(system(name, curves), correlations=_correlations(batch)))
+        curves = thermodynamic_curves(batch, betas, **reads)
+        systems.append(replace(system(name, curves), correlations=_correlations(batch, **reads)))
     return Section("Problems", [systems])
 
 
@@ -58,6 +65,7 @@ def thermo_of_run(
     positions: int = POSITIONS,
     seed: int = 0,
     progress: Progress = lambda _: None,
+    **reads: Any,
 ) -> Section:
     """Curves, regimes and correlations of every layer and head of a trained run.
 
@@ -66,8 +74,9 @@ def thermo_of_run(
         betas: Values of β, in units of each head's own; 1, the working point, is added.
         sequences: Validation sequences whose queries are taken.
         positions: Queries of each of them.
-        seed: Seed of the sequences.
+        seed: Seed of the sequences and of reads.
         progress: Called with a line before each part of the work.
+        reads: `backend` and `num_reads` of :func:`qattn.thermodynamics.thermodynamic_curves`.
 
     Raises:
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
@@ -82,14 +91,17 @@ def thermo_of_run(
         curves = (
             softmax_curves(layer.scores, betas)
             if batch is None
-            else thermodynamic_curves(batch, betas)
+            else thermodynamic_curves(batch, betas, seed=seed, **reads)
         )
         heads = []
         for head in range(len(layer.scores)):
             chosen = groups == head
             of_head = system(f"{number}.{head}", selected(curves, chosen))
             attended, shares = _regimes(layer, head)
-            correlations = None if batch is None else _correlations(_of_groups(batch, chosen))
+            correlations = None
+            if batch is not None:
+                models = _of_groups(batch, chosen)
+                correlations = _correlations(models, seed=seed, **reads)
             heads.append(
                 replace(
                     of_head,
@@ -103,7 +115,7 @@ def thermo_of_run(
         joined = summed(curves, int(groups.max()) + 1)
         section.together.append(system(f"{number}, all", joined, peaks=("heat_capacity",)))
         if batch is not None and not _is_uncoupled(batch):
-            free = thermodynamic_curves(_without_couplings(batch), betas)
+            free = thermodynamic_curves(_without_couplings(batch), betas, seed=seed)
             section.uncoupled.append(replace(system(f"{number}, J = 0", free), label="J = 0"))
     return section
 
@@ -240,16 +252,8 @@ def _of_groups(batch: IsingBatch, groups: Tensor) -> IsingBatch:
     return IsingBatch(batch.h[groups], batch.J[groups], lengths, beta)
 
 
-def _correlations(batch: IsingBatch) -> Average:
-    from qattn import exact
-
-    mean, pairs = exact.mean_spins(batch), exact.pair_correlations(batch)
-    C = pairs - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-    a = batch.active.expand(mean.shape)
-    both = (a.unsqueeze(-1) & a.unsqueeze(-2)).to(C)
-    n = C.shape[-1]
-    rows = [
-        (C * both).diagonal(d, -2, -1).sum(-1) / both.diagonal(d, -2, -1).sum(-1)
-        for d in range(1, n)
-    ]
-    return average(torch.stack(rows, -1).flatten(0, -2))
+def _correlations(batch: IsingBatch, **reads: Any) -> Average:
+    """The mean over the queries' connected correlations at each distance from 1 on."""
+    found = correlations_by_distance(batch, **reads)
+    values, errors = (x.flatten(0, 1)[:, 1:] for x in (found.values, found.errors))
+    return average(values, errors.nan_to_num())

@@ -24,7 +24,7 @@ class LayerQueries:
     """The same queries in every head of a layer, in float64.
 
     Attributes:
-        scores: Those of each head, -inf at positions that a query does not see.
+        scores: Those of each head times its β, -∞ at positions that a query does not see.
         weights: The attention weights.
         batch: The Ising models; None where the states of a query are the positions (softmax).
         heads: The head of each group of `batch`; couplings that depend on the input make each head
@@ -64,7 +64,8 @@ def queries_of_run(
     for block, score, weight in zip(model.blocks, model.scores(words), weights, strict=True):
         heads = torch.arange(score.shape[1])
         scores, each = (x[:, :, chosen].double().transpose(0, 1) for x in (score, weight))
-        batch = None
+        beta, batch = block.attention.beta, None
+        scores = scores * (beta.reshape(-1, 1, 1, 1) if isinstance(beta, Tensor) else beta)
         if isinstance(block.attention, BoltzmannAttention):
             batch = _at(next(batches), chosen, T)
             heads = heads.repeat(batch.num_groups // len(heads))

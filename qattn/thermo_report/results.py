@@ -36,10 +36,7 @@ class Average:
 
     def to_dict(self) -> dict[str, list[float | None]]:
         """As lists, None where a value is not defined."""
-        return {
-            name: [finite(x) for x in values.tolist()]
-            for name, values in vars(self).items()
-        }
+        return {name: [finite(x) for x in values.tolist()] for name, values in vars(self).items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from qattn.thermodynamics import CriticalBeta
 
 SHORT = {
     "heat_capacity": "β_c (C)",
-    "susceptibility": "β_c (χ)",
-    "spin_glass_susceptibility": "β_c (χ_SG)",
+    "susceptibility": "(χ)",
+    "spin_glass_susceptibility": "(χ_SG)",
 }
 """Headings of the peaks."""
 
@@ -26,7 +26,7 @@ def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
     digits = 3 if brief else 4
     peaks = [name for name in SHORT if name in section.systems[0].critical]
     attended = section.systems[0].attended is not None
-    headings = ["layer.head" if section.together else "problems", "n", *EXTENSIVE.values()]
+    headings = ["head" if section.together else "problems", "n", *EXTENSIVE.values()]
     headings += [SHORT[name] for name in peaks]
     rows = [headings + (["k 0.9", "a/c/r %"] if attended else [])]
     for system in [*section.systems, *section.uncoupled, *section.together]:

@@ -13,7 +13,7 @@ from qattn.thermodynamics import CriticalBeta
 FloatArray = NDArray[np.float64]
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | int | bool) -> float | int | bool | None:
     """A number as JSON can hold it: None if it is not finite."""
     return value if np.isfinite(value) else None
 

@@ -142,6 +142,61 @@ def test_a_beta_that_a_layer_cannot_have_is_refused(arm, beta, message):
         ATTENTION[arm](8, 2, 6, beta=beta)
 
 
+def test_the_critical_beta_of_softmax_is_at_the_peak_of_its_heat_capacity():
+    layer, x = layer_and_input("softmax", beta="critical", position_bias="relative")
+    x = x.repeat(4, 1, 1)
+    with torch.no_grad():
+        layer.position_bias_values.normal_()
+    assert layer.set_critical_beta(x).all()
+    found = layer.beta
+    # C/n = β² Var(z)/n averaged over queries of two or more positions, on a fine grid of its own.
+    betas = torch.linspace(0.1, 15.0, 1000)
+    z = layer.scores(x)[:, :, 1:]
+    size = (z > -torch.inf).sum(-1)
+    capacities = torch.stack(
+        [
+            ((beta**2 * (p * (w - (p * w).sum(-1, keepdim=True)) ** 2).sum(-1)) / size).mean((0, 2))
+            for beta in betas
+            for p, w in [((beta * z).softmax(-1), z.nan_to_num(neginf=0.0))]
+        ]
+    )
+    peak = betas[capacities.argmax(0)]
+    # β of the layer is a parabola's through points √2 apart.
+    torch.testing.assert_close(found.log(), peak.log(), atol=0.1, rtol=0)
+    assert (found[0] / found[1]).log().abs() > 0.01
+    # It is that of the scores before β: again it is the same, whatever β is by then.
+    layer.beta = 0.3
+    layer.set_critical_beta(x)
+    torch.testing.assert_close(layer.beta, found)
+
+
+def test_the_critical_beta_of_ising_models_is_at_the_peak_of_the_spin_glass_susceptibility():
+    layer, x = layer_and_input("boltzmann", beta="critical-tracked", constraint="non-negative")
+    with torch.no_grad():
+        layer.qkv.weight.zero_()
+        layer.qkv.bias.zero_()
+        layer.field_bias.copy_(torch.tensor([0.05, 3.0]))
+        layer.coupling_values.fill_(0.1)
+    # Ferromagnets in a weak field order in one piece, and then in its direction. In a strong one
+    # there is no peak, and β stays.
+    layer.beta = 1.5
+    assert layer.set_critical_beta(x).tolist() == [True, False]
+    assert layer.beta[1].item() == pytest.approx(1.5)
+    from qattn.exact import mean_spins, pair_correlations
+
+    def susceptibility(beta):
+        layer.beta = beta
+        batch = layer.ising_batch(x[:1])  # queries by position
+        mean = mean_spins(batch)
+        covariances = pair_correlations(batch) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        sizes = torch.arange(2, 7)
+        return (covariances.square().sum((2, 3))[0, 1:] / sizes).mean().item()
+
+    peak = layer.beta[0].item()
+    around = [susceptibility(peak * factor) for factor in (0.8, 1.0, 1.25)]
+    assert around[1] > max(around[0], around[2])
+
+
 def test_what_cannot_be_set_is_refused():
     with pytest.raises(ValueError, match="must be a number or one of 'learnable', 'critical', 'cr"):
         check_setting("crtical", "a layer", has_transition=True)

@@ -45,7 +45,7 @@ def test_the_saddle_is_stationary_and_gives_the_magnetisations():
 
 
 def test_gradients_at_the_saddle_are_those_of_log_z():
-    h, J = random_model(3, 2)
+    h, _ = random_model(3, 2)
     weights = torch.tensor([[0.0, 1.0, 0.5], [1.0, 0.0, 0.2], [0.5, 0.2, 0.0]], dtype=torch.float64)
 
     def log_Z(h, size):

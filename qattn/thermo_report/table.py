@@ -1,0 +1,84 @@
+"""The report as tables: the same rows for the terminal and for the page."""
+
+from rich import box
+from rich.console import JustifyMethod
+from rich.table import Table
+
+from qattn.thermo_report.quantities import EXTENSIVE
+from qattn.thermo_report.results import Section, System
+from qattn.thermodynamics import CriticalBeta
+
+SHORT = {
+    "heat_capacity": "β_c (C)",
+    "susceptibility": "(χ)",
+    "spin_glass_susceptibility": "(χ_SG)",
+}
+"""Headings of the peaks."""
+
+
+def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
+    """Headings, then a row of texts for each system, the layers' last.
+
+    Args:
+        section: The systems.
+        brief: Fewer digits, and peaks without their standard errors.
+    """
+    digits = 3 if brief else 4
+    peaks = [name for name in SHORT if name in section.systems[0].critical]
+    attended = section.systems[0].attended is not None
+    headings = ["head" if section.together else "problems", "n", *EXTENSIVE.values()]
+    headings += [SHORT[name] for name in peaks]
+    rows = [headings + (["k 0.9", "a/c/r %"] if attended else [])]
+    for system in [*section.systems, *section.uncoupled, *section.together]:
+        row = [system.name, sizes(system)]
+        row += [f"{system.at_work[name]:.{digits}g}" for name in EXTENSIVE]
+        row += [peak(system.critical.get(name), brief=brief) for name in peaks]
+        if attended:
+            row += ["" if system.attended is None else f"{system.attended:g}", shares(system)]
+        rows.append(row)
+    return rows
+
+
+def table(section: Section) -> Table:
+    """The main figures for a terminal of 80 columns."""
+    headings, *rows = table_rows(section, brief=True)
+    shown = Table(
+        title=section.name,
+        caption="F, U, S, C: free energy, energy, entropy, heat capacity of a query at the\n"
+        "working point β = 1 (means over queries). β_c: place of a peak;\n"
+        "–: no peak inside the range. Standard errors are in the report."
+        + (
+            "\nk 0.9: median number of positions with 0.9 of the weight;"
+            "\na/c/r: averaging/clustered/retrieval."
+            if section.together
+            else ""
+        ),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    for number, heading in enumerate(headings):
+        justify: JustifyMethod = "right" if number else "left"
+        width = min(24, max(len(row[0]) for row in rows)) if number == 0 else None
+        shown.add_column(heading, justify=justify, overflow="fold", min_width=width)
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def sizes(system: System) -> str:
+    """Number of spins or positions, or the smallest and the largest one."""
+    return "–".join(map(str, dict.fromkeys(system.sizes)))
+
+
+def peak(critical: CriticalBeta | None, *, brief: bool = False) -> str:
+    """A critical β with its standard error."""
+    if critical is None:
+        return ""
+    if critical.at_edge:
+        return "–"
+    return f"{critical.value:.2f}" + ("" if brief else f" ± {critical.standard_error:.2f}")
+
+
+def shares(system: System) -> str:
+    """The share of each regime in per cent."""
+    return "/".join(f"{100 * share:.0f}" for share in system.regimes.values())

@@ -27,7 +27,7 @@ SOURCES = {
     "control": "fair control",
     "ours": "ours",
 }
-"""Who says it, and how tables name them: the authors of a paper, a fair control's wording, or we."""
+"""Who says it, as tables name them: authors of a paper, the wording of a fair control, or we."""
 
 
 @dataclass(frozen=True)

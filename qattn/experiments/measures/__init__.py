@@ -8,15 +8,17 @@ from typing import Any
 from qattn._atomic import write_atomically
 from qattn.experiments.measures.couplings import couplings
 from qattn.experiments.measures.outputs import outputs
+from qattn.experiments.measures.regimes import regimes
 from qattn.training.config import TrainConfig
 from qattn.training.environment import choose_threads, using_threads
 from qattn.training.folder import RunFolder
 
-__all__ = ["MEASURES", "couplings", "measure", "measure_file", "outputs"]
+__all__ = ["MEASURES", "couplings", "measure", "measure_file", "outputs", "regimes"]
 
 MEASURES: dict[str, Callable[[TrainConfig, RunFolder], dict[str, Any]]] = {
     "couplings": couplings,
     "outputs": outputs,
+    "regimes": regimes,
 }
 """The measures by name: each takes a run's settings and its folder, and returns what JSON can say.
 

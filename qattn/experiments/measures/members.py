@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
+from qattn.training.tasks import Task
 from qattn.training.trained_run import TrainedRun, load
+from qattn.transformer import Transformer
 
 DIGITS = 5
 """Significant digits that are kept of a number."""
@@ -17,6 +20,13 @@ def members(config: TrainConfig, run: RunFolder) -> Iterator[TrainedRun]:
     """Model and task of each member, in the order of seeds; moments are exact."""
     for member in range(config.ensemble):
         yield load(run.path, member=member, data=config.data_path)
+
+
+def untrained(config: TrainConfig, member: int, task: Task) -> Transformer:
+    """The model of a member before its first step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + member)
+        return config.model(task.vocab_size).eval()
 
 
 def compact(values: Tensor) -> Any:

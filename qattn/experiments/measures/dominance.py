@@ -1,0 +1,115 @@
+"""Where a few positions come to dominate softmax attention as β is turned, and what predicts it."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qattn.experiments.measures.members import compact, members, untrained
+from qattn.experiments.measures.thresholds import gap_threshold, peak, rem_threshold
+from qattn.thermodynamics import softmax_curves
+from qattn.training.config import TrainConfig
+from qattn.training.folder import RunFolder
+
+SEQUENCES = 256
+"""Validation sequences whose queries count."""
+
+BETAS = torch.logspace(-6, 6, 97, base=2, dtype=torch.float64)
+"""Where curves are computed: eight points an octave, from 1/64 to 64 times 1/√d."""
+
+UPPER = 8.0
+"""The range in which a peak is looked for ends at this multiple of 1/√d."""
+
+
+@torch.no_grad()
+def dominance(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
+    r"""Heat capacity and largest weight of softmax attention against β, head by head.
+
+    Means are over the last queries of 256 validation sequences, which see all n = T positions. β_c
+    is at the peak of the mean heat capacity C; β multiplies q·k/√d, and the trained model works
+    at that of its layers, 1 unless set otherwise.
+
+    Args:
+        config: Settings of the run.
+        run: Its folder.
+
+    Returns:
+        Of softmax attention, nothing of others:
+
+        - ``betas``, and there ``heat_capacity`` and ``largest_weight``, averaged over members,
+          [layer][head][β];
+        - for every [member][layer][head], None where C has no peak between 1/64 and 64:
+          ``critical_beta``; ``inside``, 1 where it is below 8, else 0; ``peak``, the height of C;
+          ``log_ratio``, |ln β_c/β| at the working β; ``order_log_ratio``, |ln β_w/β_c| with β_w where
+          the largest weight rises fastest in ln β; ``rem_beta`` and ``gap_beta``, predictions
+          (:mod:`qattn.experiments.measures.thresholds`), with ``rem_error`` and ``gap_error``, their
+          |ln β/β_c|, and ``gain_of_gaps``, the first error minus the second;
+        - ``log_ratio_at_start`` of the models before their first step, and ``approach``, by how much
+          |ln β_c/β| fell in training, the mean over heads, [member];
+        - ``growth``, the slope of ln C at the peak in ln n over queries that see n = 4 to T
+          positions, and ``growth_of_gaussians`` that of independent Gaussian scores, the mean over
+          heads, [member].
+    """
+    if config.attention != "softmax":
+        return {}
+    each: list[dict[str, Tensor]] = []
+    for member, (model, task) in enumerate(members(config, run)):
+        tokens = task.validation()[0][:SEQUENCES]
+        scores = torch.stack(model.scores(tokens)).double().transpose(1, 2)
+        beta = torch.stack(model.betas)
+        one = thresholds_of(scores[..., -1, :], beta)
+        fresh = untrained(config, member, task)
+        start = torch.stack(fresh.scores(tokens)).double().transpose(1, 2)[..., -1, :]
+        one["log_ratio_at_start"] = thresholds_of(start, torch.stack(fresh.betas))["log_ratio"]
+        one["approach"] = (one["log_ratio_at_start"] - one["log_ratio"]).nanmean()
+        one["growth"] = growth(scores)
+        noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(member))
+        one["growth_of_gaussians"] = growth(noise.double())
+        each.append(one)
+    found = {name: torch.stack([one[name] for one in each]) for name in each[0]}
+    curves = {name: found.pop(name).mean(0) for name in ("heat_capacity", "largest_weight")}
+    return {name: compact(values) for name, values in ({"betas": BETAS} | curves | found).items()}
+
+
+def thresholds_of(
+    scores: Float[Tensor, "layers heads queries n"], beta: Float[Tensor, "layers heads"]
+) -> dict[str, Tensor]:
+    """Curves, their peaks and the predictions of each head, from scores as they are before β."""
+    curves = softmax_curves(scores, BETAS)
+    heat_capacity, largest = curves.heat_capacity.mean(2), curves.largest_weight.mean(2)
+    log_betas = BETAS.log()
+    log_critical, height = peak(heat_capacity, log_betas)
+    steepest, _ = peak(torch.gradient(largest, spacing=(log_betas,), dim=-1)[0], log_betas)
+    rem, gaps = rem_threshold(scores), gap_threshold(scores)
+    critical = log_critical.exp()
+    rem_error, gap_error = ((each.log() - log_critical).abs() for each in (rem, gaps))
+    inside = (critical < UPPER).double()
+    return {
+        "heat_capacity": heat_capacity,
+        "largest_weight": largest,
+        "critical_beta": critical,
+        "inside": inside,
+        "peak": height,
+        "log_ratio": (log_critical - beta.log()).abs(),
+        "order_log_ratio": (steepest - log_critical).abs(),
+        "rem_beta": rem,
+        "gap_beta": gaps,
+        "rem_error": rem_error,
+        "gap_error": gap_error,
+        "gain_of_gaps": rem_error - gap_error,
+    }
+
+
+def growth(scores: Float[Tensor, "layers heads queries T T"]) -> Float[Tensor, ""]:
+    """Slope of ln C at the peak in ln n over the queries that see n = 4 to T positions."""
+    sizes = range(4, scores.shape[-1] + 1)
+    heights = []
+    for n in sizes:
+        curves = softmax_curves(scores[..., n - 1, :n], BETAS)
+        heights.append(peak(curves.heat_capacity.mean(2), BETAS.log())[1].log())
+    logs = torch.tensor([math.log(n) for n in sizes], dtype=torch.float64)
+    centred = logs - logs.mean()
+    slopes = (torch.stack(heights, -1) * centred).sum(-1) / centred.square().sum()
+    return slopes.nanmean()

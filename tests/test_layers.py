@@ -203,7 +203,7 @@ def test_at_beta_zero_half_of_all_positions_are_attended_to():
 def test_repr_says_in_a_line_what_a_layer_is():
     layer, _ = layer_and_input("boltzmann", relative=True, qk_norm=True)
     shared = "embed_dim=8, num_heads=2, context=6, is_causal=True, qk_norm=True, normalize=False"
-    line = f"BoltzmannAttention({shared}, relative=True, beta=1.0, backend=exact)"
+    line = f"BoltzmannAttention({shared}, relative=True, backend=exact)"
     assert repr(layer) == line
     layer.backend, layer.num_reads, layer.estimator = "neal", 7, "moment"
     reads = "backend=neal, num_reads=7, estimator='moment')"

@@ -25,19 +25,22 @@ def scores(
     field_bias: Float[Tensor, "*heads"] | None,
     position_bias: Float[Tensor, "#heads queries positions"] | None,
     *,
-    factor: float = 1.0,
+    factor: float | Float[Tensor, "heads 1 1"] = 1.0,
 ) -> Float[Tensor, "batch heads queries positions"]:
     """q·k·scale + b + position bias, times `factor`; the query axis is the last one in memory."""
     query = query * (scale * factor)
     if field_bias is not None:
         # One component more of every query, and 1 of every key: no pass over the scores.
-        b = (factor * field_bias.to(query.dtype)).reshape(-1, 1, 1)
+        b = factor * field_bias.to(query.dtype).reshape(-1, 1, 1)
         query = torch.cat([query, b.expand(*query.shape[:3], 1)], -1)
         key = F.pad(key, (0, 1), value=1.0)
     product = (key @ query.mT).mT
     if position_bias is None:
         return product
-    return torch.add(product, position_bias.to(product.dtype), alpha=factor)
+    position_bias = position_bias.to(product.dtype)
+    if isinstance(factor, Tensor):
+        return product + factor * position_bias
+    return torch.add(product, position_bias, alpha=factor)
 
 
 def weights_and_info(

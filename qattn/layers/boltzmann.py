@@ -12,8 +12,8 @@ from qattn.backends import Backend, check_num_reads, get_backend
 from qattn.couplings import Couplings
 from qattn.estimators import check_estimator
 from qattn.ising.batch import IsingBatch
-from qattn.ising.checks import check_beta
 from qattn.ising.precision import at_least_single, without_autocast
+from qattn.layers.beta import Beta
 from qattn.layers.controls import SigmoidAttention
 from qattn.layers.structures import make_structure
 
@@ -71,7 +71,8 @@ class BoltzmannAttention(SigmoidAttention):
             J_{j,j-d} · 2σ(a·x_j + c·x_{j-d}), which is 1 at the start (a = c = 0).
         interaction: What J acts between, "spin", "occupation" or "field": see
             :func:`qattn.boltzmann_attention`.
-        beta: Inverse temperature of the Ising models, not negative.
+        beta: Inverse temperature of the Ising models: a number from 0 on; or one for each head,
+            "learnable", "critical" or "critical-tracked" (:class:`SoftmaxAttention` says more).
         backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
         num_reads: Reads per query of a sampling backend.
         estimator: How reads become ⟨s⟩ and its gradients, one of
@@ -105,6 +106,7 @@ class BoltzmannAttention(SigmoidAttention):
     """
 
     last_info: Mapping[str, Any]
+    has_transition = True
     _backend: str | Backend | None
     _backend_name: str
 
@@ -129,7 +131,7 @@ class BoltzmannAttention(SigmoidAttention):
         std: float | None = None,
         content: bool = False,
         interaction: str = "spin",
-        beta: float = 1.0,
+        beta: Beta = 1.0,
         backend: str | Backend = "exact",
         num_reads: int = 100,
         estimator: str | None = None,
@@ -147,8 +149,8 @@ class BoltzmannAttention(SigmoidAttention):
             qk_norm=qk_norm,
             normalize=normalize,
             position_bias=position_bias,
+            beta=beta,
         )
-        self.beta = beta
         self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
         self.last_info = {}
         self.structure = make_structure(
@@ -191,16 +193,6 @@ class BoltzmannAttention(SigmoidAttention):
         self._backend, self._backend_name = made, str(backend) if by_name else ""
 
     @property
-    def beta(self) -> float:
-        """Inverse temperature of the Ising models."""
-        return self._beta
-
-    @beta.setter
-    def beta(self, beta: float) -> None:
-        check_beta(beta)
-        self._beta = beta
-
-    @property
     def num_reads(self) -> int:
         """Reads per query of a sampling backend."""
         return self._num_reads
@@ -237,10 +229,7 @@ class BoltzmannAttention(SigmoidAttention):
         shown |= self.structure.options
         shown |= {} if self.interaction == "spin" else {"interaction": self.interaction}
         options = "".join(f", {name}={value!r}" for name, value in shown.items())
-        return (
-            f"{super().extra_repr()}{options}, beta={self.beta}, "
-            f"backend={self._backend_name or made}{reads}"
-        )
+        return f"{super().extra_repr()}{options}, backend={self._backend_name or made}{reads}"
 
     def _refused_sampler(self, _: object) -> None:
         raise AttributeError("Attribute `sampler` of a layer is called `backend`: set that.")

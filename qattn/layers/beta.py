@@ -1,0 +1,123 @@
+"""β of an attention layer: a number, or one for each head that is learned or critical."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from qattn.ising.checks import check_beta
+from qattn.ising.precision import at_least_single
+
+Beta = float | Literal["learnable", "critical", "critical-tracked"]
+"""A number; "learnable", trained with the layer; "critical" and "critical-tracked", set to where
+the layer's attention has its transition, by a training once or again and again."""
+
+CRITICAL = ("critical", "critical-tracked")
+"""The values that :meth:`WithBeta.set_critical_beta` is for."""
+
+WORDS = ("learnable", *CRITICAL)
+"""The values that are no numbers."""
+
+TRANSITIONLESS = "has no transition: its positions are independent of each other"
+"""Why a layer may have no critical β."""
+
+
+class WithBeta(nn.Module):
+    """An attention layer's inverse temperature, on which its subclasses build."""
+
+    has_transition: ClassVar[bool] = True
+    """Whether there is a critical β."""
+
+    _beta: Beta
+
+    def _start_beta(self, beta: Beta, num_heads: int) -> None:
+        check_setting(beta, type(self).__name__, self.has_transition)
+        self._beta = beta
+        if isinstance(beta, str):
+            # A critical β is a parameter too, so that members of an ensemble have one each.
+            self.log_beta = nn.Parameter(torch.zeros(num_heads), beta == "learnable")
+
+    @property
+    def beta(self) -> float | Float[Tensor, " heads"]:
+        """Inverse temperature β: a number, or one for each head where it is not fixed.
+
+        Set to a number, it is that for all heads.
+        """
+        if not isinstance(self._beta, str):
+            return self._beta
+        return at_least_single(self.log_beta).exp()
+
+    @beta.setter
+    def beta(self, beta: float) -> None:
+        check_beta(beta)
+        if not isinstance(self._beta, str):
+            self._beta = beta
+        elif beta == 0:
+            raise ValueError(
+                f"Argument `beta` must be positive where it is {self._beta}, but is {beta}."
+            )
+        else:
+            with torch.no_grad():
+                self.log_beta.fill_(math.log(beta))
+
+    @torch.no_grad()
+    def set_critical_beta(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> Bool[Tensor, " heads"]:
+        r"""Set β of each head to its critical value on x, where it has one.
+
+        That of softmax attention is where the heat capacity per position, C/n, has its peak, that
+        of Ising models where the spin-glass susceptibility has its own: means over the queries of
+        x (:func:`qattn.thermodynamics.critical_betas_of_heads`), with scores, fields and couplings
+        as they are before β. A peak at an end of the range that is searched is none, and β stays
+        as it was.
+
+        Returns:
+            Whether each head had a peak, and so has a new β.
+
+        Raises:
+            TypeError: β is neither "critical" nor "critical-tracked".
+
+        Source: W. Chuang, "Recognizing Self-Attention as a Stack of Ising Models", section 3.1.
+        """
+        if self._beta not in CRITICAL:
+            raise TypeError(
+                f"Argument `beta` of the layer must be one of {', '.join(map(repr, CRITICAL))} to "
+                f"be set to a critical value, but is {self._beta!r}."
+            )
+        values, found = self._critical_betas(x)
+        self.log_beta.copy_(torch.where(found, values.log(), self.log_beta))
+        return found
+
+    def _critical_betas(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> tuple[Float[Tensor, " heads"], Bool[Tensor, " heads"]]:
+        """The critical β of each head, and whether it has one."""
+        raise TypeError(f"{type(self).__name__} {TRANSITIONLESS}.")
+
+    def _beta_of_heads(self) -> float | Float[Tensor, "heads 1 1"]:
+        """β in a shape that multiplies scores."""
+        beta = self.beta
+        return beta.reshape(-1, 1, 1) if isinstance(beta, Tensor) else beta
+
+
+def check_setting(beta: Beta, layer: str, has_transition: bool) -> None:
+    """Raise a ValueError unless a layer can have this β.
+
+    Args:
+        beta: The value.
+        layer: What the layer is called.
+        has_transition: Whether its attention has a critical β.
+    """
+    if not isinstance(beta, str):
+        check_beta(beta)
+    elif beta not in WORDS:
+        words = ", ".join(map(repr, WORDS))
+        raise ValueError(f"Argument `beta` must be a number or one of {words}, but is {beta!r}.")
+    elif beta in CRITICAL and not has_transition:
+        raise ValueError(
+            f"Argument `beta` must be a number or 'learnable' for {layer}, but is {beta!r}: it "
+            f"{TRANSITIONLESS}."
+        )

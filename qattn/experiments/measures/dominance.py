@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn.experiments.measures.members import compact, members, untrained
-from qattn.experiments.measures.thresholds import gap_threshold, peak, rem_threshold
+from qattn.experiments.measures.members import betas_of, compact, members, untrained
+from qattn.experiments.measures.thresholds import gap_threshold, rem_threshold
 from qattn.thermodynamics import softmax_curves
+from qattn.thermodynamics.critical import peaks
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 
@@ -49,8 +50,8 @@ def dominance(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
         - ``log_ratio_at_start`` of the models before their first step, and ``approach``, by how much
           |ln β_c/β| fell in training, the mean over heads, [member];
         - ``growth``, the slope of ln C at the peak in ln n over queries that see n = 4 to T
-          positions, and ``growth_of_gaussians`` that of independent Gaussian scores, the mean over
-          heads, [member].
+          positions, and ``growth_gained``, by how much it is above that of independent Gaussian
+          scores, means over heads, [member].
     """
     if config.attention != "softmax":
         return {}
@@ -58,15 +59,14 @@ def dominance(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
     for member, (model, task) in enumerate(members(config, run)):
         tokens = task.validation()[0][:SEQUENCES]
         scores = torch.stack(model.scores(tokens)).double().transpose(1, 2)
-        beta = torch.stack(model.betas)
-        one = thresholds_of(scores[..., -1, :], beta)
+        one = thresholds_of(scores[..., -1, :], betas_of(model))
         fresh = untrained(config, member, task)
         start = torch.stack(fresh.scores(tokens)).double().transpose(1, 2)[..., -1, :]
-        one["log_ratio_at_start"] = thresholds_of(start, torch.stack(fresh.betas))["log_ratio"]
+        one["log_ratio_at_start"] = thresholds_of(start, betas_of(fresh))["log_ratio"]
         one["approach"] = (one["log_ratio_at_start"] - one["log_ratio"]).nanmean()
         one["growth"] = growth(scores)
         noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(member))
-        one["growth_of_gaussians"] = growth(noise.double())
+        one["growth_gained"] = one["growth"] - growth(noise.double())
         each.append(one)
     found = {name: torch.stack([one[name] for one in each]) for name in each[0]}
     curves = {name: found.pop(name).mean(0) for name in ("heat_capacity", "largest_weight")}
@@ -80,8 +80,8 @@ def thresholds_of(
     curves = softmax_curves(scores, BETAS)
     heat_capacity, largest = curves.heat_capacity.mean(2), curves.largest_weight.mean(2)
     log_betas = BETAS.log()
-    log_critical, height = peak(heat_capacity, log_betas)
-    steepest, _ = peak(torch.gradient(largest, spacing=(log_betas,), dim=-1)[0], log_betas)
+    log_critical, height = inner_peaks(heat_capacity)
+    steepest, _ = inner_peaks(torch.gradient(largest, spacing=(log_betas,), dim=-1)[0])
     rem, gaps = rem_threshold(scores), gap_threshold(scores)
     critical = log_critical.exp()
     rem_error, gap_error = ((each.log() - log_critical).abs() for each in (rem, gaps))
@@ -102,13 +102,21 @@ def thresholds_of(
     }
 
 
+def inner_peaks(
+    curves: Float[Tensor, "*heads betas"],
+) -> tuple[Float[Tensor, "*heads"], Float[Tensor, "*heads"]]:
+    """The ln β and the height of each curve's peak; NaN where it is highest at an end."""
+    places, heights, inside = peaks(BETAS.log(), curves)
+    return places.masked_fill(~inside, torch.nan), heights.masked_fill(~inside, torch.nan)
+
+
 def growth(scores: Float[Tensor, "layers heads queries T T"]) -> Float[Tensor, ""]:
     """Slope of ln C at the peak in ln n over the queries that see n = 4 to T positions."""
     sizes = range(4, scores.shape[-1] + 1)
     heights = []
     for n in sizes:
         curves = softmax_curves(scores[..., n - 1, :n], BETAS)
-        heights.append(peak(curves.heat_capacity.mean(2), BETAS.log())[1].log())
+        heights.append(inner_peaks(curves.heat_capacity.mean(2))[1].log())
     logs = torch.tensor([math.log(n) for n in sizes], dtype=torch.float64)
     centred = logs - logs.mean()
     slopes = (torch.stack(heights, -1) * centred).sum(-1) / centred.square().sum()

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from qattn.layers import MultiheadAttention
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.tasks import Task
@@ -27,6 +29,13 @@ def untrained(config: TrainConfig, member: int, task: Task) -> Transformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + member)
         return config.model(task.vocab_size).eval()
+
+
+def betas_of(model: Transformer) -> Float[Tensor, "layers heads"]:
+    """Inverse temperature of each head."""
+    layers = [m for m in model.modules() if isinstance(m, MultiheadAttention)]
+    each = [torch.as_tensor(m.beta, dtype=torch.float64).expand(m.num_heads) for m in layers]
+    return torch.stack(each).detach()
 
 
 def compact(values: Tensor) -> Any:

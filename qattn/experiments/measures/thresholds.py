@@ -1,4 +1,4 @@
-r"""Where softmax attention condenses on a few positions: a peak, and two theories that predict it.
+r"""Where softmax attention condenses on a few positions: two theories that predict it.
 
 Scores z as they are before β; n positions, and gaps Δ_j = max z - z_j to the largest score.
 """
@@ -48,27 +48,3 @@ def gap_threshold(scores: Float[Tensor, "*heads queries n"]) -> Float[Tensor, "*
     ratios = (counts.log1p() / gaps)[..., queries - 1 :]
     return ratios.amax(-1)
 
-
-def peak(
-    values: Float[Tensor, "*heads points"], places: Float[Tensor, " points"]
-) -> tuple[Float[Tensor, "*heads"], Float[Tensor, "*heads"]]:
-    """Place and height of the largest value, by a parabola; NaN where it is at an end.
-
-    Args:
-        values: Values at the places.
-        places: Evenly spaced, rising.
-
-    >>> x = torch.linspace(-1, 1, 9)
-    >>> peak(torch.stack([3 - (x - 0.1) ** 2, x]), x)
-    (tensor([0.1000,    nan]), tensor([3., nan]))
-    """
-    at = values.argmax(-1)
-    inner = at.clamp(1, len(places) - 2)
-    left, top, right = (values.gather(-1, (inner + d)[..., None])[..., 0] for d in (-1, 0, 1))
-    # The parabola through the largest value and its two neighbours.
-    bend = left - 2 * top + right
-    shift = (left - right) / (2 * bend)
-    found = places[inner] + shift * (places[1] - places[0])
-    height = top - bend * shift.square() / 2
-    outside = at != inner
-    return found.masked_fill(outside, math.nan), height.masked_fill(outside, math.nan)

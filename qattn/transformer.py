@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -133,6 +133,21 @@ class Transformer(nn.Module):
             for attention, x in self._attention_inputs(tokens)
             if isinstance(attention, BoltzmannAttention)
         ]
+
+    def set_critical_betas(
+        self, tokens: Int[Tensor, "batch positions"]
+    ) -> Bool[Tensor, "layers heads"]:
+        """Set β of every head to its critical value on these tokens, where it has one.
+
+        Layer by layer: each sees what those before it make of the tokens with their new β. See
+        :meth:`qattn.layers.MultiheadAttention.set_critical_beta`.
+
+        Returns:
+            Whether each head has a new β.
+        """
+        with torch.no_grad():
+            inputs = self._attention_inputs(tokens)
+            return torch.stack([attention.set_critical_beta(x) for attention, x in inputs])
 
     def _draw_embeddings(self) -> None:
         for embedding in (self.tokens.weight, self.positions):

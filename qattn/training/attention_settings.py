@@ -5,6 +5,7 @@ from typing import Any
 
 from qattn.attention.models import INTERACTIONS, check_interaction
 from qattn.layers import ATTENTION
+from qattn.layers.beta import WORDS, Beta, check_setting
 from qattn.layers.position_bias import POSITION_BIASES
 from qattn.layers.structures import CONSTRAINTS, STRUCTURES, check_options, is_given
 from qattn.training.sampler_settings import setting
@@ -22,6 +23,9 @@ OPTIONS = {
 }
 """Settings that are options of a structure, by their names in layers."""
 
+SHARED = ("qk_norm", "normalize", "position_bias", "beta")
+"""Settings that are options of every layer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSettings:
@@ -31,6 +35,10 @@ class AttentionSettings:
     qk_norm: bool = setting(False, "Layer-normalise queries and keys.")
     normalize: bool = setting(False, "Divide attention weights by their sum (not for softmax).")
     position_bias: str = setting("none", f"Bias of the scores: {', '.join(POSITION_BIASES)}.")
+    beta: Beta = setting(  # noqa: RUF009 - a union of what is immutable
+        1.0, f"Inverse temperature of attention: a number, or {', '.join(WORDS)} for each head."
+    )
+    beta_every: int = setting(100, "Steps after which a critical-tracked beta is set again.")
     couplings: str | None = setting(
         None, f"Structure of the couplings: {', '.join(STRUCTURES)} (default: dense)."
     )
@@ -67,7 +75,7 @@ class AttentionSettings:
     @property
     def attention_options(self) -> dict[str, Any]:
         """What the arm's layer is given."""
-        options = {name: getattr(self, name) for name in ("qk_norm", "normalize", "position_bias")}
+        options = {name: getattr(self, name) for name in SHARED}
         if self.structure is None:
             return options
         of_couplings = {"couplings": self.structure, "interaction": self.interaction}
@@ -85,6 +93,9 @@ class AttentionSettings:
                     f"Argument `{name}` must be one of {', '.join(known)}, "
                     f"but is {getattr(self, name)!r}."
                 )
+        check_setting(
+            self.beta, f"{self.attention} attention", ATTENTION[self.attention].has_transition
+        )
         if self.structure is None or self.couplings not in (None, self.structure):
             self._check_without_couplings()
             return

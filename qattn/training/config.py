@@ -16,6 +16,7 @@ from qattn.backends import Backend, parse_sampler
 from qattn.backends.options import FromFile, described, members_of, words_of
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
+from qattn.layers.beta import CRITICAL
 from qattn.layers.structures import BlockStructure, CardinalityStructure
 from qattn.training.attention_settings import AttentionSettings
 from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
@@ -111,7 +112,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         for own in dataclasses.fields(self):
             value = getattr(self, own.name)
             least = 0 if own.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
-            if own.name in (*OF_BACKENDS, "coupling_sign") or type(value) is not int:
+            if own.name in (*OF_BACKENDS, "coupling_sign", "beta") or type(value) is not int:
                 continue
             if value < least:
                 raise ValueError(f"Argument `{own.name}` must be at least {least}, but is {value}.")
@@ -167,7 +168,13 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         exactly = "exact" in (self.sampler, self.eval_sampler) or self.gradient_every is not None
         if enumerated and exactly:
             self._check_memory()
-        return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
+        backends = {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
+        if self.beta in CRITICAL and backends[self.eval_sampler].paid:
+            raise ValueError(
+                f"Argument `eval_sampler` must cost nothing where beta is {self.beta!r}, as its "
+                f"mean spins go into each setting of beta, but is {self.eval_sampler!r}."
+            )
+        return backends
 
     @property
     def has_matrix(self) -> bool:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qattn.layers import BoltzmannAttention
+from qattn.layers.beta import CRITICAL
 from qattn.training.config import TrainConfig
 from qattn.training.tasks import Task, make_task
 
@@ -24,7 +25,7 @@ EVALUATION_BATCH = 256
 """Sequences per forward pass of a validation."""
 
 
-OWN_RATE = ("coupling_values", "field_bias", "position_bias_values")
+OWN_RATE = ("coupling_values", "field_bias", "position_bias_values", "log_beta")
 """Ends of the names of parameters whose learning rate has a factor of its own."""
 
 
@@ -52,10 +53,12 @@ class Learner:
         learned = {name for name, own in self.model.named_parameters() if own.requires_grad}
         self.learned = {name: v for name, v in self.parameters.items() if name in learned}
         self.optimizer = _optimizer(self.learned, config)
+        self.beta_found: Bool[Tensor, "members layers heads"] | None = None
         self._use_backend(config.sampler, config.estimator)
 
     def step(self, number: int) -> Float[Tensor, " members"]:
         """One training step (the first has number 0); returns each member's loss."""
+        self.set_betas(number)
         inputs, targets = self._stacked(
             [task.batch(number, self.config.batch_size) for task in self.tasks]
         )
@@ -70,8 +73,10 @@ class Learner:
     def exact_gradient(self, number: int) -> Float[Tensor, "members parameters"]:
         """Gradient of step `number`'s loss with exact moments at the present weights.
 
-        Changes neither weights nor random numbers, and asks no sampler.
+        Changes neither weights nor random numbers, and asks no sampler. A critical β that is due
+        is set before.
         """
+        self.set_betas(number)
         inputs, targets = self._stacked(
             [task.batch(number, self.config.batch_size) for task in self.tasks]
         )
@@ -97,6 +102,39 @@ class Learner:
         return errors
 
     @torch.no_grad()
+    def set_betas(self, number: int) -> None:
+        """Set critical β from the batch of step `number`, if they are due before it.
+
+        Mean spins are those of validations. Random numbers are left as they were, so that twice is
+        as good as once.
+        """
+        tracked, every = self.config.beta == "critical-tracked", self.config.beta_every
+        if self.config.beta not in CRITICAL or (number % every if tracked else number):
+            return
+        before, found = self.chance_state(), []
+        self._use_backend(self.config.eval_sampler, None)
+        try:
+            for member, task in enumerate(self.tasks):
+                pairs = [(own, self._of(member, k)) for k, own in self.model.named_parameters()]
+                for own, value in pairs:
+                    own.copy_(value)
+                tokens, _ = task.batch(number, self.config.batch_size)
+                found.append(self.model.set_critical_betas(tokens.to(self.device)))
+                for own, value in pairs:
+                    value.copy_(own)
+        finally:
+            self._use_backend(self.config.sampler, self.config.estimator)
+            self.load_chance_state(before)
+        self.beta_found = torch.stack(found).cpu()
+
+    def betas(self) -> Float[Tensor, "members layers heads"] | None:
+        """β of every head, or None where it is a fixed number."""
+        logs = [v.detach() for name, v in self.parameters.items() if name.endswith("log_beta")]
+        if not logs:
+            return None
+        return torch.stack([v.view(len(self.tasks), -1) for v in logs], 1).exp().cpu()
+
+    @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
         """Each member's metrics on its validation set."""
         inputs, targets = self._stacked([task.validation() for task in self.tasks])
@@ -117,9 +155,9 @@ class Learner:
         found = []
         for member, task in enumerate(self.tasks):
             tokens = task.batch(number, self.config.batch_size)[0].to(self.device)
-            own = {k: v[member] for k, v in self.parameters.items()}
+            own = {name: self._of(member, name) for name in self.parameters}
             try:
-                functional_call(self.model, own if len(self.tasks) > 1 else {}, (tokens,))
+                functional_call(self.model, own, (tokens,))
             except ValueError:
                 found.append(member)
         return found or list(range(len(self.tasks)))
@@ -175,6 +213,7 @@ class Learner:
         return {
             "parameters": {k: v.detach() for k, v in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
+            "beta_found": self.beta_found,
             **self.chance_state(),
         }
 
@@ -184,6 +223,7 @@ class Learner:
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(self._regrouped(state["optimizer"]))
+        self.beta_found = state.get("beta_found")
         self.load_chance_state(state)
 
     def _regrouped(self, saved: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +255,11 @@ class Learner:
             backend.load_state_dict(state["samplers"][name])
         if "cuda_rng" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+    def _of(self, member: int, name: str) -> Tensor:
+        """A parameter of a member."""
+        value = self.parameters[name]
+        return value[member] if len(self.tasks) > 1 else value
 
     def _losses(self, inputs: Tensor, targets: Tensor) -> Float[Tensor, " members"]:
         logits = self._logits(inputs)

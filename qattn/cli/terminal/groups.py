@@ -55,7 +55,8 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "train": {
         "Task": "task data download context",
-        "Model": "attention layers heads width ffn ffn_width qk_norm normalize position_bias",
+        "Model": "attention layers heads width ffn ffn_width qk_norm normalize position_bias "
+        "beta beta_every",
         "Couplings": "couplings relative content coupling_constraint coupling_std "
         "coupling_width coupling_sign block_size max_count competitive interaction",
         "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup lr_decay",

@@ -121,6 +121,13 @@ class Transformer(nn.Module):
         """The attention weights of every layer on these tokens."""
         return [attention.weights(x) for attention, x in self._attention_inputs(tokens)]
 
+    @torch.no_grad()
+    def scores(
+        self, tokens: Int[Tensor, "batch positions"]
+    ) -> list[Float[Tensor, "batch heads positions positions"]]:
+        """The scores of every layer on these tokens, -inf where a query does not see."""
+        return [attention.scores(x) for attention, x in self._attention_inputs(tokens)]
+
     def couplings(self, tokens: Int[Tensor, "batch positions"]) -> list[Tensor | Couplings]:
         """The couplings of every layer that has some on these tokens."""
         found = (attention.couplings_of(x) for attention, x in self._attention_inputs(tokens))

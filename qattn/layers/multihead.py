@@ -151,6 +151,20 @@ class MultiheadAttention(WithBeta, ABC):
         weights = self._precise_weights(query, key, self.couplings_of(x))
         return weights.expand(len(x), -1, -1, -1)
 
+    def scores(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> Float[Tensor, "batch heads positions positions"]:
+        r"""The scores with their biases that the weights on x are made of, in float32 at least.
+
+        .. math:: z_{ij} = q_i \cdot k_j/\sqrt d + b
+
+        -inf where query i does not see position j.
+        """
+        query, key, _ = self._heads(x)
+        with without_autocast(query.device):
+            found = self._scores(at_least_single(query), at_least_single(key))
+            return masked(found, -torch.inf, self.is_causal)
+
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         width = self.qkv.in_features
         if x.ndim != 3 or x.shape[2] != width:

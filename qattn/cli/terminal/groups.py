@@ -53,6 +53,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",
     },
+    "thermo": {
+        "Problems": "problems run sequences positions seed",
+        "Curves": "betas sampler num_reads",
+        "Output": "out json",
+    },
     "train": {
         "Task": "task data download context",
         "Model": "attention layers heads width ffn ffn_width qk_norm normalize position_bias "

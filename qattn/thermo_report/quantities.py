@@ -1,0 +1,42 @@
+"""The quantities that a report draws: their labels, their units, and where a peak is marked."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity against β.
+
+    Attributes:
+        label: What an axis calls it.
+        per: What a query's value is divided by: "n", its number of spins or positions; "log n",
+            the entropy of n equally likely positions; "" for nothing.
+        peaks: Whether its peak is looked for, as a critical β.
+    """
+
+    label: str
+    per: Literal["", "n", "log n"] = ""
+    peaks: bool = False
+
+
+ISING = {
+    "heat_capacity": Quantity("heat capacity C/n", "n", peaks=True),
+    "susceptibility": Quantity("susceptibility χ", peaks=True),
+    "spin_glass_susceptibility": Quantity("spin-glass susceptibility χ_SG", peaks=True),
+    "binder": Quantity("Binder cumulant of m"),
+    "overlap_binder": Quantity("Binder cumulant of the overlap"),
+    "entropy": Quantity("entropy S/n (nats)", "n"),
+}
+"""Of Ising models, by the names that :class:`qattn.thermodynamics.Curves` has for them."""
+
+SOFTMAX = {
+    "heat_capacity": Quantity("heat capacity C/n", "n", peaks=True),
+    "entropy": Quantity("entropy S/ln n", "log n"),
+    "participation": Quantity("participation ratio 1/Σp²"),
+    "largest_weight": Quantity("largest weight"),
+}
+"""Of softmax attention, whose states are the positions."""
+
+EXTENSIVE = {"free_energy": "F", "energy": "U", "entropy": "S", "heat_capacity": "C"}
+"""What adds over independent systems, such as the heads of a layer."""

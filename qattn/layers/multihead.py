@@ -89,15 +89,6 @@ class MultiheadAttention(WithBeta, ABC):
         self.key_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
         self._start_beta(beta, num_heads)
 
-    def scores(
-        self, x: Float[Tensor, "batch positions embed"]
-    ) -> Float[Tensor, "batch heads positions positions"]:
-        """q·k/√d with their biases, before β; -∞ where a query does not see a position."""
-        query, key, _ = self._heads(x)
-        with without_autocast(query.device):
-            scores = self._scores(at_least_single(query), at_least_single(key))
-            return masked(scores, -torch.inf, self.is_causal)
-
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a layer that was made on the meta device, say."""
         reset_children(self)

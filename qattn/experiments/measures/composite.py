@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn import exact
-from qattn.experiments.measures.members import betas_of, compact, members
+from qattn.experiments.measures.members import betas_of, compact, members, scores_of
 from qattn.ising.batch import IsingBatch
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
@@ -25,7 +25,7 @@ SEQUENCES = 256
 
 @torch.no_grad()
 def composite(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
-    r"""How far heads are independent of each other over inputs, and how well one model stands for all.
+    r"""How far heads are independent over inputs, and how well one model stands for all.
 
     With U the energy of a head at its working β for the last query of each of 256 validation
     sequences, and averages over the sequences:
@@ -34,9 +34,10 @@ def composite(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
         r_{hh'} = \mathrm{corr}(U_h, U_{h'}), \qquad
         x = \frac{\mathrm{Var}(\sum_h U_h)}{\sum_h \mathrm{Var}(U_h)} - 1
 
-    The one model of a network with couplings has the means of all heads' fields and couplings; with
-    m its ⟨s⟩, and M the mean over heads of theirs, its score is
-    :math:`R^2 = 1 - \sum (m - M)^2 / \sum (M - \bar M)^2`, with M̄ the mean over sequences.
+    The one model of a network with couplings has the means of all heads' fields and couplings. With
+    m its ⟨s⟩, M the mean over heads of theirs, and δ deviations from the mean over sequences, it
+    explains the share :math:`R^2 = (\sum δm\, δM)^2 / (\sum δm^2 \sum δM^2)` of the variance,
+    the scale being free.
 
     Args:
         config: Settings of the run.
@@ -45,7 +46,7 @@ def composite(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
     Returns:
         Of softmax and of arms with dense couplings:
 
-        - ``correlations``: r between all heads, layer by layer, averaged over members, [head][head];
+        - ``correlations``: r of all heads, layer by layer, averaged over members, [head][head];
         - ``correlation``: mean of \|r\| over pairs of heads of a layer, [member][layer];
         - ``correlation_of_layers``: over pairs of heads of different layers, [member];
         - ``excess``: \|x\| over the heads of a layer, [member][layer].
@@ -90,7 +91,7 @@ def softmax_energies(
     model: Transformer, tokens: Int[Tensor, "batch T"]
 ) -> Float[Tensor, "layers heads queries"]:
     """-Σ p z of the last queries."""
-    scores = torch.stack(model.scores(tokens))[..., -1, :].double().transpose(1, 2)
+    scores = scores_of(model, tokens)[..., -1, :]
     p = (betas_of(model)[:, :, None, None] * scores).softmax(-1)
     return -(p * scores).sum(-1)
 
@@ -117,13 +118,14 @@ def one_model(batches: list[IsingBatch]) -> dict[str, Tensor]:
     mean = torch.stack([exact.mean_spins(batch).mean(0) for batch in batches]).mean(0)
     scaled = zip(*[batch.scaled_structure() for batch in batches], strict=True)
     h, J = (torch.cat(each).mean(0, keepdim=True) for each in scaled)
-    spread = (mean - mean.mean(0)).square().sum()
+    theirs = mean - mean.mean(0)
 
-    def score(couplings: Tensor) -> Tensor:
+    def explained(couplings: Tensor) -> Tensor:
         (found,) = exact.mean_spins(IsingBatch(h, couplings))
-        return 1 - (found - mean).square().sum() / spread
+        ours = found - found.mean(0)
+        return (ours * theirs).sum().square() / (ours.square().sum() * theirs.square().sum())
 
-    coupled, uncoupled = score(J), score(torch.zeros_like(J))
+    coupled, uncoupled = explained(J), explained(torch.zeros_like(J))
     return {
         "one_model": coupled,
         "one_model_uncoupled": uncoupled,

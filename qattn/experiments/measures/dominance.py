@@ -1,20 +1,20 @@
 """Where a few positions come to dominate softmax attention as β is turned, and what predicts it."""
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qattn.experiments.measures.members import betas_of, compact, members, untrained
+from qattn.experiments.measures.members import betas_of, compact, members, scores_of, untrained
 from qattn.experiments.measures.thresholds import gap_threshold, rem_threshold
 from qattn.thermodynamics import softmax_curves
 from qattn.thermodynamics.critical import peaks
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 
-SEQUENCES = 256
+SEQUENCES = 128
 """Validation sequences whose queries count."""
 
 BETAS = torch.logspace(-6, 6, 97, base=2, dtype=torch.float64)
@@ -28,7 +28,7 @@ UPPER = 8.0
 def dominance(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
     r"""Heat capacity and largest weight of softmax attention against β, head by head.
 
-    Means are over the last queries of 256 validation sequences, which see all n = T positions. β_c
+    Means are over the last queries of 128 validation sequences, which see all n = T positions. β_c
     is at the peak of the mean heat capacity C; β multiplies q·k/√d, and the trained model works
     at that of its layers, 1 unless set otherwise.
 
@@ -43,30 +43,31 @@ def dominance(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
           [layer][head][β];
         - for every [member][layer][head], None where C has no peak between 1/64 and 64:
           ``critical_beta``; ``inside``, 1 where it is below 8, else 0; ``peak``, the height of C;
-          ``log_ratio``, |ln β_c/β| at the working β; ``order_log_ratio``, |ln β_w/β_c| with β_w where
-          the largest weight rises fastest in ln β; ``rem_beta`` and ``gap_beta``, predictions
-          (:mod:`qattn.experiments.measures.thresholds`), with ``rem_error`` and ``gap_error``, their
-          |ln β/β_c|, and ``gain_of_gaps``, the first error minus the second;
-        - ``log_ratio_at_start`` of the models before their first step, and ``approach``, by how much
-          |ln β_c/β| fell in training, the mean over heads, [member];
-        - ``growth``, the slope of ln C at the peak in ln n over queries that see n = 4 to T
+          ``log_ratio``, \|ln β_c/β\| at the working β; ``order_log_ratio``, \|ln β_w/β_c\| with
+          β_w where the largest weight rises fastest in ln β; ``rem_beta`` and ``gap_beta``,
+          predictions (:mod:`qattn.experiments.measures.thresholds`), with ``rem_error`` and
+          ``gap_error``, their \|ln β/β_c\|, and ``gain_of_gaps``, the first minus the second;
+        - ``log_ratio_at_start`` of the models before their first step, and ``approach``, by how
+          much \|ln β_c/β\| fell in training, the mean over heads, [member];
+        - ``growth``, the slope of ln C at the peak in ln n over queries that see n = 4, 6, … T
           positions, and ``growth_gained``, by how much it is above that of independent Gaussian
           scores, means over heads, [member].
     """
     if config.attention != "softmax":
         return {}
+    sizes = range(4, config.context + 1, 2)
+    noise = torch.Generator().manual_seed(0)
+    chance = growth([torch.randn(1, 1, 8 * SEQUENCES, n, generator=noise) for n in sizes])
     each: list[dict[str, Tensor]] = []
     for member, (model, task) in enumerate(members(config, run)):
         tokens = task.validation()[0][:SEQUENCES]
-        scores = torch.stack(model.scores(tokens)).double().transpose(1, 2)
+        scores, fresh = scores_of(model, tokens), untrained(config, member, task)
+        start = thresholds_of(scores_of(fresh, tokens)[..., -1, :], betas_of(fresh))
         one = thresholds_of(scores[..., -1, :], betas_of(model))
-        fresh = untrained(config, member, task)
-        start = torch.stack(fresh.scores(tokens)).double().transpose(1, 2)[..., -1, :]
-        one["log_ratio_at_start"] = thresholds_of(start, betas_of(fresh))["log_ratio"]
-        one["approach"] = (one["log_ratio_at_start"] - one["log_ratio"]).nanmean()
-        one["growth"] = growth(scores)
-        noise = torch.randn(scores.shape, generator=torch.Generator().manual_seed(member))
-        one["growth_gained"] = one["growth"] - growth(noise.double())
+        one["log_ratio_at_start"] = start["log_ratio"]
+        one["approach"] = (start["log_ratio"] - one["log_ratio"]).nanmean()
+        one["growth"] = growth([scores[..., n - 1, :n] for n in sizes])
+        one["growth_gained"] = one["growth"] - chance
         each.append(one)
     found = {name: torch.stack([one[name] for one in each]) for name in each[0]}
     curves = {name: found.pop(name).mean(0) for name in ("heat_capacity", "largest_weight")}
@@ -110,14 +111,10 @@ def inner_peaks(
     return places.masked_fill(~inside, torch.nan), heights.masked_fill(~inside, torch.nan)
 
 
-def growth(scores: Float[Tensor, "layers heads queries T T"]) -> Float[Tensor, ""]:
-    """Slope of ln C at the peak in ln n over the queries that see n = 4 to T positions."""
-    sizes = range(4, scores.shape[-1] + 1)
-    heights = []
-    for n in sizes:
-        curves = softmax_curves(scores[..., n - 1, :n], BETAS)
-        heights.append(inner_peaks(curves.heat_capacity.mean(2))[1].log())
-    logs = torch.tensor([math.log(n) for n in sizes], dtype=torch.float64)
+def growth(scores: Sequence[Float[Tensor, "layers heads queries _"]]) -> Float[Tensor, ""]:
+    """Slope of ln C at the peak in ln n, mean over heads; from queries of several sizes n."""
+    curves = [softmax_curves(each, BETAS).heat_capacity.mean(2) for each in scores]
+    heights = torch.stack([inner_peaks(each)[1].log() for each in curves], -1)
+    logs = torch.tensor([each.shape[-1] for each in scores], dtype=torch.float64).log()
     centred = logs - logs.mean()
-    slopes = (torch.stack(heights, -1) * centred).sum(-1) / centred.square().sum()
-    return slopes.nanmean()
+    return ((heights * centred).sum(-1) / centred.square().sum()).nanmean()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn.layers import MultiheadAttention
@@ -36,6 +36,13 @@ def betas_of(model: Transformer) -> Float[Tensor, "layers heads"]:
     layers = [m for m in model.modules() if isinstance(m, MultiheadAttention)]
     each = [torch.as_tensor(m.beta, dtype=torch.float64).expand(m.num_heads) for m in layers]
     return torch.stack(each).detach()
+
+
+def scores_of(
+    model: Transformer, tokens: Int[Tensor, "batch T"]
+) -> Float[Tensor, "layers heads batch T T"]:
+    """Scores of every query, -∞ at positions that it does not see."""
+    return torch.stack(model.scores(tokens)).double().transpose(1, 2)
 
 
 def compact(values: Tensor) -> Any:

@@ -47,4 +47,3 @@ def gap_threshold(scores: Float[Tensor, "*heads queries n"]) -> Float[Tensor, "*
     counts = torch.arange(1, queries * (n - 1) + 1) / queries
     ratios = (counts.log1p() / gaps)[..., queries - 1 :]
     return ratios.amax(-1)
-

@@ -6,14 +6,16 @@ from dataclasses import MISSING, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar
 
-from qattn.backends.options import described, nearest
+from qattn.backends.options import described, members_of, nearest
+from qattn.experiments.claims.comparison import Comparison
 from qattn.experiments.claims.difference import Difference, NoWorse
 from qattn.experiments.claims.measured_value import MeasuredValue
 from qattn.experiments.claims.question import BETTER, Question
 from qattn.experiments.claims.slope import Slope
+from qattn.experiments.claims.sooner import Sooner
 
 KINDS: dict[str, type[Question]] = {
-    kind.kind: kind for kind in (Difference, NoWorse, Slope, MeasuredValue)
+    kind.kind: kind for kind in (Difference, NoWorse, Slope, MeasuredValue, Sooner)
 }
 """The kinds of tests by name."""
 
@@ -81,8 +83,15 @@ def read_claim(table: Mapping[str, Any]) -> Claim:
         raise ValueError(
             f"{name}: key `beside` must name a claim where `source` is 'control', and only there."
         )
-    if isinstance(question, (Difference, Slope)):
+    if isinstance(question, (Comparison, Slope)):
         one_of(name, "test.metric", question.metric, BETTER)
+    if isinstance(question, Sooner):
+        if (question.threshold is None) == (question.share is None):
+            raise ValueError(f"{name} must have one of the keys `test.threshold`, `test.share`.")
+        if question.share is not None and not 0 < question.share < 1:
+            raise ValueError(
+                f"{name}: key `test.share` must be between 0 and 1, but is {question.share}."
+            )
     if isinstance(question, NoWorse) and not 0 < question.margin < float("inf"):
         raise ValueError(f"{name}: key `test.margin` must be positive, but is {question.margin}.")
     if isinstance(question, (Slope, MeasuredValue)):
@@ -108,7 +117,7 @@ def _built(kind: type[Built], table: Mapping[str, Any], name: str, prefix: str =
             hint = nearest(key, known) or f"there are {', '.join(known)}."
             raise ValueError(f"{name} has an unknown key `{prefix}{key}`: {hint}")
         given[key] = tuple(value) if isinstance(value, list) else value
-        if types[key] is float and type(value) is int:
+        if float in members_of(types[key]) and type(value) is int:
             given[key] = float(value)
         if typing.get_origin(types[key]) is Literal:
             one_of(name, f"{prefix}{key}", value, typing.get_args(types[key]))

@@ -36,6 +36,7 @@ def experiment_markdown(report: Content, pictures: str = "", level: int = 1) -> 
         blocks += [f"![{CAPTIONS[name]}]({pictures}{name}.svg)", f"*{CAPTIONS[name]}*"]
     for heading, table in (
         ("Arms", report.arms),
+        ("Steps to a value", report.steps),
         ("Fits", report.fits),
         ("Not finished", report.missing),
     ):

@@ -15,7 +15,7 @@ class MeasuredValue(Question):
 
     Attributes:
         measure: Name of the measure.
-        value: Which of its tables, whose first index is the member.
+        value: Which of its tables, whose first index is the member; a member may be a number.
         at: Places in the table that are averaged, the first being 1: of couplings by distance, the
             distances. All if there are none.
         of: Class of the last index, by its name in the measure's ``classes``.
@@ -73,9 +73,10 @@ class MeasuredValue(Question):
             raise UndecidableError(f"{self.measure} has no class {self.of!r}")
         found = []
         for member in table[self.value]:
-            if max(self.at, default=0) > len(member):
+            places = len(member) if isinstance(member, list) else 0
+            if max(self.at, default=0) > places:
                 raise UndecidableError(
-                    f"the arm {training.arm} has {len(member)} places of {self.value}"
+                    f"the arm {training.arm} has {places} places of {self.value}"
                 )
             rows = [member[place - 1] for place in self.at] if self.at else member
             if self.of:

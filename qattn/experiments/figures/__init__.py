@@ -63,7 +63,7 @@ CAPTIONS = {
     "deviation. Triangles: the critical β of the head before and after training, where there is "
     "one.",
     "dominance": "Heat capacity and largest weight of each head against β, means over seeds; "
-    "ticks: the peaks of all seeds. Right: predictions of the peak, a point for each head and seed.",
+    "ticks: the peaks of all seeds. Right: predictions of the peak, a dot for each head and seed.",
     "regimes": "Shares of queries that average, hold some positions, or retrieve one: means over "
     "seeds for each head, and for the layer before training. Above the bars: the median number of "
     "positions that hold 0.9 of the weight, of queries that see all.",

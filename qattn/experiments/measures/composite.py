@@ -19,7 +19,7 @@ from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.transformer import Transformer
 
-SEQUENCES = 256
+SEQUENCES = 512
 """Validation sequences, of each the query that sees all positions."""
 
 
@@ -27,7 +27,7 @@ SEQUENCES = 256
 def composite(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
     r"""How far heads are independent over inputs, and how well one model stands for all.
 
-    With U the energy of a head at its working β for the last query of each of 256 validation
+    With U the energy of a head at its working β for the last query of each of 512 validation
     sequences, and averages over the sequences:
 
     .. math::

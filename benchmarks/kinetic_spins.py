@@ -3,11 +3,10 @@ r"""Kinetic mean-field theories against simulated spins, across the transition o
 512 binary spins with parallel dynamics start with all spins up. Fields x are uniform in ±β/2,
 couplings J_ij = β/n + 0.1 β z_ij/√n with z normal: asymmetric, so that there is no equilibrium
 (Aguilera, Moosavi and Shimazaki, Nature Communications 12, 1197, 2021). The table has, for each β,
-the mean magnetisation of the second half of 128 steps, simulated and by both theories, and the root
-mean square error of each theory over the spins. Below it is the β at which each theory has its transition for
-n → ∞: the whole of the normal part
-of a spin's field adds to its fluctuations in time, which the simulation has, TAP has to second
-order, and naive mean field leaves out.
+the mean magnetisation of the second half of 128 steps, simulated and by both theories, and the
+root mean square error of each theory over the spins. Below it is the β at which each theory has
+its transition for n → ∞: the whole of the normal part of a spin's field adds to its fluctuations
+in time, which the simulation has, TAP has to second order, and naive mean field leaves out.
 
     python benchmarks/kinetic_spins.py
 """

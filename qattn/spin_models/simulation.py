@@ -18,8 +18,9 @@ def simulate(
 
     .. math:: P(s_i(t) = 1) = \sigma\Big(2\beta\big(x_i + \sum_j J_{ij} s_j(t-1)\big)\Big)
 
-    Independent replicas start with all spins up. m_i(t) is the mean of :math:`\tanh\beta\theta_i(t)`
-    over them, the exact mean of s_i(t) given the step before: less noise than the mean of s_i.
+    Independent replicas start with all spins up. m_i(t) is the mean over them of
+    :math:`\tanh\beta\theta_i(t)`, the exact mean of s_i(t) given the step before: less noise than
+    the mean of s_i.
 
     Raises:
         ValueError: A number is not positive.

@@ -31,7 +31,8 @@ def spherical_free_energy(
     r"""log Z of vector spins of D components and length R, :math:`F = -\ln Z/\beta`, as D → ∞.
 
     .. math::
-        E = -\sum_i h_i \cdot s_i - \sum_{i<j} J_{ij}\, s_i \cdot s_j, \qquad V = \mathrm{diag}(t) - J/2
+        E = -\sum_i h_i \cdot s_i - \sum_{i<j} J_{ij}\, s_i \cdot s_j, \qquad
+        V = \mathrm{diag}(t) - J/2
 
         \ln Z = -\frac{nD}{2}\Big(1 + \ln\frac{2\beta R^2}{D}\Big) + \beta R^2 \sum_i t_i
         - \frac D2 \ln\det V + \frac\beta4 \operatorname{tr} h^T V^{-1} h

@@ -80,7 +80,9 @@ class SteadyState(GroupwiseFunction):
     ) -> tuple[Tensor]:
         """Repeat the step from the magnetisations without couplings."""
         start = step(x, torch.zeros_like(J), torch.zeros_like(x))
-        return (_fixed_point(partial(step, x, J), start, tolerance, max_iterations, "steady state"),)
+        return (
+            _fixed_point(partial(step, x, J), start, tolerance, max_iterations, "steady state"),
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -121,7 +123,9 @@ class SteadyStateBackward(BackwardFunction):
             (change,) = torch.autograd.grad(after, inputs[2], adjoint, retain_graph=True)
             return grad / scale + change
 
-        adjoint = _fixed_point(pulled_back, grad / scale, tolerance, max_iterations, "gradient in the steady state")
+        adjoint = _fixed_point(
+            pulled_back, grad / scale, tolerance, max_iterations, "gradient in the steady state"
+        )
         grad_x, grad_J = torch.autograd.grad(after, inputs[:2], scale * adjoint)
         return grad_x, grad_J
 
@@ -143,8 +147,8 @@ def _fixed_point(
     wrong = int((change > tolerance).flatten(1).any(1).sum())
     warnings.warn(
         f"The {what} of {wrong} of {len(m)} systems has not converged: after "
-        f"{max_iterations} steps a component still changes by {float(change.nan_to_num().max()):.1e}"
-        f" in one. Take weaker couplings, or more `max_iterations`.",
+        f"{max_iterations} steps a component of one still changes by "
+        f"{float(change.nan_to_num().max()):.1e}. Take weaker couplings, or more `max_iterations`.",
         NotConvergedWarning,
         stacklevel=3,
     )

@@ -44,8 +44,8 @@ def kinetic_step(
         \theta_i = x_i + \sum_j J_{ij} s_j(t-1), \qquad
         m_i(t) = \varphi\Big(x_i + \sum_j J_{ij} m_j(t-1)\Big)
 
-    All spins are drawn at once, given those of the step before; J need not be symmetric, so there is
-    no energy and no equilibrium. "naive" mean field puts the mean into the field. Its fluctuations,
+    All spins are drawn at once, given those of the step before; J need not be symmetric, so that
+    there is no energy and no equilibrium. "naive" mean field puts the mean into the field. Its fluctuations,
     of variance :math:`\Delta_i = \sum_j J_{ij}^2 \operatorname{Var} s_j(t-1)` for independent
     spins, come in at second order ("tap", after Thouless, Anderson and Palmer):
 

@@ -1,6 +1,5 @@
 r"""Vector spins on a sphere, in the limit of many components."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,8 +32,9 @@ def mean_spin(
 
     (Bal, "Spin-Model Transformers", 2023, for Δ = 0.) Exact is, with ν = D/2 - 1 = R²,
     :math:`R\, I_{\nu+1}(\kappa)/I_\nu(\kappa)` along θ at κ = βR|θ|, the mean of a von
-    Mises-Fisher distribution. φ is its leading term for ν → ∞ at fixed κ/ν and neglects corrections
-    of relative order 1/ν: for weak fields it is βθ/2 where βθ R²/D is exact, too large by D/(D - 2).
+    Mises-Fisher distribution. φ is its leading term for ν → ∞ at fixed κ/ν, and neglects
+    corrections of relative order 1/ν: for weak fields it is βθ/2 where βθ R²/D is exact, too large
+    by the factor D/(D - 2).
 
     Fluctuations. Let the field be θ + ξ, ξ independent of s and Gaussian with covariance C, as
     the sum of many weakly coupled spins is, C = Σ_j J_ij² Cov(s_j). To second order in ξ

@@ -185,8 +185,8 @@ class EnergyRecord:
         corrected = log_Z + (slope * mean_D) @ weights.mT
         deleted = corrected[1:]
         variance = (deleted - deleted.mean(0)).square().sum(0) * (R - 1) / R
-        log_weights = _log_weights(energies, self.betas[p], samples[:1], log_Z[:1])[0]
-        log_p = counts[0].log() + log_weights - energies
+        density = log_weights(energies, self.betas[p], samples[:1], log_Z[:1])[0]
+        log_p = counts[0].log() + density - energies
         return corrected[0], variance.sqrt(), energies, log_p.softmax(0)
 
 
@@ -228,7 +228,7 @@ def solve_mbar(
     return torch.where(size > 1e-6, torch.nan, f)
 
 
-def _log_weights(
+def log_weights(
     energies: Float[Tensor, " bins"],
     betas: Float[Tensor, " temperatures"],
     samples: Float[Tensor, " replicates"],

@@ -27,6 +27,21 @@ QUANTITIES = (
 )
 """Names of the quantities of :class:`Curves`."""
 
+SOURCES: dict[str, set[str]] = {
+    "log_Z": {"log_Z"},
+    "free_energy": {"log_Z"},
+    "energy": {"energy"},
+    "entropy": {"log_Z", "energy"},
+    "heat_capacity": {"energy_variance"},
+    "magnetisation": {"m"},
+    "absolute_magnetisation": {"abs_m"},
+    "susceptibility": {"m", "abs_m", "m2"},
+    "spin_glass_susceptibility": {"spin_glass_susceptibility"},
+    "binder": {"m2", "m4"},
+    "overlap_binder": {"q2", "q4"},
+}
+"""The :class:`Moments` that each quantity is made of."""
+
 Table = Float[Tensor, "groups queries betas"]
 
 

@@ -1,7 +1,7 @@
 """What all attention layers share: projections, heads and the arithmetic of their weights."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -13,12 +13,13 @@ from torch._compile import _disable_dynamo  # torch.compiler.disable would load 
 
 from qattn.attention.models import masked, scores
 from qattn.couplings import Couplings
+from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.beta import Beta, WithBeta
 from qattn.layers.position_bias import position_bias, unbiased
 
 
-class MultiheadAttention(WithBeta, ABC):
+class MultiheadAttention(WithBeta):
     """Self-attention of one tensor; subclasses turn queries and keys into weights.
 
     A sequence attends to itself: there are no other keys and values, no masks but the causal one
@@ -92,6 +93,18 @@ class MultiheadAttention(WithBeta, ABC):
         self.key_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
         self._start_beta(beta, num_heads)
 
+    def scores(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> Float[Tensor, "batch heads positions positions"]:
+        """q·k/√d with their biases, before β; -∞ where a query does not see a position."""
+        query, key, _ = self._heads(x)
+        with without_autocast(query.device):
+            scores = self._scores(at_least_single(query), at_least_single(key))
+            return masked(scores, -torch.inf, self.is_causal).expand(len(x), -1, -1, -1)
+
+    def _models_before_beta(self, x: Tensor) -> Tensor | IsingBatch:
+        return self.scores(x)
+
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a layer that was made on the meta device, say."""
         reset_children(self)
@@ -144,20 +157,6 @@ class MultiheadAttention(WithBeta, ABC):
         query, key, _ = self._heads(x)
         weights = self._precise_weights(query, key, self.couplings_of(x))
         return weights.expand(len(x), -1, -1, -1)
-
-    def scores(
-        self, x: Float[Tensor, "batch positions embed"]
-    ) -> Float[Tensor, "batch heads positions positions"]:
-        r"""The scores with their biases that the weights on x are made of, in float32 at least.
-
-        .. math:: z_{ij} = q_i \cdot k_j/\sqrt d + b
-
-        -inf where query i does not see position j.
-        """
-        query, key, _ = self._heads(x)
-        with without_autocast(query.device):
-            found = self._scores(at_least_single(query), at_least_single(key))
-            return masked(found, -torch.inf, self.is_causal)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         width = self.qkv.in_features

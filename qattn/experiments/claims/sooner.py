@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from qattn.experiments.claims.comparison import Comparison
 from qattn.experiments.claims.question import BETTER, SeedEffects
@@ -85,7 +85,7 @@ class Sooner(Comparison):
 
     def _restricted(self, training: TrainingResult, X: float) -> list[float]:
         """Steps of each member, at most those that were trained."""
-        last = max(training.curves["step"])
+        last = float(max(training.curves["step"]))
         return [min(steps, last) for steps in self._steps(training, X)]
 
     def _steps(self, training: TrainingResult, X: float) -> list[float]:
@@ -97,7 +97,7 @@ class Sooner(Comparison):
             )
         return steps
 
-    def _curve(self, training: TrainingResult) -> list[list[float]]:
+    def _curve(self, training: TrainingResult) -> list[Any]:
         if self.metric not in training.curves:
             raise UndecidableError(f"the arm {training.arm} has no {self.metric}")
         return training.curves[self.metric]
@@ -114,14 +114,14 @@ def steps_to(training: TrainingResult, metric: str, value: float) -> list[float]
         evaluated, at a step that is not known.
     """
     sign, steps = BETTER[metric], training.curves["step"]
-    found = []
+    found: list[float] = []
     for curve in zip(*training.curves[metric], strict=True):
         if sign * curve[0] >= sign * value:
             found.append(-math.inf)
             continue
         for (s, x), (t, y) in pairwise(zip(steps, curve, strict=True)):
             if sign * y >= sign * value:
-                found.append(s + (t - s) * (value - x) / (y - x))
+                found.append(float(s + (t - s) * (value - x) / (y - x)))
                 break
         else:
             found.append(math.inf)

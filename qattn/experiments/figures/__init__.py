@@ -67,8 +67,8 @@ CAPTIONS = {
     "regimes": "Shares of queries that average, hold some positions, or retrieve one: means over "
     "seeds for each head, and for the layer before training. Above the bars: the median number of "
     "positions that hold 0.9 of the weight, of queries that see all.",
-    "composite": "Correlations over inputs of the energies of all heads, averaged over seeds; "
-    "lines part the layers.",
+    "composite": "Size of the correlations over inputs of the energies of all heads, averaged over "
+    "seeds; lines part the layers.",
 }
 """What each of them shows."""
 

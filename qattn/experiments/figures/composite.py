@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def composite(results: Results) -> "Figure | None":
-    """Correlations over inputs of the energies of all heads, averaged over seeds.
+    """Size of the correlations over inputs of the energies of all heads, averaged over seeds.
 
     A panel for each training; lines part the layers.
     """
@@ -25,13 +25,13 @@ def composite(results: Results) -> "Figure | None":
         measured = training.measures["composite"]
         matrix = np.array(measured["correlations"], dtype=float)
         heads = len(matrix) // len(measured["correlation"][0])
-        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+        image = axes.imshow(matrix, cmap="Reds", vmin=0, vmax=1)
         for edge in range(heads, len(matrix), heads):
             for line in (axes.axhline, axes.axvline):
                 line(edge - 0.5, color="black", linewidth=0.8)
         axes.set_title(", ".join(filter(None, (place(training), training.arm))), fontsize=9)
         axes.set(xlabel="head", ylabel="head")
         axes.locator_params(integer=True)
-    figure.colorbar(image, ax=row, label="correlation of energies over inputs", shrink=0.8)
+    figure.colorbar(image, ax=row, label="|correlation| of energies", shrink=0.8)
     note_missing(figure, results)
     return figure

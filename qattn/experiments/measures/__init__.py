@@ -8,6 +8,7 @@ from typing import Any
 from qattn._atomic import write_atomically
 from qattn.experiments.measures.composite import composite
 from qattn.experiments.measures.couplings import couplings
+from qattn.experiments.measures.criticality import criticality
 from qattn.experiments.measures.dominance import dominance
 from qattn.experiments.measures.outputs import outputs
 from qattn.experiments.measures.regimes import regimes
@@ -19,6 +20,7 @@ __all__ = [
     "MEASURES",
     "composite",
     "couplings",
+    "criticality",
     "dominance",
     "measure",
     "measure_file",
@@ -29,6 +31,7 @@ __all__ = [
 MEASURES: dict[str, Callable[[TrainConfig, RunFolder], dict[str, Any]]] = {
     "composite": composite,
     "couplings": couplings,
+    "criticality": criticality,
     "dominance": dominance,
     "outputs": outputs,
     "regimes": regimes,

@@ -46,7 +46,7 @@ def composite(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
     Returns:
         Of softmax and of arms with dense couplings:
 
-        - ``correlations``: r of all heads, layer by layer, averaged over members, [head][head];
+        - ``correlations``: \|r\| of all heads, layer by layer, mean over members, [head][head];
         - ``correlation``: mean of \|r\| over pairs of heads of a layer, [member][layer];
         - ``correlation_of_layers``: over pairs of heads of different layers, [member];
         - ``excess``: \|x\| over the heads of a layer, [member][layer].
@@ -106,7 +106,7 @@ def dependence(energies: Float[Tensor, "layers heads queries"]) -> dict[str, Ten
     others = ~torch.eye(heads, dtype=torch.bool)
     total, each = energies.sum(1).var(-1), energies.var(-1).sum(-1)
     return {
-        "correlations": r,
+        "correlations": r.abs(),
         "correlation": within[:, others].mean(-1),
         "correlation_of_layers": blocks.transpose(1, 2)[apart].mean(),
         "excess": (total / each - 1).abs(),

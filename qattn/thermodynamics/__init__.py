@@ -8,6 +8,11 @@ from qattn.thermodynamics.attention_energy import (
     ising_force,
     ising_free_energy,
 )
+from qattn.thermodynamics.correlations import (
+    Correlations,
+    correlation_length,
+    correlations_by_distance,
+)
 from qattn.thermodynamics.critical import (
     CriticalBeta,
     critical_beta,
@@ -15,7 +20,15 @@ from qattn.thermodynamics.critical import (
 from qattn.thermodynamics.curves import (
     QUANTITIES,
     Curves,
+    OverlapWarning,
     thermodynamic_curves,
+)
+from qattn.thermodynamics.growth import (
+    PeakGrowth,
+    peak_growth,
+)
+from qattn.thermodynamics.heads import (
+    critical_betas_of_heads,
 )
 from qattn.thermodynamics.hopfield import (
     CAPACITY,
@@ -30,6 +43,10 @@ from qattn.thermodynamics.modern_hopfield import (
     hopfield_energy,
     hopfield_update,
     retrieve,
+)
+from qattn.thermodynamics.overlap import (
+    OverlapDistribution,
+    overlap_distribution,
 )
 from qattn.thermodynamics.regimes import (
     REGIMES,
@@ -50,8 +67,12 @@ __all__ = [
     "CAPACITY",
     "QUANTITIES",
     "REGIMES",
+    "Correlations",
     "CriticalBeta",
     "Curves",
+    "OverlapDistribution",
+    "OverlapWarning",
+    "PeakGrowth",
     "Recall",
     "Retrieval",
     "SoftmaxCurves",
@@ -60,13 +81,18 @@ __all__ = [
     "attention_force",
     "attention_free_energy",
     "attention_log_partition",
+    "correlation_length",
+    "correlations_by_distance",
     "critical_beta",
+    "critical_betas_of_heads",
     "hebbian_couplings",
     "hopfield_batch",
     "hopfield_energy",
     "hopfield_update",
     "ising_force",
     "ising_free_energy",
+    "overlap_distribution",
+    "peak_growth",
     "positions_held",
     "recall",
     "recall_by_dynamics",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from math import nan
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from qattn.thermodynamics.curves.jackknife import standard_error
 from qattn.thermodynamics.curves.quantities import Curves
 from qattn.thermodynamics.softmax import SoftmaxCurves
 
@@ -77,8 +78,11 @@ def critical_beta(
     counts = torch.zeros(shape, dtype=rows.dtype).scatter_add_(
         1, drawn, torch.ones(()).double().expand(shape)
     )
-    of_queries = peaks(curves.betas, counts @ rows / len(rows))[0].var()
-    return CriticalBeta(float(value), float(of_queries.sqrt()), float(peak), False, len(rows))
+    variance = peaks(curves.betas, counts @ rows / len(rows))[0].var()
+    if isinstance(curves, Curves) and quantity in curves.replicates:
+        without = _rows(curves, quantity, curves.replicates[quantity]).mean(1)
+        variance = variance + standard_error(peaks(curves.betas, without)[0]).square()
+    return CriticalBeta(float(value), float(variance.sqrt()), float(peak), False, len(rows))
 
 
 def peaks(
@@ -107,10 +111,12 @@ def peaks(
     )
 
 
-def _rows(curves: Curves | SoftmaxCurves, quantity: str) -> Float[Tensor, "rows betas"]:
+def _rows(
+    curves: Curves | SoftmaxCurves, quantity: str, values: Tensor | None = None
+) -> Float[Tensor, "*replicates rows betas"]:
     """Curves of the queries of two or more spins, the heat capacity per spin."""
-    values = getattr(curves, quantity, None)
-    if not isinstance(values, Tensor) or values.shape[:-1] != curves.sizes.shape:
+    values = getattr(curves, quantity, None) if values is None else values
+    if not isinstance(values, Tensor) or values.ndim <= curves.sizes.ndim:
         raise ValueError(
             f"Argument `quantity` must name a quantity of the curves, but is {quantity!r}."
         )
@@ -118,9 +124,10 @@ def _rows(curves: Curves | SoftmaxCurves, quantity: str) -> Float[Tensor, "rows 
         raise ValueError(
             f"Argument `curves` must have three or more betas, but has {len(curves.betas)}."
         )
-    sizes: Int[Tensor, "*queries"] = curves.sizes
+    sizes = curves.sizes.flatten()
     chosen = sizes >= 2
     if not bool(chosen.any()):
         raise ValueError("Argument `curves` must have a query of two or more spins, but has none.")
-    rows = values[chosen]
+    rows = values.flatten(-1 - curves.sizes.ndim, -2) if curves.sizes.ndim else values[None]
+    rows = rows[..., chosen, :]
     return rows / sizes[chosen].unsqueeze(-1) if quantity == "heat_capacity" else rows

@@ -115,7 +115,7 @@ def _moments(
     above = (energies - ground).masked_fill(energies.isinf(), 0)
     first, second = (p @ torch.stack([above, above.square()], -1)).unbind(-1)
     m = S.sum(1) / max(n, 1)
-    means = (p @ torch.stack([m, m.abs(), m**2, m**4], -1)).unbind(-1)
+    mean, *means = (p @ torch.stack([m, m.abs(), m**2, m**4], -1)).unbind(-1)
     rho = walsh(p)
     # Pairs from the sets of two spins, spins from those of one.
     bit = 1 << torch.arange(n, device=p.device)
@@ -129,6 +129,8 @@ def _moments(
         log_Z,
         first + ground,
         second - first.square(),
+        mean,
+        means[1] - mean.square(),
         *means,
         glass / max(n, 1),
         P @ q**2,

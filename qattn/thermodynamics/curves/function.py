@@ -1,6 +1,6 @@
 """Thermodynamic curves of an Ising batch, by whatever way its couplings allow."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -8,31 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qattn.backends import Backend, get_backend
-from qattn.couplings import Cardinality, Couplings
-from qattn.exact import FEW, tree
-from qattn.exact.elimination import MAX_WIDTH
+from qattn.couplings import Cardinality
 from qattn.ising.batch import IsingBatch
 from qattn.thermodynamics.curves import engines, enumeration, mbar
+from qattn.thermodynamics.curves.choice import exact_engine
 from qattn.thermodynamics.curves.jackknife import standard_error
-from qattn.thermodynamics.curves.quantities import (
-    QUANTITIES,
-    SOURCES,
-    Curves,
-    Moments,
-    quantities,
-)
+from qattn.thermodynamics.curves.quantities import Curves, Moments, quantities
 from qattn.thermodynamics.temperatures import as_betas
-
-MOST_SPINS = 20
-"""Spins up to which all states are enumerated whatever the couplings are."""
-
-ENGINES = {
-    "banded": "transfer matrices",
-    "low_rank": "quadrature",
-    "cardinality": "sums over counts",
-    "block": "enumeration of blocks",
-}
-"""The exact engines by the kind of the couplings, in words."""
 
 
 def thermodynamic_curves(
@@ -87,19 +69,18 @@ def thermodynamic_curves(
     num_spins = torch.from_numpy(batch.num_active.copy())
     symmetric = is_symmetric(batch)
     if backend is not None:
-        if isinstance(backend, str):
-            backend = get_backend(backend)
+        backend = get_backend(backend) if isinstance(backend, str) else backend
         found, number = mbar.moments(batch, betas, backend, num_reads, seed)
         method = f"reads of {backend.name or type(backend).__name__} at {number} temperatures, MBAR"
         return curves_of(found, betas, num_spins, symmetric, method)
-    engine = _engine(batch)
+    engine = exact_engine(batch)
     if engine == "enumeration":
         moments = enumeration.moments(batch, betas)
         values = quantities(moments, betas, num_spins, symmetric)
         return Curves(betas, num_spins, **values, method=engine)
-    found, known, error = engines.moments(batch, betas, num_reads, seed)
+    found, error = engines.moments(batch, betas, num_reads, seed)
     method = f"{engine}, and {num_reads} independent reads" if num_reads else engine
-    curves = curves_of(found, betas, num_spins, symmetric, method, known)
+    curves = curves_of(found, betas, num_spins, symmetric, method)
     return replace(curves, errors={**curves.errors, "heat_capacity": error})
 
 
@@ -109,7 +90,6 @@ def curves_of(
     num_spins: Int[Tensor, "groups queries"],
     symmetric: Bool[Tensor, "groups queries"],
     method: str,
-    exact: Collection[str] = (),
 ) -> Curves:
     """Curves of the first replicate, with errors from the others.
 
@@ -119,38 +99,19 @@ def curves_of(
         num_spins: Number of spins.
         symmetric: Whether a model is the same with all spins flipped.
         method: How they came about.
-        exact: Names of moments that are exact.
     """
     values = quantities(moments, betas, num_spins, symmetric)
-    noisy = [name for name in QUANTITIES if not SOURCES[name] <= set(exact)]
-    replicates = {name: values[name][1:] for name in noisy}
+    replicates = {name: value[1:] for name, value in values.items()}
     return Curves(
         betas,
         num_spins,
         **{name: value[0] for name, value in values.items()},
         method=method,
-        errors={name: standard_error(value) for name, value in replicates.items()},
+        errors={
+            name: standard_error(value).masked_fill(values[name][0].isinf(), 0)
+            for name, value in replicates.items()
+        },
         replicates=replicates,
-    )
-
-
-def _engine(batch: IsingBatch) -> str:
-    """Which way is exact, in words."""
-    if batch.num_spins <= MOST_SPINS:
-        return "enumeration"
-    if isinstance(batch.J, Couplings):
-        return ENGINES[batch.J.kind]
-    try:
-        width = tree.treewidth(batch)
-    except ValueError:
-        width = batch.num_spins
-    if width <= MAX_WIDTH and width < batch.num_spins - 1:
-        return "tree decomposition"
-    if batch.num_spins <= FEW:
-        return "enumeration"
-    raise ValueError(
-        f"Argument `backend` must name a backend for dense couplings of {batch.num_spins} spins, "
-        f'which no engine solves exactly, but is None: "gibbs", for example.'
     )
 
 

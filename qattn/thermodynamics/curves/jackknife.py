@@ -48,12 +48,13 @@ def of_one_state(
     weights: Float[Tensor, "replicates reads"],
     num_spins: int,
 ) -> tuple[Tensor, ...]:
-    """⟨E⟩, Var(E), ⟨m⟩, ⟨|m|⟩, ⟨m²⟩ and ⟨m⁴⟩ of each replicate; weights sum to 1."""
+    """⟨E⟩, Var(E), ⟨m⟩, Var(m), ⟨|m|⟩, ⟨m²⟩ and ⟨m⁴⟩ of each replicate; weights sum to 1."""
     centre = energies.mean()
     E, m = energies - centre, spins.sum(1).double() / max(num_spins, 1)
     features = torch.stack([E, E.square(), m, m.abs(), m**2, m**4], 1)
-    first, second, *means = (weights @ features).unbind(1)
-    return first + centre, second - first.square(), *means
+    first, second, mean, *means = (weights @ features).unbind(1)
+    variance = means[1] - mean.square()
+    return first + centre, second - first.square(), mean, variance, *means
 
 
 def of_several_states(

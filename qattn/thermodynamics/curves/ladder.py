@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from qattn.backends import Backend, drawn_seed
 from qattn.couplings import Couplings
@@ -97,31 +98,37 @@ class Ladder:
 
     def _reads(self, samples: SpinSamples, number: int) -> list[Reads]:
         """The reads of each temperature, with their energies."""
-        spins, weights = samples.spins, samples.weights
-        if weights is None:
-            weights = torch.ones(spins.shape[:3], dtype=torch.float64)
-        elif bool((weights == weights.round()).all()):
-            spins, weights = self._one_by_one(spins, weights)
-        # Reads that are missing in the last block count nothing.
-        missing = whole_blocks(spins.shape[2]) - spins.shape[2]
-        spins = torch.nn.functional.pad(spins, (0, 0, 0, missing))
-        weights = torch.nn.functional.pad(weights.double().cpu(), (0, missing))
-        weights = weights * weights.shape[2] / weights.sum(-1, keepdim=True)
-        found = []
-        for s, w in zip(spins.chunk(number), weights.chunk(number), strict=True):
-            found.append(Reads(s.cpu(), w, self._exact.energies(s).cpu()))
-        return found
+        spins, weights = in_blocks(samples, self.generator)
+        return [
+            Reads(s.cpu(), w, self._exact.energies(s).cpu())
+            for s, w in zip(spins.chunk(number), weights.chunk(number), strict=True)
+        ]
 
-    def _one_by_one(
-        self, spins: Int8[Tensor, "g q rows n"], weights: Float[Tensor, "g q rows"]
-    ) -> tuple[Int8[Tensor, "g q reads n"], Float[Tensor, "g q reads"]]:
-        """Rows of equal reads as single reads in random order: their own order is lost."""
-        most = int(weights.sum(-1).amax())
-        reads = spins.new_zeros(*spins.shape[:2], most, spins.shape[3])
-        counts = torch.zeros(reads.shape[:3], dtype=torch.float64)
-        for g, q in torch.cartesian_prod(*map(torch.arange, spins.shape[:2])).tolist():
-            rows = spins[g, q].repeat_interleave(weights[g, q].long(), 0)
-            order = torch.randperm(len(rows), generator=self.generator)
-            reads[g, q, : len(rows)] = rows[order.to(rows.device)]
-            counts[g, q, : len(rows)] = 1
-        return reads, counts
+
+def in_blocks(
+    samples: SpinSamples, generator: torch.Generator
+) -> tuple[Int8[Tensor, "g q reads n"], Float[Tensor, "g q reads"]]:
+    """Reads in whole blocks, and what each counts, with mean 1.
+
+    Rows that stand for several equal reads become single reads in random order: their own order,
+    which told what follows what, is lost.
+    """
+    spins, weights = samples.spins, samples.weights
+    if weights is None:
+        weights = torch.ones(spins.shape[:3], dtype=torch.float64)
+    elif bool((weights == weights.round()).all()):
+        rows, counts = spins.flatten(0, 1), weights.flatten(0, 1).long()
+        drawn = [
+            s.repeat_interleave(c, 0)[
+                torch.randperm(int(c.sum()), generator=generator).to(s.device)
+            ]
+            for s, c in zip(rows, counts, strict=True)
+        ]
+        spins = pad_sequence(drawn, batch_first=True).unflatten(0, spins.shape[:2]).to(spins.device)
+        ones = [torch.ones(len(s), dtype=torch.float64) for s in drawn]
+        weights = pad_sequence(ones, batch_first=True).unflatten(0, spins.shape[:2])
+    # Reads that are missing in the last block count nothing.
+    missing = whole_blocks(spins.shape[2]) - spins.shape[2]
+    spins = torch.nn.functional.pad(spins, (0, 0, 0, missing))
+    weights = torch.nn.functional.pad(weights.double().cpu(), (0, missing))
+    return spins, weights * weights.shape[2] / weights.sum(-1, keepdim=True)

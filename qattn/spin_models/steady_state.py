@@ -18,8 +18,8 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def steady_state(
-    x: Float[Tensor, "*batch spins components"],
-    J: Float[Tensor, "*batch spins spins"],
+    x: Float[Tensor, "*#batch spins components"],
+    J: Float[Tensor, "*#batch spins spins"],
     *,
     spins: str = "vector",
     mean_field: str = "naive",

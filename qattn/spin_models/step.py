@@ -29,9 +29,9 @@ SPINS = {
 
 
 def kinetic_step(
-    x: Float[Tensor, "*batch spins components"],
-    J: Float[Tensor, "*batch spins sources"],
-    m: Float[Tensor, "*batch sources components"],
+    x: Float[Tensor, "*#batch spins components"],
+    J: Float[Tensor, "*#batch spins sources"],
+    m: Float[Tensor, "*#batch sources components"],
     *,
     spins: str = "vector",
     mean_field: str = "naive",

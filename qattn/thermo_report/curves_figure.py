@@ -7,7 +7,6 @@ import numpy as np
 
 from qattn.compare.figures.style import COLOURS, legend_above, logarithmic
 from qattn.thermo_report.results import Average, Section, System
-from qattn.thermodynamics import CriticalBeta
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,22 +17,28 @@ DASHES = ("-", "--", "-.", ":")
 COLUMNS = 3
 """Panels in a row of a picture of problems."""
 
+OF_PROBLEMS = ("overlap_binder",)
+"""Quantities that a run's picture, with its row for each layer, has no room for."""
+
 
 def curves_figure(section: Section) -> "Figure":
     """Every quantity against β: the mean over queries, a band of their quartiles, bars of reads.
 
     Problems: a panel for each quantity, a line for each set. A run: a row for each layer, a line
-    for each head. The black line is the working point, β = 1; dots and their bars are peaks with
-    the standard error of their place.
+    for each head, grey dashes for all of them without couplings. The black line is the working
+    point, β = 1; dots and their bars are peaks with the standard error of their place.
     """
     from matplotlib.figure import Figure
 
     names = list(section.rows[0][0].quantities)
+    if section.together:
+        names = [name for name in names if name not in OF_PROBLEMS]
     blocks = len(section.rows)
-    wrapped = blocks == 1 and len(names) > COLUMNS
-    columns = COLUMNS if wrapped and len(names) != 4 else (2 if wrapped else len(names))
-    rows = -(-len(names) // columns) if wrapped else blocks
-    size = (3.4 * columns + 0.4, 2.6 * rows + 0.6)
+    wrapped = not section.together
+    columns, rows = len(names), blocks
+    if wrapped:
+        columns, rows = COLUMNS, -(-len(names) // COLUMNS)
+    size = ((3.4 if wrapped else 2.6) * columns + 0.4, 2.5 * rows + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     grid: Any = figure.subplots(rows, columns, squeeze=False, sharex=True)
     panels = grid.reshape(blocks, -1)[:, : len(names)]
@@ -41,17 +46,21 @@ def curves_figure(section: Section) -> "Figure":
         for name, axes in zip(names, line, strict=True):
             label = systems[0].quantities[name].label
             for index, system in enumerate(systems):
-                draw(axes, system.betas, system.curves[name], look(index, system.name))
-                if name in system.critical:
-                    mark(axes, system, name, index)
+                style = look(index, system.label or system.name)
+                draw(axes, system.betas, system.curves[name], style, shade(len(systems)))
+                mark(axes, system, name, style["color"])
+            for free in section.uncoupled[number : number + 1]:
+                style = {"color": "0.45", "linestyle": "--", "label": free.label, "zorder": 1.5}
+                draw(axes, free.betas, free.curves[name], style, 0)
+                mark(axes, free, name, style["color"])
             axes.axvline(1, color="black", linewidth=0.8, zorder=0)
             beta_axis(axes, systems[0])
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=8)
-            axes.set_ylabel(label if wrapped or blocks == 1 else "", fontsize=9)
-            if blocks > 1 and number == 0:
+            axes.set_ylabel(label if wrapped else "", fontsize=9)
+            if not wrapped and number == 0:
                 axes.set_title(label, fontsize=9)
-        if blocks > 1:
+        if not wrapped:
             line[0].set_ylabel(f"layer {number}", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("β (1: working point)", fontsize=9)
@@ -61,19 +70,26 @@ def curves_figure(section: Section) -> "Figure":
     return figure
 
 
-def draw(axes: Any, x: Any, average: Average, style: Mapping[str, Any]) -> None:
+def draw(axes: Any, x: Any, average: Average, style: Mapping[str, Any], alpha: float) -> None:
     """The mean as a line, quartiles as a band, and bars where values come from reads."""
-    axes.fill_between(x, average.low, average.high, color=style["color"], alpha=0.1, linewidth=0)
+    if alpha:
+        band = {"color": style["color"], "alpha": alpha, "linewidth": 0}
+        axes.fill_between(x, average.low, average.high, **band)
     axes.plot(x, average.mean, linewidth=1.3, **style)
     if np.nan_to_num(average.error).any():
         bars = {"linestyle": "none", "elinewidth": 0.9, "color": style["color"]}
         axes.errorbar(x, average.mean, average.error, **bars)
 
 
-def mark(axes: Any, system: System, name: str, index: int) -> None:
+def shade(number: int) -> float:
+    """How opaque a band is where there are so many."""
+    return max(0.04, 0.26 / (1 + number))
+
+
+def mark(axes: Any, system: System, name: str, colour: str) -> None:
     """A dot where a curve peaks inside the range, and a bar of the standard error of its place."""
-    critical: CriticalBeta = system.critical[name]
-    if critical.at_edge:
+    critical = system.critical.get(name)
+    if critical is None or critical.at_edge:
         return
     height = np.interp(critical.value, system.betas, system.curves[name].mean)
     axes.errorbar(
@@ -85,7 +101,7 @@ def mark(axes: Any, system: System, name: str, index: int) -> None:
         markeredgecolor="white",
         markeredgewidth=0.5,
         elinewidth=1.4,
-        color=COLOURS[index % len(COLOURS)],
+        color=colour,
         zorder=4,
     )
 
@@ -118,8 +134,8 @@ def correlations_figure(section: Section) -> "Figure":
         for index, system in enumerate(systems):
             assert system.correlations is not None
             distances = 1 + np.arange(len(system.correlations.mean))
-            style = look(index, system.name) | {"marker": "o", "markersize": 3}
-            draw(axes, distances, system.correlations, style)
+            style = look(index, system.label or system.name) | {"marker": "o", "markersize": 3}
+            draw(axes, distances, system.correlations, style, shade(len(systems)))
         axes.axhline(0, color="black", linewidth=0.6)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("distance |j − k|", fontsize=9)

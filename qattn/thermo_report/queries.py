@@ -16,7 +16,7 @@ SEQUENCES = 8
 """Validation sequences whose queries are taken."""
 
 POSITIONS = 4
-"""Queries of each of them, at positions from the second to the last one, at even distances."""
+"""Queries of each of them, from the fourth position to the last one, at even distances."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class LayerQueries:
     """The same queries in every head of a layer, in float64.
 
     Attributes:
-        scores: Those of each head, -inf at positions that a query does not see.
+        scores: Those of each head times its β, -∞ at positions that a query does not see.
         weights: The attention weights.
         batch: The Ising models; None where the states of a query are the positions (softmax).
         heads: The head of each group of `batch`; couplings that depend on the input make each head
@@ -43,7 +43,7 @@ def queries_of_run(
 ) -> list[LayerQueries]:
     """Queries of each layer of a trained run, on random sequences of its validation set.
 
-    The first query, which sees itself alone, is left out.
+    The first three, which see too few positions to have a regime, are left out.
 
     Raises:
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
@@ -57,14 +57,15 @@ def queries_of_run(
     generator = torch.Generator().manual_seed(seed)
     words = words[torch.randint(len(words), (sequences,), generator=generator)]
     T = words.shape[1]
-    chosen = torch.linspace(1, T - 1, min(positions, T - 1)).round().long()
+    chosen = torch.linspace(min(3, T - 1), T - 1, positions).round().long().unique()
     batches = iter(model.ising_batches(words))
     layers = []
     weights = model.attention_weights(words)
     for block, score, weight in zip(model.blocks, model.scores(words), weights, strict=True):
         heads = torch.arange(score.shape[1])
         scores, each = (x[:, :, chosen].double().transpose(0, 1) for x in (score, weight))
-        batch = None
+        beta, batch = block.attention.beta, None
+        scores = scores * (beta.reshape(-1, 1, 1, 1) if isinstance(beta, Tensor) else beta)
         if isinstance(block.attention, BoltzmannAttention):
             batch = _at(next(batches), chosen, T)
             heads = heads.repeat(batch.num_groups // len(heads))

@@ -13,6 +13,11 @@ from qattn.thermodynamics import CriticalBeta
 FloatArray = NDArray[np.float64]
 
 
+def finite(value: float | int | bool) -> float | int | bool | None:
+    """A number as JSON can hold it: None if it is not finite."""
+    return value if np.isfinite(value) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Average:
     """A quantity of several queries, along β or a distance.
@@ -31,10 +36,7 @@ class Average:
 
     def to_dict(self) -> dict[str, list[float | None]]:
         """As lists, None where a value is not defined."""
-        return {
-            name: [float(x) if np.isfinite(x) else None for x in values]
-            for name, values in vars(self).items()
-        }
+        return {name: [finite(x) for x in values.tolist()] for name, values in vars(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class System:
     """A set of problems, a head of a trained run, or all heads of a layer together.
 
     Attributes:
-        name: What tables and legends call it.
+        name: What tables call it: of a head its layer and its number, 0.2.
+        label: What the legend of its panel calls it; "" for its name.
         kind: "ising", or "softmax" where the states are positions.
         num_queries: Number of queries that the means are over.
         sizes: Smallest and largest number of spins, or of positions, of a query.
@@ -70,6 +73,7 @@ class System:
     correlations: Average | None = None
     attended: float | None = None
     regimes: Mapping[str, float] = field(default_factory=dict)
+    label: str = ""
 
     @property
     def quantities(self) -> dict[str, Quantity]:
@@ -86,8 +90,11 @@ class System:
             "sizes": list(self.sizes),
             "method": self.method,
             "betas": self.betas.tolist(),
-            "at_working_point": dict(self.at_work),
-            "critical": {name: vars(critical) for name, critical in self.critical.items()},
+            "at_working_point": {name: finite(value) for name, value in self.at_work.items()},
+            "critical": {
+                name: {key: finite(value) for key, value in vars(critical).items()}
+                for name, critical in self.critical.items()
+            },
             "curves": {name: average.to_dict() for name, average in self.curves.items()},
             "correlations": None if self.correlations is None else self.correlations.to_dict(),
             "attended": self.attended,
@@ -103,11 +110,13 @@ class Section:
         name: Heading.
         rows: The sets of problems in one row; or the heads of each layer, a row for each.
         together: The heads of each layer as one system; empty for problems.
+        uncoupled: Of each layer with couplings, all its queries without them; or empty.
     """
 
     name: str
     rows: list[list[System]]
     together: list[System] = field(default_factory=list)
+    uncoupled: list[System] = field(default_factory=list)
 
     @property
     def systems(self) -> list[System]:
@@ -120,4 +129,5 @@ class Section:
             "name": self.name,
             "rows": [[system.to_dict() for system in row] for row in self.rows],
             "together": [system.to_dict() for system in self.together],
+            "uncoupled": [system.to_dict() for system in self.uncoupled],
         }

@@ -29,7 +29,8 @@ def working_point_figure(section: Section) -> "Figure":
     for index, name in enumerate(names):
         peaks = [system.critical[name] for system in systems]
         at_edge = np.array([peak.at_edge for peak in peaks])
-        values = np.array([peak.value for peak in peaks])
+        highest = [s.betas[np.nanargmax(s.curves[name].mean)] for s in systems]
+        values = np.where(at_edge, highest, [peak.value for peak in peaks])
         errors = np.array([peak.standard_error for peak in peaks])
         colour, shift = COLOURS[index], 0.16 * (index - (len(names) - 1) / 2)
         look = {"color": colour, "linestyle": "none", "markersize": 5}
@@ -47,10 +48,11 @@ def working_point_figure(section: Section) -> "Figure":
     axes.axhline(1, color="black", linewidth=0.9, label="working point")
     logarithmic(axes, "y")
     axes.set_ylim(0.8 * systems[0].betas[0], 1.25 * systems[0].betas[-1])
-    axes.set_xticks(x, [system.name for system in systems], fontsize=8, rotation=45, ha="right")
+    axes.set_xticks(x, [system.name for system in systems], fontsize=8)
     edges = np.cumsum([len(row) for row in section.rows])[:-1] - 0.5
     for edge in edges:
         axes.axvline(edge, color="0.6", linewidth=0.8)
+    axes.set_xlabel("layer.head", fontsize=9)
     axes.set_ylabel("β of the peak", fontsize=9)
     axes.grid(axis="y", alpha=0.3)
     legend_above(figure, axes)
@@ -63,7 +65,7 @@ def regimes_figure(section: Section) -> "Figure":
 
     systems, layers = section.systems, len(section.rows)
     heads = max(len(row) for row in section.rows)
-    width = max(7.5, 0.7 * heads + 0.45 * len(systems) + 3)
+    width = max(7.5, 0.7 * heads + 0.45 * len(systems) + 4)
     figure = Figure(figsize=(width, max(3.2, 0.5 * layers + 1.6)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(0.7 * heads + 1.5, 0.45 * len(systems) + 1.5))
     counts = np.full((layers, heads), np.nan)
@@ -77,15 +79,15 @@ def regimes_figure(section: Section) -> "Figure":
     left.set_xticks(range(heads))
     left.set_yticks(range(layers))
     left.set(xlabel="head", ylabel="layer")
-    label = f"median k of 0.9 of the weight (n up to {largest})"
-    figure.colorbar(image, ax=left, orientation="horizontal").set_label(label, fontsize=8)
+    bar = figure.colorbar(image, ax=left)
+    bar.set_label(f"median k (of n ≤ {largest}) with 0.9 of the weight", fontsize=8)
     bottom = np.zeros(len(systems))
     x = np.arange(len(systems))
     for regime, colour in REGIME_COLOURS.items():
         shares = np.array([system.regimes.get(regime, 0.0) for system in systems])
         right.bar(x, shares, 0.8, bottom=bottom, color=colour, label=regime)
         bottom += shares
-    right.set_xticks(x, [system.name for system in systems], fontsize=8, rotation=45, ha="right")
-    right.set(ylim=(0, 1), ylabel="share of queries")
+    right.set_xticks(x, [system.name for system in systems], fontsize=8)
+    right.set(ylim=(0, 1), xlabel="layer.head", ylabel="share of queries")
     legend_above(figure, right)
     return figure

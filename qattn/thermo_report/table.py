@@ -1,6 +1,7 @@
 """The report as tables: the same rows for the terminal and for the page."""
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from qattn.thermo_report.quantities import EXTENSIVE
@@ -9,22 +10,29 @@ from qattn.thermodynamics import CriticalBeta
 
 SHORT = {
     "heat_capacity": "β_c (C)",
-    "susceptibility": "β_c (χ)",
-    "spin_glass_susceptibility": "β_c (χ_SG)",
+    "susceptibility": "(χ)",
+    "spin_glass_susceptibility": "(χ_SG)",
 }
 """Headings of the peaks."""
 
 
-def table_rows(section: Section) -> list[list[str]]:
-    """Headings, then a row of texts for each system, the layers' last."""
+def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
+    """Headings, then a row of texts for each system, the layers' last.
+
+    Args:
+        section: The systems.
+        brief: Fewer digits, and peaks without their standard errors.
+    """
+    digits = 3 if brief else 4
     peaks = [name for name in SHORT if name in section.systems[0].critical]
     attended = section.systems[0].attended is not None
-    headings = ["", "n", *EXTENSIVE.values(), *[SHORT[name] for name in peaks]]
-    rows = [headings + (["k 0.9", "avg/clu/ret %"] if attended else [])]
-    for system in [*section.systems, *section.together]:
+    headings = ["head" if section.together else "problems", "n", *EXTENSIVE.values()]
+    headings += [SHORT[name] for name in peaks]
+    rows = [headings + (["k 0.9", "a/c/r %"] if attended else [])]
+    for system in [*section.systems, *section.uncoupled, *section.together]:
         row = [system.name, sizes(system)]
-        row += [f"{system.at_work[name]:.4g}" for name in EXTENSIVE]
-        row += [peak(system.critical.get(name)) for name in peaks]
+        row += [f"{system.at_work[name]:.{digits}g}" for name in EXTENSIVE]
+        row += [peak(system.critical.get(name), brief=brief) for name in peaks]
         if attended:
             row += ["" if system.attended is None else f"{system.attended:g}", shares(system)]
         rows.append(row)
@@ -33,17 +41,25 @@ def table_rows(section: Section) -> list[list[str]]:
 
 def table(section: Section) -> Table:
     """The main figures for a terminal of 80 columns."""
-    headings, *rows = table_rows(section)
+    headings, *rows = table_rows(section, brief=True)
     shown = Table(
         title=section.name,
-        caption="F, U, S, C: free energy, energy, entropy, heat capacity of a query at the working "
-        "point β = 1\n(means over queries). β_c: the place of a peak, with its standard error;\n"
-        "–: no peak inside the range.",
+        caption="F, U, S, C: free energy, energy, entropy, heat capacity of a query at the\n"
+        "working point β = 1 (means over queries). β_c: place of a peak;\n"
+        "–: no peak inside the range. Standard errors are in the report."
+        + (
+            "\nk 0.9: median number of positions with 0.9 of the weight;"
+            "\na/c/r: averaging/clustered/retrieval."
+            if section.together
+            else ""
+        ),
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
     for number, heading in enumerate(headings):
-        shown.add_column(heading, justify="right" if number else "left", overflow="fold")
+        justify: JustifyMethod = "right" if number else "left"
+        width = min(24, max(len(row[0]) for row in rows)) if number == 0 else None
+        shown.add_column(heading, justify=justify, overflow="fold", min_width=width)
     for row in rows:
         shown.add_row(*row)
     return shown
@@ -54,11 +70,13 @@ def sizes(system: System) -> str:
     return "–".join(map(str, dict.fromkeys(system.sizes)))
 
 
-def peak(critical: CriticalBeta | None) -> str:
+def peak(critical: CriticalBeta | None, *, brief: bool = False) -> str:
     """A critical β with its standard error."""
     if critical is None:
         return ""
-    return "–" if critical.at_edge else f"{critical.value:.2f}±{critical.standard_error:.2f}"
+    if critical.at_edge:
+        return "–"
+    return f"{critical.value:.2f}" + ("" if brief else f" ± {critical.standard_error:.2f}")
 
 
 def shares(system: System) -> str:

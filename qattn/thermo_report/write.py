@@ -18,10 +18,12 @@ CAPTIONS = {
     "curves": "Means over queries against β, in units of the system's own: the black line at β = 1 "
     "is the working point. Bands: quartiles over queries; bars: standard errors of reads, where "
     "values are not exact. Dots: peaks, with the standard error of their place; a curve without a "
-    "dot has no peak inside the range.",
-    "correlations": "Connected correlations at the working point, averaged over pairs at a distance "
-    "and over queries; bands: quartiles over queries.",
-    "working_point": "Where each head's peaks lie, and where the head works: above the black line "
+    "dot has no peak inside the range. In a run's picture grey dashes are all queries of the layer "
+    "without couplings: independent spins in fields have a peak too (Schottky's), and no "
+    "transition.",
+    "correlations": "Connected correlations at the working point, averaged over pairs at a "
+    "distance and over queries; bands: quartiles over queries.",
+    "working_point": "Where each head's peaks lie, and where the head works: above the black line, "
     "the head is on the disordered side of its peak. Bars: standard errors; open triangles: no "
     "peak inside the range, the curve is highest at its end.",
     "regimes": "Left: the least number k of positions that hold 0.9 of a query's weight, median "

@@ -29,9 +29,7 @@ LEAST_POSITIONS = 4
 """Positions that a query needs to have a regime: among fewer, no k is clustered."""
 
 
-def positions_held(
-    weights: Float[Tensor, "*batch n"], share: float = 0.9
-) -> Int[Tensor, "*batch"]:
+def positions_held(weights: Float[Tensor, "*batch n"], share: float = 0.9) -> Int[Tensor, "*batch"]:
     r"""Least number k of positions that hold a share of the weight, those of largest weight.
 
     Args:

@@ -45,7 +45,7 @@ def dominance(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
           ``critical_beta``; ``inside``, 1 where it is below 8, else 0; ``peak``, the height of C;
           ``log_ratio``, \|ln β_c/β\| at the working β; ``order_log_ratio``, \|ln β_w/β_c\| with
           β_w where the largest weight rises fastest in ln β; ``rem_beta`` and ``gap_beta``,
-          predictions (:mod:`qattn.experiments.measures.thresholds`), with ``rem_error`` and
+          predictions (``qattn.experiments.measures.thresholds``), with ``rem_error`` and
           ``gap_error``, their \|ln β/β_c\|, and ``gain_of_gaps``, the first minus the second;
         - ``log_ratio_at_start`` of the models before their first step, and ``approach``, by how
           much \|ln β_c/β\| fell in training, the mean over heads, [member];

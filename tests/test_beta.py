@@ -6,7 +6,7 @@ import pytest
 import torch
 from _support.layers import layer_and_input
 
-from qattn import BoltzmannAttention, SigmoidAttention
+from qattn import BoltzmannAttention, SigmoidAttention, exact
 from qattn.layers import ATTENTION
 from qattn.layers.beta import check_setting
 
@@ -92,14 +92,14 @@ def test_ising_models_carry_the_beta_of_their_heads():
 @pytest.mark.parametrize("estimator", ["callen", "moment"])
 def test_reads_are_drawn_at_the_beta_of_their_heads(estimator):
     layer, _, x = pair("boltzmann", estimator=estimator, num_reads=4000)
-    exact = copy.deepcopy(layer)
-    exact.estimator = None
+    solved = copy.deepcopy(layer)
+    solved.estimator = None
     torch.manual_seed(1)
-    off = (layer.weights(x) - exact.weights(x)).abs()
+    off = (layer.weights(x) - solved.weights(x)).abs()
     # 5 standard errors of an even coin; 126 weights, a false alarm in 15,000.
     bound = 5 * 0.5 / 4000**0.5
     assert off.max() < bound
-    assert (layer.weights(x).flip(1) - exact.weights(x)).abs().max() > bound
+    assert (layer.weights(x).flip(1) - solved.weights(x)).abs().max() > bound
     layer.weights(x).square().sum().backward()
     assert (layer.log_beta.grad.abs() > 0).all()
 
@@ -140,6 +140,60 @@ def test_a_beta_that_is_not_fixed_starts_at_one_and_starts_again_there():
 def test_a_beta_that_a_layer_cannot_have_is_refused(arm, beta, message):
     with pytest.raises(ValueError, match=message):
         ATTENTION[arm](8, 2, 6, beta=beta)
+
+
+def test_the_critical_beta_of_softmax_is_at_the_peak_of_its_heat_capacity():
+    layer, x = layer_and_input("softmax", beta="critical", position_bias="relative")
+    x = x.repeat(4, 1, 1)
+    with torch.no_grad():
+        layer.position_bias_values.normal_()
+    assert layer.set_critical_beta(x).all()
+    found = layer.beta
+    # C/n = β² Var(z)/n averaged over queries of two or more positions, on a fine grid of its own.
+    betas = torch.linspace(0.1, 15.0, 1000)
+    z = layer.scores(x)[:, :, 1:]
+    size = (z > -torch.inf).sum(-1)
+    capacities = torch.stack(
+        [
+            ((beta**2 * (p * (w - (p * w).sum(-1, keepdim=True)) ** 2).sum(-1)) / size).mean((0, 2))
+            for beta in betas
+            for p, w in [((beta * z).softmax(-1), z.nan_to_num(neginf=0.0))]
+        ]
+    )
+    peak = betas[capacities.argmax(0)]
+    # β of the layer is a parabola's through points √2 apart.
+    torch.testing.assert_close(found.log(), peak.log(), atol=0.1, rtol=0)
+    assert (found[0] / found[1]).log().abs() > 0.01
+    # It is that of the scores before β: again it is the same, whatever β is by then.
+    layer.beta = 0.3
+    layer.set_critical_beta(x)
+    torch.testing.assert_close(layer.beta, found)
+
+
+def test_the_critical_beta_of_ising_models_is_at_the_peak_of_the_spin_glass_susceptibility():
+    layer, x = layer_and_input("boltzmann", beta="critical-tracked", constraint="non-negative")
+    with torch.no_grad():
+        layer.qkv.weight.zero_()
+        layer.qkv.bias.zero_()
+        layer.field_bias.fill_(0.05)
+        layer.coupling_values.copy_(torch.tensor([[0.1], [0.0]]).expand(2, 15))
+    # Ferromagnets in a weak field order in one piece, and then in its direction. Without couplings
+    # there is no peak, and β stays.
+    layer.beta = 1.5
+    assert layer.set_critical_beta(x).tolist() == [True, False]
+    assert layer.beta[1].item() == pytest.approx(1.5)
+
+    def susceptibility(beta):
+        layer.beta = beta
+        batch = layer.ising_batch(x[:1])  # queries by position
+        mean = exact.mean_spins(batch)
+        covariances = exact.pair_correlations(batch) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        squares = covariances.square() * (1 - torch.eye(6))
+        return (squares.sum((2, 3))[0, 1:] / torch.arange(2, 7)).mean().item()
+
+    peak = layer.beta[0].item()
+    around = [susceptibility(peak * factor) for factor in (0.8, 1.0, 1.25)]
+    assert around[1] > max(around[0], around[2])
 
 
 def test_what_cannot_be_set_is_refused():

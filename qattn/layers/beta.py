@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from qattn.ising.batch import IsingBatch
 from qattn.ising.checks import check_beta
 from qattn.ising.precision import at_least_single
-from qattn.thermodynamics import critical_betas_of_heads
 
 Beta = float | Literal["learnable", "critical", "critical-tracked"]
 """A number; "learnable", trained with the layer; "critical" and "critical-tracked", set to where
 the layer's attention has its transition, by a training once or again and again."""
 
-RANGE = tuple(2.0 ** (k / 2) for k in range(-8, 9))
-"""β among which a critical one is looked for: 1/16 to 16 times the scale of attention, 1/√d."""
+RANGE = tuple(2.0 ** (k / 2) for k in range(-8, 13))
+"""β among which a critical one is looked for: 1/16 to 64 times the scale of attention, 1/√d."""
 
 CRITICAL = ("critical", "critical-tracked")
 """The values that :meth:`WithBeta.set_critical_beta` is for."""
@@ -75,10 +74,10 @@ class WithBeta(nn.Module, ABC):
         r"""Set β of each head to its critical value on x, where it has one.
 
         That of softmax attention is where the heat capacity per position, C/n, has its peak, that
-        of Ising models where the spin-glass susceptibility has its own: means over the queries of
-        x (:func:`qattn.thermodynamics.critical_betas_of_heads`), with scores, fields and couplings
-        as they are before β. A peak at an end of the range that is searched is none, and β stays
-        as it was.
+        of Ising models where the spin-glass susceptibility of different spins has its own: means
+        over queries of x (:func:`qattn.thermodynamics.critical_betas_of_heads`), with scores,
+        fields and couplings as they are before β. A head without a peak within 1/16 to 64, as one
+        without couplings, keeps its β.
 
         Returns:
             Whether each head had a peak, and so has a new β.
@@ -93,6 +92,8 @@ class WithBeta(nn.Module, ABC):
                 f"Argument `beta` of the layer must be one of {', '.join(map(repr, CRITICAL))} to "
                 f"be set to a critical value, but is {self._beta!r}."
             )
+        from qattn.thermodynamics import critical_betas_of_heads  # it loads SciPy
+
         found = critical_betas_of_heads(
             self._models_before_beta(x), num_heads=len(self.log_beta), betas=RANGE
         ).to(self.log_beta)

@@ -176,7 +176,7 @@ def main() -> None:
     axes[0].set(ylabel="overlap with the pattern", ylim=(-0.1, 1.05))
     figure.suptitle(f"Hopfield recall, {given.networks} networks, mean and 95% interval")
     if given.out is not None:
-        figure.savefig(given.out, dpi=120)
+        figure.savefig(given.out, dpi=90)
 
 
 if __name__ == "__main__":

@@ -84,9 +84,9 @@ class SpinModelAttention(SoftmaxAttention):
             raise ValueError(f"Argument `field` must be one of {names}, but is {field!r}.")
         if spins == "vector" and embed_dim <= 2 * num_heads:
             raise ValueError(
-                f"Argument `embed_dim` must be more than 2 `num_heads` = {2 * num_heads}, as vector "
-                f"spins have more than 2 components, but is {embed_dim}: take fewer heads, or "
-                f"spins='binary'."
+                f"Argument `embed_dim` must be more than 2 `num_heads` = {2 * num_heads}, since "
+                f"vector spins have more than 2 components, but is {embed_dim}: take fewer heads, "
+                f"or spins='binary'."
             )
         self.spins, self.mean_field = spins, mean_field
         self.steady_state, self.field = steady_state, field

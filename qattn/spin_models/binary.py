@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn._vmap import GroupwiseFunction
-from qattn.spin_models.warning import NotConvergedWarning
+from qattn.mean_field import NotConvergedWarning
 
 MAX_ITERATIONS = 60
 """Newton steps; four to eight are taken unless β² Σ J² is in the thousands."""

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn._vmap import BackwardFunction, GroupwiseFunction
+from qattn.mean_field import NotConvergedWarning
 from qattn.spin_models.step import check_spin_model, kinetic_step
-from qattn.spin_models.warning import NotConvergedWarning
 
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 """x, J and m to the m of the next step."""

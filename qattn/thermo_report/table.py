@@ -8,12 +8,8 @@ from qattn.thermo_report.quantities import EXTENSIVE
 from qattn.thermo_report.results import Section, System
 from qattn.thermodynamics import CriticalBeta
 
-SHORT = {
-    "heat_capacity": "β_c (C)",
-    "susceptibility": "(χ)",
-    "spin_glass_susceptibility": "(χ_SG)",
-}
-"""Headings of the peaks."""
+PEAKS = {"heat_capacity": "C", "susceptibility": "χ", "spin_glass_susceptibility": "χ_SG"}
+"""What the headings of peaks call their quantities."""
 
 
 def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
@@ -24,11 +20,11 @@ def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
         brief: Fewer digits, peaks without their standard errors, and no n, which a title has.
     """
     digits = 3 if brief else 4
-    peaks = [name for name in SHORT if name in section.systems[0].critical]
+    peaks = [name for name in PEAKS if name in section.systems[0].critical]
     attended = section.systems[0].attended is not None
     headings = ["head" if section.together else "problems"]
     headings += [*([] if brief else ["n"]), *EXTENSIVE.values()]
-    headings += [SHORT[name] for name in peaks]
+    headings += [f"{'' if brief and i else 'β_c '}({PEAKS[name]})" for i, name in enumerate(peaks)]
     rows = [headings + (["k 0.9", "a/c/r %"] if attended else [])]
     for system in [*section.systems, *section.uncoupled, *section.together]:
         row = [system.name, *([] if brief else [sizes(system)])]

@@ -177,7 +177,7 @@ def test_what_is_written(two_layers, monkeypatch, tmp_path):
     html = paths[-1].read_text()
     assert html.count("<img") == len(expected)
     assert "qattn thermo" in html
-    assert "grey dashes" in html
+    assert "Grey dashes" in html
 
 
 def test_the_terminal_table_fits(two_layers, tmp_path):

@@ -1,18 +1,23 @@
 """β of an attention layer: a number, or one for each head that is learned or critical."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from qattn.ising.batch import IsingBatch
 from qattn.ising.checks import check_beta
 from qattn.ising.precision import at_least_single
 
 Beta = float | Literal["learnable", "critical", "critical-tracked"]
 """A number; "learnable", trained with the layer; "critical" and "critical-tracked", set to where
 the layer's attention has its transition, by a training once or again and again."""
+
+RANGE = tuple(2.0 ** (k / 2) for k in range(-8, 13))
+"""β among which a critical one is looked for: 1/16 to 64 times the scale of attention, 1/√d."""
 
 CRITICAL = ("critical", "critical-tracked")
 """The values that :meth:`WithBeta.set_critical_beta` is for."""
@@ -24,7 +29,7 @@ TRANSITIONLESS = "has no transition: its positions are independent of each other
 """Why a layer may have no critical β."""
 
 
-class WithBeta(nn.Module):
+class WithBeta(nn.Module, ABC):
     """An attention layer's inverse temperature, on which its subclasses build."""
 
     has_transition: ClassVar[bool] = True
@@ -69,10 +74,10 @@ class WithBeta(nn.Module):
         r"""Set β of each head to its critical value on x, where it has one.
 
         That of softmax attention is where the heat capacity per position, C/n, has its peak, that
-        of Ising models where the spin-glass susceptibility has its own: means over the queries of
-        x (:func:`qattn.thermodynamics.critical_betas_of_heads`), with scores, fields and couplings
-        as they are before β. A peak at an end of the range that is searched is none, and β stays
-        as it was.
+        of Ising models where the spin-glass susceptibility of different spins has its own: means
+        over queries of x (:func:`qattn.thermodynamics.critical_betas_of_heads`), with scores,
+        fields and couplings as they are before β. A head without a peak within 1/16 to 64, as one
+        without couplings, keeps its β.
 
         Returns:
             Whether each head had a peak, and so has a new β.
@@ -87,15 +92,19 @@ class WithBeta(nn.Module):
                 f"Argument `beta` of the layer must be one of {', '.join(map(repr, CRITICAL))} to "
                 f"be set to a critical value, but is {self._beta!r}."
             )
-        values, found = self._critical_betas(x)
-        self.log_beta.copy_(torch.where(found, values.log(), self.log_beta))
-        return found
+        from qattn.thermodynamics import critical_betas_of_heads  # it loads SciPy
 
-    def _critical_betas(
+        found = critical_betas_of_heads(
+            self._models_before_beta(x), num_heads=len(self.log_beta), betas=RANGE
+        ).to(self.log_beta)
+        self.log_beta.copy_(torch.where(found.isnan(), self.log_beta, found.log()))
+        return ~found.isnan()
+
+    @abstractmethod
+    def _models_before_beta(
         self, x: Float[Tensor, "batch positions embed"]
-    ) -> tuple[Float[Tensor, " heads"], Bool[Tensor, " heads"]]:
-        """The critical β of each head, and whether it has one."""
-        raise TypeError(f"{type(self).__name__} {TRANSITIONLESS}.")
+    ) -> Float[Tensor, "batch heads queries positions"] | IsingBatch:
+        """The scores on x, or the Ising models, at β = 1."""
 
     def _beta_of_heads(self) -> float | Float[Tensor, "heads 1 1"]:
         """β in a shape that multiplies scores."""
@@ -103,7 +112,7 @@ class WithBeta(nn.Module):
         return beta.reshape(-1, 1, 1) if isinstance(beta, Tensor) else beta
 
 
-def check_setting(beta: Beta, layer: str, has_transition: bool) -> None:
+def check_setting(beta: float | str, layer: str, has_transition: bool) -> None:
     """Raise a ValueError unless a layer can have this β.
 
     Args:

@@ -1,6 +1,7 @@
 r"""Boltzmann attention."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -282,6 +283,9 @@ class BoltzmannAttention(SigmoidAttention):
                 interaction=self.interaction,
                 beta=self.beta,
             )
+
+    def _models_before_beta(self, x: Tensor) -> IsingBatch:
+        return replace(self.ising_batch(x), beta=1.0, validate=False)
 
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
         return self._scores(query, key, 0.5)

@@ -1,7 +1,7 @@
 """What all attention layers share: projections, heads and the arithmetic of their weights."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -13,12 +13,13 @@ from torch._compile import _disable_dynamo  # torch.compiler.disable would load 
 
 from qattn.attention.models import masked, scores
 from qattn.couplings import Couplings
+from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.beta import Beta, WithBeta
 from qattn.layers.position_bias import position_bias, unbiased
 
 
-class MultiheadAttention(WithBeta, ABC):
+class MultiheadAttention(WithBeta):
     """Self-attention of one tensor; subclasses turn queries and keys into weights.
 
     A sequence attends to itself: there are no other keys and values, no masks but the causal one
@@ -96,7 +97,10 @@ class MultiheadAttention(WithBeta, ABC):
         query, key, _ = self._heads(x)
         with without_autocast(query.device):
             scores = self._scores(at_least_single(query), at_least_single(key))
-            return masked(scores, -torch.inf, self.is_causal)
+            return masked(scores, -torch.inf, self.is_causal).expand(len(x), -1, -1, -1)
+
+    def _models_before_beta(self, x: Tensor) -> Tensor | IsingBatch:
+        return self.scores(x)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a layer that was made on the meta device, say."""

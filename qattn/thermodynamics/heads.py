@@ -16,6 +16,9 @@ from qattn.thermodynamics.temperatures import as_betas
 BETAS = tuple(2.0 ** (k / 2) for k in range(-6, 7))
 """Multiples of the present β among which a peak is looked for."""
 
+ROUNDING = 1e-10
+"""Fluctuations below are those of rounding, as without couplings or of equal scores."""
+
 NUM_QUERIES = 128
 """Queries of each head that are looked at."""
 
@@ -34,10 +37,12 @@ def critical_betas_of_heads(
 ) -> Float[Tensor, " heads"]:
     r"""β at the peak of each head's mean fluctuation, in units that multiply the present β.
 
-    For softmax attention the fluctuation is the heat capacity per position, C/n, for Boltzmann
-    attention the spin-glass susceptibility χ_SG; the mean is over queries of two or more positions,
-    drawn at random by the seed. The peak is that of a parabola in ln β. nan for a head without a
-    peak within the range: nothing is known of its critical β then.
+    For softmax attention the fluctuation is the heat capacity per position, C/n. For Boltzmann
+    attention it is the spin-glass susceptibility of different spins, (1/n) Σ_{j≠k} Cov(s_j, s_k)²:
+    with j = k it would be 1 at β = 0, and fall from there in fields. The mean is over queries of
+    two or more positions, drawn at random by the seed. The peak is that of a parabola in ln β. nan
+    for a head without a peak within the range, as without couplings, or without fields, where
+    correlations grow until all spins are frozen: nothing is known of its critical β then.
 
     Args:
         models: Scores of softmax attention, -∞ where a query does not see a position; or the Ising
@@ -72,7 +77,7 @@ def critical_betas_of_heads(
                 f"Argument `num_heads` must divide the {models.num_groups} groups of `models`, "
                 f"but is {heads}."
             )
-        rows, sizes = _spin_glass(models, heads, grid, num_queries, generator)
+        rows, sizes = _cross_susceptibility(models, heads, grid, num_queries, generator)
     else:
         of_heads = models.transpose(0, 1).flatten(1, 2)
         number = of_heads.shape[1]
@@ -84,18 +89,18 @@ def critical_betas_of_heads(
         rows = curves.heat_capacity / sizes.unsqueeze(-1)
     counted = (sizes >= 2).unsqueeze(-1) & rows.isfinite().all(-1, keepdim=True)
     mean = torch.where(counted, rows, 0).sum(1) / counted.sum(1)
-    place, _, inside = peaks(grid.log(), mean)
-    return place.exp().masked_fill(~inside, torch.nan)
+    place, height, inside = peaks(grid.log(), mean)
+    return place.exp().masked_fill(~inside | (height < ROUNDING), torch.nan)
 
 
-def _spin_glass(
+def _cross_susceptibility(
     batch: IsingBatch,
     heads: int,
     grid: Float[Tensor, " betas"],
     num_queries: int,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "heads rows betas"], Int[Tensor, "heads rows"]]:
-    """χ_SG of some queries of each head, and their numbers of spins."""
+    """(1/n) Σ_{j≠k} Cov(s_j, s_k)² of some queries of each head, and their numbers of spins."""
     h, J = batch.scaled_structure()
     sequences = batch.num_groups // heads
     seen = _some(sequences, SEQUENCES, generator)
@@ -116,7 +121,9 @@ def _spin_glass(
     )
     mean = exact.mean_spins(at_all)
     covariances = exact.pair_correlations(at_all) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-    chi = covariances.square().sum((2, 3)).double().cpu().unflatten(0, (K, len(seen), heads))
+    squares = covariances.double().square()
+    chi = squares.sum((2, 3)) - squares.diagonal(0, 2, 3).sum(2)
+    chi = chi.cpu().unflatten(0, (K, len(seen), heads))
     chi = chi.permute(2, 1, 3, 0).flatten(1, 2)
     sizes = lengths.unflatten(0, (len(seen), heads)).transpose(0, 1).flatten(1, 2)
     return chi / sizes.clamp_min(1).unsqueeze(-1), sizes

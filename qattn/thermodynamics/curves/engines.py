@@ -68,7 +68,11 @@ def _from_engine(problems: Problems, beta: float) -> tuple[dict[str, Tensor], Te
     if problems.h.shape[2] <= PAIRED_SPINS:
         covariances = problems.covariances(beta)
         found["m_variance"] = covariances.sum((1, 2)) / n**2
-        found["spin_glass_susceptibility"] = covariances.square().sum((1, 2)) / n
+        squares = covariances.square()
+        found["spin_glass_susceptibility"] = squares.sum((1, 2)) / n
+        found["cross_susceptibility"] = (
+            found["spin_glass_susceptibility"] - squares.diagonal(0, 1, 2).sum(1) / n
+        )
     if solved.counts is not None:
         # Over the distribution of the number of spins up, c: m = 2c/n - 1.
         p = solved.counts
@@ -86,13 +90,14 @@ def _from_reads(spins: Tensor, n: int) -> dict[str, Tensor]:
     weights = (kept / kept.sum((1, 2), keepdim=True)).flatten(1)
     no_energies = torch.zeros(len(spins), dtype=torch.float64)
     _, _, _, m_variance, abs_m, m2, m4 = of_one_state(spins, no_energies, weights, n)
-    glass, q2, q4 = of_several_states(spins.unflatten(0, (BLOCKS, L)), kept, n)
+    glass, cross, q2, q4 = of_several_states(spins.unflatten(0, (BLOCKS, L)), kept, n)
     return {
         "m_variance": m_variance,
         "abs_m": abs_m,
         "m2": m2,
         "m4": m4,
         "spin_glass_susceptibility": glass,
+        "cross_susceptibility": cross,
         "q2": q2,
         "q4": q4,
     }

@@ -122,8 +122,8 @@ def _moments(
     j, k = torch.triu_indices(n, n, 1, device=p.device)
     spins = rho[..., bit]
     covariances = rho[..., bit[j] + bit[k]] - spins[..., j] * spins[..., k]
-    variances = 1 - spins.square()
-    glass = variances.square().sum(-1) + 2 * covariances.square().sum(-1)
+    single = (1 - spins.square()).square().sum(-1) / max(n, 1)
+    cross = 2 * covariances.square().sum(-1) / max(n, 1)
     P, q = _distances(rho, n), 1 - 2 * torch.arange(n + 1).to(rho) / max(n, 1)
     return Moments(
         log_Z,
@@ -132,7 +132,8 @@ def _moments(
         mean,
         means[1] - mean.square(),
         *means,
-        glass / max(n, 1),
+        single + cross,
+        cross,
         P @ q**2,
         P @ q**4,
     )

@@ -61,11 +61,11 @@ def of_several_states(
     spins: Int8[Tensor, "blocks reads n"],
     weights: Float[Tensor, "replicates blocks reads"],
     num_spins: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """χ_SG, ⟨q²⟩ and ⟨q⁴⟩ of each replicate; reads in a block are in random order."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """χ_SG, its part with j ≠ k, ⟨q²⟩ and ⟨q⁴⟩ of each replicate; the order in a block is random."""
     n, s = max(num_spins, 1), spins.float()
     pairs = weights.new_zeros(len(weights), 3)
-    fours = weights.new_zeros(len(weights), 2)
+    fours = weights.new_zeros(len(weights), 3)
     for shift in range(1, (BLOCKS + 1) // 2):
         # Each read with those that are at its place one, two and three shifts on.
         s1, s2, s3 = (s.roll(-k * shift, 0) for k in (1, 2, 3))
@@ -74,8 +74,12 @@ def of_several_states(
         pairs += of_pairs.flatten(1) @ torch.stack([torch.ones_like(q), q**2, q**4], 2).flatten(
             0, 1
         )
-        square = ((s - s2) * (s1 - s3)).sum(2).double().square() / (4 * n)
+        products = (s - s2) * (s1 - s3)
+        all_pairs = products.sum(2).square()
+        cross = all_pairs - products.square().sum(2)
+        squares = torch.stack([torch.ones_like(cross), all_pairs, cross], 2)
         of_fours = of_pairs * of_pairs.roll(-2 * shift, 1)
-        fours += of_fours.flatten(1) @ torch.stack([torch.ones_like(q), square], 2).flatten(0, 1)
+        fours += of_fours.flatten(1) @ squares.double().flatten(0, 1)
     total, q2, q4 = pairs.unbind(1)
-    return fours[:, 1] / fours[:, 0], q2 / total, q4 / total
+    of_fours, glass, cross = fours.unbind(1)
+    return glass / (4 * n * of_fours), cross / (4 * n * of_fours), q2 / total, q4 / total

@@ -22,6 +22,7 @@ QUANTITIES = (
     "absolute_magnetisation",
     "susceptibility",
     "spin_glass_susceptibility",
+    "cross_susceptibility",
     "binder",
     "overlap_binder",
 )
@@ -48,6 +49,7 @@ class Curves:
     ``susceptibility``           χ = β n (⟨m²⟩ - ⟨m⟩²); with ⟨\|m\|⟩ in place of ⟨m⟩ where the
                                  energy is the same with all spins flipped (h = 0)
     ``spin_glass_susceptibility`` χ_SG = (1/n) Σ_jk (⟨s_j s_k⟩ - ⟨s_j⟩⟨s_k⟩)²
+    ``cross_susceptibility``     the part of χ_SG with j ≠ k: 0 for independent spins
     ``binder``                   1 - ⟨m⁴⟩/(3⟨m²⟩²)
     ``overlap_binder``           1 - ⟨q⁴⟩/(3⟨q²⟩²)
     ============================ ==================================================================
@@ -73,6 +75,7 @@ class Curves:
     absolute_magnetisation: Table
     susceptibility: Table
     spin_glass_susceptibility: Table
+    cross_susceptibility: Table
     binder: Table
     overlap_binder: Table
     method: str
@@ -122,6 +125,7 @@ class Moments(NamedTuple):
     m2: Tensor
     m4: Tensor
     spin_glass_susceptibility: Tensor
+    cross_susceptibility: Tensor
     q2: Tensor
     q4: Tensor
 
@@ -153,6 +157,7 @@ def quantities(
         "absolute_magnetisation": moments.abs_m,
         "susceptibility": betas * n * variance,
         "spin_glass_susceptibility": moments.spin_glass_susceptibility,
+        "cross_susceptibility": moments.cross_susceptibility,
         "binder": 1 - moments.m4 / (3 * moments.m2.square()),
         "overlap_binder": 1 - moments.q4 / (3 * moments.q2.square()),
     }

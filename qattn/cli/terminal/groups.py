@@ -54,7 +54,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Run": "seed out",
     },
     "thermo": {
-        "Problems": "problems run sequences positions seed",
+        "Problems": "problems run sequences positions member seed",
         "Curves": "betas sampler num_reads",
         "Output": "out json",
     },

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from qattn.mean_field.means import Means, diagonal
+from qattn.mean_field.means import Means
 from qattn.mean_field.methods import EQUATIONS, cavity_reaction
 from qattn.mean_field.pairs import Pairs
 

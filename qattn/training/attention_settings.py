@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qattn.attention.models import INTERACTIONS, check_interaction
+from qattn.attention.models import INTERACTIONS, MOMENTS, check_interaction
 from qattn.layers import ATTENTION
 from qattn.layers.position_bias import POSITION_BIASES
 from qattn.layers.structures import CONSTRAINTS, STRUCTURES, check_options, is_given
@@ -50,6 +50,11 @@ class AttentionSettings:
     )
     competitive: bool = setting(False, "Cardinality learns one strength of competition a head.")
     interaction: str = setting("spin", f"What couplings act between: {', '.join(INTERACTIONS)}.")
+    moments: str = setting(
+        "exact",
+        f"How mean spins are computed without reads: {', '.join(MOMENTS)}. The same in validations "
+        f"where exact ones would need too much memory.",
+    )
 
     @property
     def structure(self) -> str | None:
@@ -98,6 +103,8 @@ class AttentionSettings:
         given = {k: v for k, v in given.items() if is_given(v) and k != "relative"}
         if self.interaction != "spin":
             given["interaction"] = self.interaction
+        if self.moments != "exact":
+            given["moments"] = self.moments
         for name, value in given.items():
             of_counts = name in ("max_count", "competitive")
             takers = "cardinality" if of_counts else "boltzmann and couplings"

@@ -49,6 +49,7 @@ def thermo(
     positions: Annotated[
         int, typer.Option(help="Of a run: queries of each sequence, at even distances.")
     ] = 4,
+    member: Annotated[int, typer.Option(help="Of a run that is an ensemble: which seed.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of problems, queries and reads.")] = 0,
     out: Annotated[Path, typer.Option(help="The report's folder, a new one.")] = Path("thermo"),
     json: Annotated[
@@ -94,6 +95,7 @@ def thermo(
                 values,
                 sequences=sequences,
                 positions=positions,
+                member=member,
                 progress=stages.begin,
                 **reads,
             )

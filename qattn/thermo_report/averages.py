@@ -58,7 +58,7 @@ def system(
         kind=kind,
         num_queries=len(sizes),
         sizes=(int(sizes.min()), int(sizes.max())),
-        method="all positions" if isinstance(curves, SoftmaxCurves) else curves.method,
+        method="sums over positions" if isinstance(curves, SoftmaxCurves) else curves.method,
         betas=curves.betas.numpy(),
         curves=averages,
         critical={quantity: critical_beta(curves, quantity) for quantity in peaks},

@@ -51,7 +51,7 @@ def curves_figure(section: Section) -> "Figure":
                 mark(axes, system, name, style["color"])
             for free in section.uncoupled[number : number + 1]:
                 style = {"color": "0.45", "linestyle": "--", "label": free.label, "zorder": 1.5}
-                draw(axes, free.betas, free.curves[name], style, 0)
+                draw(axes, free.betas, free.curves[name], style, 0.0)
                 mark(axes, free, name, style["color"])
             axes.axvline(1, color="black", linewidth=0.8, zorder=0)
             beta_axis(axes, systems[0])

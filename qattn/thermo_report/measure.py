@@ -60,6 +60,7 @@ def thermo_of_run(
     *,
     sequences: int = SEQUENCES,
     positions: int = POSITIONS,
+    member: int = 0,
     seed: int = 0,
     progress: Progress = lambda _: None,
     **reads: Any,
@@ -71,6 +72,7 @@ def thermo_of_run(
         betas: Values of β, in units of each head's own; 1, the working point, is added.
         sequences: Validation sequences whose queries are taken.
         positions: Queries of each of them.
+        member: Which seed of an ensemble.
         seed: Seed of the sequences and of reads.
         progress: Called with a line before each part of the work.
         reads: `backend` and `num_reads` of :func:`qattn.thermodynamics.thermodynamic_curves`.
@@ -81,7 +83,9 @@ def thermo_of_run(
     """
     betas = with_working_point(betas)
     section = Section(str(folder), [])
-    layers = queries_of_run(folder, sequences=sequences, positions=positions, seed=seed)
+    layers = queries_of_run(
+        folder, sequences=sequences, positions=positions, member=member, seed=seed
+    )
     for number, layer in enumerate(layers):
         progress(f"{folder.name}: layer {number}")
         batch, groups = layer.batch, layer.heads

@@ -10,31 +10,33 @@ class Quantity:
 
     Attributes:
         label: What an axis calls it.
+        symbol: Its symbol.
         per: What a query's value is divided by: "n", its number of spins or positions; "log n",
             the entropy of n equally likely positions; "" for nothing.
         peaks: Whether its peak is looked for, as a critical β.
     """
 
     label: str
+    symbol: str
     per: Literal["", "n", "log n"] = ""
     peaks: bool = False
 
 
 ISING = {
-    "heat_capacity": Quantity("heat capacity C/n", "n", peaks=True),
-    "susceptibility": Quantity("susceptibility χ", peaks=True),
-    "spin_glass_susceptibility": Quantity("spin-glass susceptibility χ_SG", peaks=True),
-    "binder": Quantity("Binder cumulant of m"),
-    "overlap_binder": Quantity("Binder cumulant of the overlap"),
-    "entropy": Quantity("entropy S/n (nats)", "n"),
+    "heat_capacity": Quantity("heat capacity C/n", "C/n", "n", peaks=True),
+    "susceptibility": Quantity("susceptibility χ", "χ", peaks=True),
+    "spin_glass_susceptibility": Quantity("spin-glass susceptibility χ_SG", "χ_SG", peaks=True),
+    "binder": Quantity("Binder cumulant of m", "B"),
+    "overlap_binder": Quantity("Binder cumulant of the overlap", "B_q"),
+    "entropy": Quantity("entropy S/n (nats)", "S/n", "n"),
 }
 """Of Ising models, by the names that :class:`qattn.thermodynamics.Curves` has for them."""
 
 SOFTMAX = {
-    "heat_capacity": Quantity("heat capacity C/n", "n", peaks=True),
-    "entropy": Quantity("entropy S/ln n", "log n"),
-    "participation": Quantity("participation ratio 1/Σp²"),
-    "largest_weight": Quantity("largest weight"),
+    "heat_capacity": Quantity("heat capacity C/n", "C/n", "n", peaks=True),
+    "entropy": Quantity("entropy S/ln n", "S/ln n", "log n"),
+    "participation": Quantity("participation ratio 1/Σp²", "1/Σp²"),
+    "largest_weight": Quantity("largest weight", "max p"),
 }
 """Of softmax attention, whose states are the positions."""
 

@@ -39,20 +39,32 @@ class LayerQueries:
 
 @torch.no_grad()
 def queries_of_run(
-    folder: Path, *, sequences: int = SEQUENCES, positions: int = POSITIONS, seed: int = 0
+    folder: Path,
+    *,
+    sequences: int = SEQUENCES,
+    positions: int = POSITIONS,
+    member: int = 0,
+    seed: int = 0,
 ) -> list[LayerQueries]:
     """Queries of each layer of a trained run, on random sequences of its validation set.
 
     The first three, which see too few positions to have a regime, are left out.
 
+    Args:
+        folder: The run's folder.
+        sequences: Number of sequences.
+        positions: Number of queries of each.
+        member: Which seed of an ensemble.
+        seed: Seed of the choice of sequences.
+
     Raises:
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
-        ValueError: A number is not positive.
+        ValueError: A number is not positive, or there is no such member.
     """
     for name, number in (("sequences", sequences), ("positions", positions)):
         if number < 1:
             raise ValueError(f"Argument `{name}` must be positive, but is {number}.")
-    model, task = load(folder)
+    model, task = load(folder, member=member)
     words, _ = task.validation()
     generator = torch.Generator().manual_seed(seed)
     words = words[torch.randint(len(words), (sequences,), generator=generator)]

@@ -26,6 +26,7 @@ ISING = {
     "heat_capacity": Quantity("heat capacity C/n", "C/n", "n", peaks=True),
     "susceptibility": Quantity("susceptibility χ", "χ", peaks=True),
     "spin_glass_susceptibility": Quantity("spin-glass susceptibility χ_SG", "χ_SG", peaks=True),
+    "cross_susceptibility": Quantity("χ_SG between spins j ≠ k", "χ_SG, j ≠ k", peaks=True),
     "binder": Quantity("Binder cumulant of m", "B"),
     "overlap_binder": Quantity("Binder cumulant of the overlap", "B_q"),
     "entropy": Quantity("entropy S/n (nats)", "S/n", "n"),
@@ -39,6 +40,13 @@ SOFTMAX = {
     "largest_weight": Quantity("largest weight", "max p"),
 }
 """Of softmax attention, whose states are the positions."""
+
+NOT_OF_PROBLEMS = ("cross_susceptibility",)
+"""Quantities that a picture of problems leaves out: without fields it is χ_SG - 1."""
+
+NOT_OF_RUNS = ("spin_glass_susceptibility", "overlap_binder")
+"""Quantities that a run's picture leaves out. In fields, which queries have, χ_SG is largest at
+β = 0, where all of it is that of each spin with itself."""
 
 EXTENSIVE = {"free_energy": "F", "energy": "U", "entropy": "S", "heat_capacity": "C"}
 """What adds over independent systems, such as the heads of a layer."""

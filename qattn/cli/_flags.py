@@ -48,9 +48,9 @@ def _annotation(option: Option, help: str) -> Any:
     if not words:
         return Annotated[option.type, typer.Option(help=help)]
 
-    def parsed(text: str) -> Any:
+    def parsed(text: Any) -> Any:
         try:
-            return option.from_text(text)
+            return option.from_text(text) if isinstance(text, str) else text  # or a default
         except ValueError:
             raise typer.BadParameter(f"{text!r} is not {described(option.type)}.") from None
 

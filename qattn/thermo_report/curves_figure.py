@@ -49,6 +49,7 @@ def curves_figure(section: Section) -> "Figure":
                 draw(axes, free.betas, free.curves[name], style, 0.0)
                 mark(axes, free, name, style["color"])
             axes.axvline(1, color="black", linewidth=0.8, zorder=0)
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], systems[0].quantities[name].floor))
             beta_axis(axes, systems[0])
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=8)

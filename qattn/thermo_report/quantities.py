@@ -1,6 +1,7 @@
 """The quantities that a report draws: their labels, their units, and where a peak is marked."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 
@@ -14,12 +15,14 @@ class Quantity:
         per: What a query's value is divided by: "n", its number of spins or positions; "log n",
             the entropy of n equally likely positions; "" for nothing.
         peaks: Whether its peak is looked for, as a critical β.
+        floor: What a picture shows of it goes no deeper.
     """
 
     label: str
     symbol: str
     per: Literal["", "n", "log n"] = ""
     peaks: bool = False
+    floor: float = -inf
 
 
 ISING = {
@@ -27,7 +30,8 @@ ISING = {
     "susceptibility": Quantity("susceptibility χ", "χ", peaks=True),
     "spin_glass_susceptibility": Quantity("spin-glass susceptibility χ_SG", "χ_SG", peaks=True),
     "cross_susceptibility": Quantity("χ_SG between spins j ≠ k", "χ_SG, j ≠ k", peaks=True),
-    "binder": Quantity("Binder cumulant of m", "B"),
+    # A few problems whose cold states have m = 0 would take the scale for themselves.
+    "binder": Quantity("Binder cumulant of m", "B", floor=-0.35),
     "overlap_binder": Quantity("Binder cumulant of the overlap", "B_q"),
     "entropy": Quantity("entropy S/n (nats)", "S/n", "n"),
 }

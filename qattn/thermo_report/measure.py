@@ -117,7 +117,9 @@ def thermo_of_run(
         section.together.append(system(f"{number}, all", joined, peaks=("heat_capacity",)))
         if batch is not None and not _is_uncoupled(batch):
             free = thermodynamic_curves(_without_couplings(batch), betas, seed=seed)
-            section.uncoupled.append(replace(system(f"{number}, J = 0", free), label="J = 0"))
+            section.uncoupled.append(
+                system(f"{number}, J = 0", free, peaks=("heat_capacity", "susceptibility"))
+            )
     return section
 
 

@@ -41,14 +41,18 @@ def torus(L):
 
 def kaufman(L, betas):
     """Ln Z and C of the torus (B. Kaufman, Phys. Rev. 76, 1232 (1949))."""
-    K = torch.as_tensor(betas, dtype=torch.float64).requires_grad_()
+    K = betas.clone().requires_grad_()
     r = torch.arange(1, 2 * L, dtype=torch.float64)
     cosh = torch.cosh(2 * K) / torch.tanh(2 * K)
     gamma = torch.acosh(cosh[:, None] - torch.cos(math.pi * r / L))
     gamma = torch.cat([(2 * K + torch.tanh(K).log())[:, None], gamma], 1)
-    odd, even = L * gamma[:, 1::2] / 2, L * gamma[:, ::2] / 2
-    products = [(2 * f(x)).prod(1) for x in (odd, even) for f in (torch.cosh, torch.sinh)]
-    log_Z = L * L / 2 * (2 * torch.sinh(2 * K)).log() + (sum(products) / 2).log()
+    # ln(Π 2 cosh x + Π 2 sinh x) for odd and even numbers.
+    sums = []
+    for x in (L * gamma[:, 1::2] / 2, L * gamma[:, ::2] / 2):
+        small = torch.exp(-2 * x.abs())
+        rest = (1 + small).prod(1) + x.sign().prod(1) * (1 - small).prod(1)
+        sums.append(x.abs().sum(1) + rest.log())
+    log_Z = L * L / 2 * (2 * torch.sinh(2 * K)).log() + torch.logaddexp(*sums) - math.log(2)
     (minus_U,) = torch.autograd.grad(log_Z.sum(), K, create_graph=True)
     (variance,) = torch.autograd.grad(minus_U.sum(), K)
     return log_Z.detach(), K.detach() ** 2 * variance

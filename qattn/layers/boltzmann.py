@@ -78,8 +78,9 @@ class BoltzmannAttention(SigmoidAttention):
             J_{j,j-d} · 2σ(a·x_j + c·x_{j-d}), which is 1 at the start (a = c = 0).
         interaction: What J acts between, "spin", "occupation" or "field": see
             :func:`qattn.boltzmann_attention`.
-        beta: Inverse temperature of the Ising models: a number from 0 on; or one for each head,
-            "learnable", "critical" or "critical-tracked" (:class:`SoftmaxAttention` says more).
+        beta: Inverse temperature of the Ising models: a number from 0 on; or one for each head that
+            starts at 1, "learnable" (the exponential of the parameter ``log_beta``), or "critical"
+            or "critical-tracked", which :meth:`set_critical_beta` sets.
         backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
         num_reads: Reads per query of a sampling backend.
         estimator: How reads become ⟨s⟩ and its gradients, one of

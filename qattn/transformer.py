@@ -18,11 +18,14 @@ EMBEDDING_STD = 0.02
 
 
 class Block(nn.Module):
-    """Attention and, of a width above 0, a feed-forward network, each behind a norm and a skip."""
+    """Attention and, of a width above 0, a feed-forward network, each behind a norm and a skip.
+
+    An attention that is a block already stands alone.
+    """
 
     def __init__(self, embed_dim: int, attention: MultiheadAttention, ffn_width: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.attention_norm = nn.Identity() if attention.is_block else nn.LayerNorm(embed_dim)
         self.attention = attention
         self.ffn = (
             nn.Sequential(
@@ -37,7 +40,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the block for the input x."""
-        x = x + self.attention(self.attention_norm(x))
+        attended = self.attention(self.attention_norm(x))
+        x = attended if self.attention.is_block else x + attended
         return x if self.ffn is None else x + self.ffn(x)
 
 
@@ -120,6 +124,13 @@ class Transformer(nn.Module):
     ) -> list[Float[Tensor, "batch heads positions positions"]]:
         """The attention weights of every layer on these tokens."""
         return [attention.weights(x) for attention, x in self._attention_inputs(tokens)]
+
+    @torch.no_grad()
+    def scores(
+        self, tokens: Int[Tensor, "batch positions"]
+    ) -> list[Float[Tensor, "batch heads positions positions"]]:
+        """The scores of every layer on these tokens, before β; -∞ where a query does not see."""
+        return [attention.scores(x) for attention, x in self._attention_inputs(tokens)]
 
     def couplings(self, tokens: Int[Tensor, "batch positions"]) -> list[Tensor | Couplings]:
         """The couplings of every layer that has some on these tokens."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,11 +18,14 @@ EMBEDDING_STD = 0.02
 
 
 class Block(nn.Module):
-    """Attention and, of a width above 0, a feed-forward network, each behind a norm and a skip."""
+    """Attention and, of a width above 0, a feed-forward network, each behind a norm and a skip.
+
+    An attention that is a block already stands alone.
+    """
 
     def __init__(self, embed_dim: int, attention: MultiheadAttention, ffn_width: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.attention_norm = nn.Identity() if attention.is_block else nn.LayerNorm(embed_dim)
         self.attention = attention
         self.ffn = (
             nn.Sequential(
@@ -37,7 +40,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the block for the input x."""
-        x = x + self.attention(self.attention_norm(x))
+        attended = self.attention(self.attention_norm(x))
+        x = attended if self.attention.is_block else x + attended
         return x if self.ffn is None else x + self.ffn(x)
 
 
@@ -121,6 +125,13 @@ class Transformer(nn.Module):
         """The attention weights of every layer on these tokens."""
         return [attention.weights(x) for attention, x in self._attention_inputs(tokens)]
 
+    @torch.no_grad()
+    def scores(
+        self, tokens: Int[Tensor, "batch positions"]
+    ) -> list[Float[Tensor, "batch heads positions positions"]]:
+        """The scores of every layer on these tokens, before β; -∞ where a query does not see."""
+        return [attention.scores(x) for attention, x in self._attention_inputs(tokens)]
+
     def couplings(self, tokens: Int[Tensor, "batch positions"]) -> list[Tensor | Couplings]:
         """The couplings of every layer that has some on these tokens."""
         found = (attention.couplings_of(x) for attention, x in self._attention_inputs(tokens))
@@ -133,6 +144,21 @@ class Transformer(nn.Module):
             for attention, x in self._attention_inputs(tokens)
             if isinstance(attention, BoltzmannAttention)
         ]
+
+    def set_critical_betas(
+        self, tokens: Int[Tensor, "batch positions"]
+    ) -> Bool[Tensor, "layers heads"]:
+        """Set β of every head to its critical value on these tokens, where it has one.
+
+        Layer by layer: each sees what those before it make of the tokens with their new β. See
+        :meth:`qattn.layers.MultiheadAttention.set_critical_beta`.
+
+        Returns:
+            Whether each head has a new β.
+        """
+        with torch.no_grad():
+            inputs = self._attention_inputs(tokens)
+            return torch.stack([attention.set_critical_beta(x) for attention, x in inputs])
 
     def _draw_embeddings(self) -> None:
         for embedding in (self.tokens.weight, self.positions):

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from _support.layers import layer_and_input
+from _support.layers import LINEAR, layer_and_input
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qattn import BoltzmannAttention, Transformer, boltzmann_weights
@@ -51,12 +51,13 @@ def test_normalised_weights_sum_to_one_in_every_arm(arm, is_causal):
     weights = layer.weights(x)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 6))
     # They are the weights of `forward` too; without the option they are shares of the same.
-    value = layer._heads(x)[2]
-    torch.testing.assert_close(layer(x), layer.out((weights @ value).transpose(1, 2).flatten(2)))
+    if arm in LINEAR:
+        heads = (weights @ layer._heads(x)[2]).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(layer(x), layer.out(heads))
     layer.normalize = False
     plain = layer.weights(x)
     torch.testing.assert_close(weights, plain / plain.sum(-1, keepdim=True))
-    assert (arm == "softmax") == torch.allclose(plain.sum(-1), torch.ones(()))
+    assert (arm in ("softmax", "spin-model")) == torch.allclose(plain.sum(-1), torch.ones(()))
 
 
 @pytest.mark.parametrize("arm", [arm for arm in ATTENTION if arm != "couplings"])
@@ -203,7 +204,7 @@ def test_at_beta_zero_half_of_all_positions_are_attended_to():
 def test_repr_says_in_a_line_what_a_layer_is():
     layer, _ = layer_and_input("boltzmann", relative=True, qk_norm=True)
     shared = "embed_dim=8, num_heads=2, context=6, is_causal=True, qk_norm=True, normalize=False"
-    line = f"BoltzmannAttention({shared}, relative=True, beta=1.0, backend=exact)"
+    line = f"BoltzmannAttention({shared}, relative=True, backend=exact)"
     assert repr(layer) == line
     layer.backend, layer.num_reads, layer.estimator = "neal", 7, "moment"
     reads = "backend=neal, num_reads=7, estimator='moment')"

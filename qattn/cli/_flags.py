@@ -48,7 +48,9 @@ def _annotation(option: Option, help: str) -> Any:
     if not words:
         return Annotated[option.type, typer.Option(help=help)]
 
-    def parsed(text: str) -> Any:
+    def parsed(text: Any) -> Any:
+        if not isinstance(text, str):  # the default, which typer parses too
+            return text
         try:
             return option.from_text(text)
         except ValueError:

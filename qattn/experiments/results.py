@@ -32,7 +32,8 @@ class TrainingResult:
         metrics: Each metric at the end, one number per member.
         curves: "step", where the model was validated, and each metric there: one list over members
             per step; of sampled trainings that were compared with exact ones "gradient_step" and
-            "gradient_error" likewise, the relative error of the step's gradient.
+            "gradient_error" likewise, the relative error of the step's gradient. Where β is not
+            fixed also "beta", [step][member][layer][head], and of a critical one "beta_kept".
         measures: What else was measured of the trained models, by name.
         provenance: Versions, CPU, when it started, and whether a QPU was emulated.
     """
@@ -170,10 +171,12 @@ def _finished(training: Training, store: Store) -> TrainingResult:
     records = run.read_metrics()
     evaluations = [record for record in records if "validation_loss" in record]
     compared = [record for record in records if "gradient_error" in record]
-    names = [
-        n for n in evaluations[-1] if n != "step" and not n.endswith(("_interval", "_members"))
-    ]
-    curves = {name: [rounded(_members(e, name)) for e in evaluations] for name in names}
+    curves = {
+        name: [rounded(_members(e, name)) for e in evaluations]
+        for name in evaluations[-1]
+        if name != "step" and not name.endswith(("_interval", "_members"))
+    }
+    names = [name for name in curves if not name.startswith("beta")]
     curves |= {"step": [record["step"] for record in evaluations]}
     if compared:
         curves["gradient_step"] = [record["step"] for record in compared]
@@ -197,9 +200,9 @@ def _finished(training: Training, store: Store) -> TrainingResult:
     )
 
 
-def _members(record: Mapping[str, Any], name: str) -> list[float]:
+def _members(record: Mapping[str, Any], name: str) -> list[Any]:
     """The values of all members; a run of one writes its value alone."""
-    members: list[float] = record.get(f"{name}_members", [record[name]])
+    members: list[Any] = record.get(f"{name}_members", [record[name]])
     return members
 
 

@@ -10,15 +10,20 @@ from qattn.layers.multihead import MultiheadAttention
 
 
 class SoftmaxAttention(MultiheadAttention):
-    r"""Softmax attention, :math:`w_{ij} = \mathrm{softmax}_j(q_i \cdot k_j/\sqrt d)`: a control.
+    r"""Softmax attention, :math:`w_{ij} = \mathrm{softmax}_j(\beta\, q_i \cdot k_j/\sqrt d)`.
 
-    Its weights sum to one as they are, so that `normalize` changes nothing here.
+    A control of Boltzmann attention. Its weights sum to one as they are, so that `normalize`
+    changes nothing here.
     """
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
     ) -> Tensor:
         bias = self._position_bias(query.shape[2], key.shape[2])
+        beta = self._beta_of_heads()
+        if isinstance(beta, Tensor) or beta != 1.0:
+            bias = None if bias is None else bias * beta
+            query = (query * beta).to(value.dtype)
         if bias is None:
             return F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
         mask = masked(bias, -torch.inf, self.is_causal).to(query.dtype)
@@ -27,16 +32,20 @@ class SoftmaxAttention(MultiheadAttention):
         )
 
     def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
-        return masked(self._scores(query, key), -torch.inf, self.is_causal).softmax(-1)
+        scores = self._scores(query, key, self._beta_of_heads())
+        return masked(scores, -torch.inf, self.is_causal).softmax(-1)
 
 
 class SigmoidAttention(MultiheadAttention):
-    r"""Sigmoid attention, :math:`w_{ij} = \sigma(q_i \cdot k_j/\sqrt d + b)`: Boltzmann at J = 0.
+    r"""Sigmoid attention, :math:`w_{ij} = \sigma(\beta(q_i \cdot k_j/\sqrt d + b))`.
+
+    It is Boltzmann attention at J = 0, whose positions are independent: it has no critical β.
 
     b is learnable per head and starts at -log(context): see :class:`BoltzmannAttention`.
     """
 
-    has_field_bias = True
+    has_field_bias, has_transition = True, False
 
     def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
-        return independent_weights(self._scores(query, key), self.is_causal, self.normalize)
+        scores = self._scores(query, key, self._beta_of_heads())
+        return independent_weights(scores, self.is_causal, self.normalize)

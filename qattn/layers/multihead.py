@@ -1,7 +1,7 @@
 """What all attention layers share: projections, heads and the arithmetic of their weights."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -11,13 +11,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable would load Dynamo on import
 
-from qattn.attention.models import scores
+from qattn.attention.models import masked, scores
 from qattn.couplings import Couplings
+from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import at_least_single, without_autocast
+from qattn.layers.beta import Beta, WithBeta
 from qattn.layers.position_bias import position_bias, unbiased
 
 
-class MultiheadAttention(nn.Module, ABC):
+class MultiheadAttention(WithBeta):
     """Self-attention of one tensor; subclasses turn queries and keys into weights.
 
     A sequence attends to itself: there are no other keys and values, no masks but the causal one
@@ -36,9 +38,18 @@ class MultiheadAttention(nn.Module, ABC):
             number for each head and distance |i - j|; "absolute", one for each head, i and j. All
             start at 0. Couplings act first as such a bias, so that an arm with couplings is
             compared with others that have one.
+        beta: Inverse temperature β, which multiplies the scores with their biases: of softmax in
+            place of 1, w = softmax(β(q·k/√d + bias)), of sigmoid w = σ(β(…)), of Ising models
+            their β. A number from 0 on for all heads; or one for each head, 1 at the start:
+            "learnable", the exponential of the parameter ``log_beta``; "critical", which
+            :meth:`set_critical_beta` sets, in a training once before its first step;
+            "critical-tracked", which a training sets again every ``beta_every`` steps.
     """
 
     has_field_bias: ClassVar[bool] = False
+
+    is_block: bool = False
+    """Whether it takes and gives the residual stream: it needs no norm and no skip around it."""
 
     TILE: ClassVar[int] = 128
     """Queries of a tile, where a causal layer with exact weights takes them by tiles."""
@@ -56,6 +67,7 @@ class MultiheadAttention(nn.Module, ABC):
         qk_norm: bool = False,
         normalize: bool = False,
         position_bias: str = "none",
+        beta: Beta = 1.0,
     ) -> None:
         super().__init__()
         sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "context": context}
@@ -79,6 +91,19 @@ class MultiheadAttention(nn.Module, ABC):
             self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
         self.query_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
+        self._start_beta(beta, num_heads)
+
+    def scores(
+        self, x: Float[Tensor, "batch positions embed"]
+    ) -> Float[Tensor, "batch heads positions positions"]:
+        """q·k/√d with their biases, before β; -∞ where a query does not see a position."""
+        query, key, _ = self._heads(x)
+        with without_autocast(query.device):
+            scores = self._scores(at_least_single(query), at_least_single(key))
+            return masked(scores, -torch.inf, self.is_causal).expand(len(x), -1, -1, -1)
+
+    def _models_before_beta(self, x: Tensor) -> Tensor | IsingBatch:
+        return self.scores(x)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a layer that was made on the meta device, say."""
@@ -87,17 +112,20 @@ class MultiheadAttention(nn.Module, ABC):
             nn.init.constant_(self.field_bias, -math.log(self.context))
         if self.position_bias != "none":
             nn.init.zeros_(self.position_bias_values)
+        if isinstance(self._beta, str):
+            nn.init.zeros_(self.log_beta)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         """The settings."""
-        bias = "" if self.position_bias == "none" else f", position_bias={self.position_bias!r}"
+        more = "" if self.position_bias == "none" else f", position_bias={self.position_bias!r}"
+        more += "" if self._beta == 1.0 else f", beta={self._beta!r}"
         return (
-            f"embed_dim={self.out.out_features}, num_heads={self.num_heads}, "
+            f"embed_dim={self.qkv.in_features}, num_heads={self.num_heads}, "
             f"context={self.context}, is_causal={self.is_causal}, "
-            f"qk_norm={isinstance(self.query_norm, nn.LayerNorm)}, normalize={self.normalize}{bias}"
+            f"qk_norm={isinstance(self.query_norm, nn.LayerNorm)}, normalize={self.normalize}{more}"
         )
 
     def forward(
@@ -145,9 +173,12 @@ class MultiheadAttention(nn.Module, ABC):
                 f"Argument `x` must have at least 1 and at most context = {self.context} "
                 f"positions, but has {x.shape[1]}."
             )
-        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = heads.unbind(0)
+        query, key, value = self._projected(x).permute(2, 0, 3, 1, 4).unbind(0)
         return self.query_norm(query), self.key_norm(key), value
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, shape (batch, positions, 3, heads, head_dim)."""
+        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
 
     def _is_traceable(self) -> bool:
         """Whether ``torch.compile`` can see through the weights."""
@@ -188,9 +219,9 @@ class MultiheadAttention(nn.Module, ABC):
             couplings: Those of all positions, of a layer that has some.
         """
 
-    def _scores(self, query: Tensor, key: Tensor, factor: float = 1.0) -> Tensor:
-        """Scores with their biases, times `factor`."""
-        scale = (self.out.in_features // self.num_heads) ** -0.5
+    def _scores(self, query: Tensor, key: Tensor, factor: float | Tensor = 1.0) -> Tensor:
+        """Scores with their biases, times `factor`, one number or one for each head."""
+        scale = (self.qkv.in_features // self.num_heads) ** -0.5
         field_bias = at_least_single(self.field_bias) if self.has_field_bias else None
         position_bias = self._position_bias(query.shape[2], key.shape[2])
         return scores(query, key, scale, field_bias, position_bias, factor=factor)

@@ -28,6 +28,6 @@ class CouplingsAttention(BoltzmannAttention):
     Its pattern is learned and the same for every input; it shows what J does on its own.
     """
 
-    def _fields(self, query: Tensor, key: Tensor) -> Tensor:
+    def _scores(self, query: Tensor, key: Tensor, factor: float | Tensor = 1.0) -> Tensor:
         # Without components there are no products: the biases are left.
-        return self._scores(query[:1, :, :, :0], key[:1, :, :, :0], 0.5)
+        return super()._scores(query[:1, :, :, :0], key[:1, :, :, :0], factor)

@@ -12,10 +12,12 @@ from typing import Any
 import tomli_w
 import torch
 
+from qattn.attention.models import check_moments
 from qattn.backends import Backend, parse_sampler
 from qattn.backends.options import FromFile, described, members_of, words_of
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
+from qattn.layers.beta import CRITICAL
 from qattn.layers.structures import BlockStructure, CardinalityStructure
 from qattn.training.attention_settings import AttentionSettings
 from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
@@ -98,6 +100,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         self.check_attention()
         if self.estimator is not None:
             _one_of("estimator", self.estimator, available_estimators())
+        check_moments(self.moments, self.sampler, self.estimator)
         if self.sampled and self.num_reads < 2:
             raise ValueError(
                 f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
@@ -111,7 +114,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         for own in dataclasses.fields(self):
             value = getattr(self, own.name)
             least = 0 if own.name in ("warmup", "weight_decay", "seed", "refine_sweeps") else 1
-            if own.name in (*OF_BACKENDS, "coupling_sign") or type(value) is not int:
+            if own.name in (*OF_BACKENDS, "coupling_sign", "beta") or type(value) is not int:
                 continue
             if value < least:
                 raise ValueError(f"Argument `{own.name}` must be at least {least}, but is {value}.")
@@ -164,10 +167,29 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
                 )
         make_task(self.task, self.context, self.seed, self.data_path)
         enumerated = self.structure in ("dense", "block") and self.interaction != "field"
-        exactly = "exact" in (self.sampler, self.eval_sampler) or self.gradient_every is not None
-        if enumerated and exactly:
+        exactly = (self.sampler, self.moments) == ("exact", "exact")
+        exactly |= (self.eval_sampler, self.eval_moments) == ("exact", "exact")
+        if enumerated and (exactly or self.gradient_every is not None):
             self._check_memory()
-        return {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
+        backends = {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
+        if self.beta in CRITICAL and backends[self.eval_sampler].paid:
+            raise ValueError(
+                f"Argument `eval_sampler` must cost nothing where beta is {self.beta!r}, as its "
+                f"mean spins go into each setting of beta, but is {self.eval_sampler!r}."
+            )
+        return backends
+
+    @property
+    def eval_moments(self) -> str:
+        """How validations compute mean spins: exactly, or as training where memory is too small."""
+        if self.eval_sampler != "exact" or self.moments == "exact":
+            return "exact"
+        if self.structure in ("dense", "block") and self.interaction != "field":
+            try:
+                self._check_memory()
+            except MemoryError:
+                return self.moments
+        return "exact"
 
     @property
     def has_matrix(self) -> bool:

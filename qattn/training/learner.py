@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qattn.layers import BoltzmannAttention
+from qattn.layers.beta import CRITICAL
 from qattn.training.config import TrainConfig
 from qattn.training.tasks import Task, make_task
 
@@ -24,7 +25,7 @@ EVALUATION_BATCH = 256
 """Sequences per forward pass of a validation."""
 
 
-OWN_RATE = ("coupling_values", "field_bias", "position_bias_values")
+OWN_RATE = ("coupling_values", "field_bias", "position_bias_values", "log_beta")
 """Ends of the names of parameters whose learning rate has a factor of its own."""
 
 
@@ -52,10 +53,13 @@ class Learner:
         learned = {name for name, own in self.model.named_parameters() if own.requires_grad}
         self.learned = {name: v for name, v in self.parameters.items() if name in learned}
         self.optimizer = _optimizer(self.learned, config)
-        self._use_backend(config.sampler, config.estimator)
+        self.beta_found: Bool[Tensor, "members layers heads"] | None = None
+        self._use_backend(config.sampler, config.estimator, config.moments)
+        self._moments_found: dict[str, float] = {}
 
     def step(self, number: int) -> Float[Tensor, " members"]:
         """One training step (the first has number 0); returns each member's loss."""
+        self.set_betas(number)
         inputs, targets = self._stacked(
             [task.batch(number, self.config.batch_size) for task in self.tasks]
         )
@@ -65,13 +69,16 @@ class Learner:
         losses = self._losses(inputs, targets)
         losses.sum().backward()
         self.optimizer.step()
+        self._moments_found = self._mean_field_figures()
         return losses.detach()
 
     def exact_gradient(self, number: int) -> Float[Tensor, "members parameters"]:
         """Gradient of step `number`'s loss with exact moments at the present weights.
 
-        Changes neither weights nor random numbers, and asks no sampler.
+        Changes neither weights nor random numbers, and asks no sampler. A critical β that is due
+        is set before.
         """
+        self.set_betas(number)
         inputs, targets = self._stacked(
             [task.batch(number, self.config.batch_size) for task in self.tasks]
         )
@@ -82,7 +89,7 @@ class Learner:
                 loss, list(self.learned.values()), materialize_grads=True, allow_unused=True
             )
         finally:
-            self._use_backend(self.config.sampler, self.config.estimator)
+            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
         return torch.cat([g.reshape(len(self.tasks), -1) for g in gradients], 1)
 
     def gradient_errors(
@@ -97,14 +104,47 @@ class Learner:
         return errors
 
     @torch.no_grad()
+    def set_betas(self, number: int) -> None:
+        """Set critical β from the batch of step `number`, if they are due before it.
+
+        Mean spins are those of validations. Random numbers are left as they were, so that twice is
+        as good as once.
+        """
+        tracked, every = self.config.beta == "critical-tracked", self.config.beta_every
+        if self.config.beta not in CRITICAL or (number % every if tracked else number):
+            return
+        before, found = self.chance_state(), []
+        self._use_backend(self.config.eval_sampler, None, self.config.eval_moments)
+        try:
+            for member, task in enumerate(self.tasks):
+                pairs = [(own, self._of(member, k)) for k, own in self.model.named_parameters()]
+                for own, value in pairs:
+                    own.copy_(value)
+                tokens, _ = task.batch(number, self.config.batch_size)
+                found.append(self.model.set_critical_betas(tokens.to(self.device)))
+                for own, value in pairs:
+                    value.copy_(own)
+        finally:
+            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
+            self.load_chance_state(before)
+        self.beta_found = torch.stack(found).cpu()
+
+    def betas(self) -> Float[Tensor, "members layers heads"] | None:
+        """β of every head, or None where it is a fixed number."""
+        logs = [v.detach() for name, v in self.parameters.items() if name.endswith("log_beta")]
+        if not logs:
+            return None
+        return torch.stack([v.view(len(self.tasks), -1) for v in logs], 1).exp().cpu()
+
+    @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
         """Each member's metrics on its validation set."""
         inputs, targets = self._stacked([task.validation() for task in self.tasks])
-        self._use_backend(self.config.eval_sampler, None)
+        self._use_backend(self.config.eval_sampler, None, self.config.eval_moments)
         try:
             parts = [self._logits(x).cpu() for x in inputs.split(EVALUATION_BATCH, 1)]
         finally:
-            self._use_backend(self.config.sampler, self.config.estimator)
+            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
         logits = torch.cat(parts, 1)
         return [
             task.metrics(*member)
@@ -117,9 +157,9 @@ class Learner:
         found = []
         for member, task in enumerate(self.tasks):
             tokens = task.batch(number, self.config.batch_size)[0].to(self.device)
-            own = {k: v[member] for k, v in self.parameters.items()}
+            own = {name: self._of(member, name) for name in self.parameters}
             try:
-                functional_call(self.model, own if len(self.tasks) > 1 else {}, (tokens,))
+                functional_call(self.model, own, (tokens,))
             except ValueError:
                 found.append(member)
         return found or list(range(len(self.tasks)))
@@ -161,8 +201,22 @@ class Learner:
             backend.close()
 
     def backend_metrics(self) -> dict[str, float]:
-        """Figures that the backends report of themselves."""
-        return {k: v for backend in self._backends.values() for k, v in backend.metrics().items()}
+        """Figures that the backends report of themselves, and mean-field moments of a step."""
+        reported = {k: v for b in self._backends.values() for k, v in b.metrics().items()}
+        return reported | self._moments_found
+
+    def _mean_field_figures(self) -> dict[str, float]:
+        """Estimated rms error of ⟨s⟩ and share without a solution to be trusted, of all layers."""
+        layers = [m for m in self.model.modules() if isinstance(m, BoltzmannAttention)]
+        found = [layer.last_info for layer in layers if "report" in layer.last_info]
+        if not found:
+            return {}
+        squares = sum(float(info["mean_field_error"]) ** 2 for info in found)
+        failed = sum(float(info["not_converged"]) for info in found)
+        return {
+            "mean_field_error": math.sqrt(squares / len(found)),
+            "not_converged": failed / len(found),
+        }
 
     def backend_provenance(self) -> dict[str, Any]:
         """Where the backends' reads came from."""
@@ -175,6 +229,8 @@ class Learner:
         return {
             "parameters": {k: v.detach() for k, v in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
+            "beta_found": self.beta_found,
+            "moments_found": self._moments_found,
             **self.chance_state(),
         }
 
@@ -184,6 +240,8 @@ class Learner:
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(self._regrouped(state["optimizer"]))
+        self.beta_found = state.get("beta_found")
+        self._moments_found = state.get("moments_found", {})
         self.load_chance_state(state)
 
     def _regrouped(self, saved: dict[str, Any]) -> dict[str, Any]:
@@ -216,6 +274,11 @@ class Learner:
         if "cuda_rng" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
+    def _of(self, member: int, name: str) -> Tensor:
+        """A parameter of a member."""
+        value = self.parameters[name]
+        return value[member] if len(self.tasks) > 1 else value
+
     def _losses(self, inputs: Tensor, targets: Tensor) -> Float[Tensor, " members"]:
         logits = self._logits(inputs)
         losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
@@ -236,12 +299,14 @@ class Learner:
             together: Tensor = vmap(member)(self.parameters, inputs)
         return together
 
-    def _use_backend(self, name: str, estimator: str | None) -> None:
+    def _use_backend(self, name: str, estimator: str | None, moments: str = "exact") -> None:
         exactly = name == "exact" and estimator is None
         for layer in self.model.modules():
             if isinstance(layer, BoltzmannAttention):
                 layer.backend = "exact" if exactly else self._backends[name]
                 layer.num_reads, layer.estimator = self.config.num_reads, estimator
+                if layer.moments != moments:
+                    layer.moments = moments
 
     def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         inputs, targets = zip(*examples, strict=True)

@@ -27,7 +27,7 @@ from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.progress import Progress
 from qattn.training.resuming import Interrupted, check_resumes, resume_command, stop_requests
-from qattn.training.summary import described, summarised, validated
+from qattn.training.summary import betas, described, summarised, validated
 
 log = logging.getLogger("qattn.training")
 
@@ -142,6 +142,8 @@ class _Run:
         with stop_requests() as signals:
             while True:
                 try:
+                    if self.made["step"] == 0:
+                        self.learner.set_betas(0)
                     self._write_what_is_due()
                     if self.made["step"] == self.config.steps:
                         summary = summarised(self.config, self.learner, self.made, self.validation)
@@ -182,7 +184,8 @@ class _Run:
         last = step == config.steps
         if self.unlogged and (last or step % config.log_every == 0):
             record = {"step": step, **described("loss", (self.losses / self.unlogged).tolist())}
-            self.folder.append_metrics(record | self.made | self.learner.backend_metrics())
+            record |= self.made | self.learner.backend_metrics() | betas(self.learner)
+            self.folder.append_metrics(record)
             self.losses, self.unlogged = torch.zeros(config.ensemble), 0
         if self.gradient_errors is not None:
             errors = described("gradient_error", self.gradient_errors.tolist())

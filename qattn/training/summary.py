@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from scipy import stats
+from torch import Tensor
 
 from qattn._version import __version__
 from qattn.training.config import TrainConfig
@@ -27,11 +28,28 @@ def described(name: str, values: list[float]) -> dict[str, Any]:
     }
 
 
+def betas(learner: Learner) -> dict[str, Any]:
+    """β of each layer and head, [layer][head], where it is not fixed.
+
+    With "beta_kept" where it is critical: whether it stayed as it was when it was last to be set,
+    for want of a peak. Of an ensemble means, and the members, [member][layer][head].
+    """
+    values: dict[str, Tensor | None] = {"beta": learner.betas()}
+    if learner.beta_found is not None:
+        values["beta_kept"] = (~learner.beta_found).float()
+    each: dict[str, Any] = {}
+    for name, members in values.items():
+        if members is not None:
+            each[name] = members.mean(0).tolist()
+            each |= {f"{name}_members": members.tolist()} if len(members) > 1 else {}
+    return each
+
+
 def validated(learner: Learner) -> dict[str, Any]:
-    """Metrics of all members on their validation sets."""
+    """Metrics of all members on their validation sets, and β where it is not fixed."""
     members = learner.evaluate()
     each = (described(name, [member[name] for member in members]) for name in members[0])
-    return {name: value for metrics in each for name, value in metrics.items()}
+    return {name: value for metrics in each for name, value in metrics.items()} | betas(learner)
 
 
 def summarised(

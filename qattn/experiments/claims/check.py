@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from qattn.experiments.claims.claim import Claim, one_of
-from qattn.experiments.claims.difference import Difference
+from qattn.experiments.claims.comparison import Comparison
 from qattn.experiments.claims.measured_value import MeasuredValue
 from qattn.experiments.claims.selection import Side, values
 from qattn.experiments.claims.slope import Slope
+from qattn.experiments.claims.sooner import Sooner
 from qattn.experiments.experiment import Part
 from qattn.training.config import TrainConfig
 from qattn.training.tasks import Brackets, Shakespeare
@@ -33,11 +34,12 @@ def check_claim(claim: Claim, parts: Sequence[Part]) -> None:
             for value in values(wanted):
                 one_of(name, f"test.where.{setting}", value, part.grid[setting])
         _check_one_point(name, side, part, test.over)
-        if isinstance(test, (Difference, Slope)):
+        if isinstance(test, (Comparison, Slope)):
             task = {**part.settings, **side.where, **part.arms[side.arm]}.get(
                 "task", TrainConfig.task
             )
-            metrics = ("validation_loss", "gradient_error", METRIC[task])
+            metrics = ["validation_loss", METRIC[task]]
+            metrics += [] if isinstance(test, Sooner) else ["gradient_error"]
             one_of(name, "test.metric", test.metric, metrics)
         if isinstance(test, MeasuredValue):
             one_of(name, "test.measure", test.measure, part.measures)

@@ -6,21 +6,30 @@ from dataclasses import MISSING, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar
 
-from qattn.backends.options import described, nearest
+from qattn.backends.options import described, members_of, nearest
+from qattn.experiments.claims.comparison import Comparison
 from qattn.experiments.claims.difference import Difference, NoWorse
 from qattn.experiments.claims.measured_value import MeasuredValue
 from qattn.experiments.claims.question import BETTER, Question
 from qattn.experiments.claims.slope import Slope
+from qattn.experiments.claims.sooner import Sooner
 
 KINDS: dict[str, type[Question]] = {
-    kind.kind: kind for kind in (Difference, NoWorse, Slope, MeasuredValue)
+    kind.kind: kind for kind in (Difference, NoWorse, Slope, MeasuredValue, Sooner)
 }
 """The kinds of tests by name."""
 
 Built = TypeVar("Built")
 
-SOURCES = ("paper", "control", "ours")
-"""Who says it: the paper, the wording of a fair control, or we."""
+SOURCES = {
+    "paper": "the paper",
+    "chuang": "Chuang",
+    "bal": "Bal",
+    "ramsauer": "Ramsauer et al.",
+    "control": "fair control",
+    "ours": "ours",
+}
+"""Who says it, as tables name them: authors of a paper, the wording of a fair control, or we."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Claim:
         id: Its name, which no other claim of the catalogue has.
         says: The sentence.
         test: The test that decides.
-        source: "paper", "control" or "ours".
+        source: Whose it is, a key of :data:`SOURCES`.
         beside: Of a control, the claim beside which its verdict stands.
         headline: Whether it stands in the shortest table, as that of a README.
     """
@@ -74,12 +83,21 @@ def read_claim(table: Mapping[str, Any]) -> Claim:
         raise ValueError(
             f"{name}: key `beside` must name a claim where `source` is 'control', and only there."
         )
-    if isinstance(question, (Difference, Slope)):
+    if isinstance(question, (Comparison, Slope)):
         one_of(name, "test.metric", question.metric, BETTER)
+    if isinstance(question, Sooner):
+        if (question.threshold is None) == (question.share is None):
+            raise ValueError(f"{name} must have one of the keys `test.threshold`, `test.share`.")
+        if question.share is not None and not 0 < question.share < 1:
+            raise ValueError(
+                f"{name}: key `test.share` must be between 0 and 1, but is {question.share}."
+            )
     if isinstance(question, NoWorse) and not 0 < question.margin < float("inf"):
         raise ValueError(f"{name}: key `test.margin` must be positive, but is {question.margin}.")
     if isinstance(question, (Slope, MeasuredValue)):
         one_of(name, "test.sign", question.sign, (1, -1))
+    if isinstance(question, MeasuredValue) and not abs(question.bound) < float("inf"):
+        raise ValueError(f"{name}: key `test.bound` must be finite, but is {question.bound}.")
     if isinstance(question, MeasuredValue) and not all(
         type(place) is int and place > 0 for place in question.at
     ):
@@ -99,7 +117,7 @@ def _built(kind: type[Built], table: Mapping[str, Any], name: str, prefix: str =
             hint = nearest(key, known) or f"there are {', '.join(known)}."
             raise ValueError(f"{name} has an unknown key `{prefix}{key}`: {hint}")
         given[key] = tuple(value) if isinstance(value, list) else value
-        if types[key] is float and type(value) is int:
+        if float in members_of(types[key]) and type(value) is int:
             given[key] = float(value)
         if typing.get_origin(types[key]) is Literal:
             one_of(name, f"{prefix}{key}", value, typing.get_args(types[key]))

@@ -20,6 +20,7 @@ class Verdict:
         seeds: The seeds, in the order of the effect's values.
         dropped: Seeds that only one side has, and that do not count.
         lacks: What results have not got; "" if nothing.
+        note: What else is to be said of the effects; "" if nothing.
     """
 
     claim: Claim
@@ -28,6 +29,7 @@ class Verdict:
     seeds: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
     lacks: str = ""
+    note: str = ""
 
     @property
     def answer(self) -> Answer:
@@ -46,6 +48,7 @@ class Verdict:
         words += self.decision.reason
         if not effect.agree:
             words += f"; the bootstrap's interval differs: {_interval(effect.bootstrap_interval)}"
+        words += f"; {self.note}" if self.note else ""
         if self.dropped:
             words += f"; without seeds {', '.join(map(str, self.dropped))}, which one side lacks"
         return f"{_capitalised(words)}."
@@ -74,7 +77,7 @@ def judge(results: Results) -> list[Verdict]:
             verdicts.append(Verdict(claim, decision, None, lacks=each))
         else:
             seeds, dropped = tuple(each.by_seed), tuple(each.dropped)
-            verdicts.append(Verdict(claim, decision, effect, seeds, dropped))
+            verdicts.append(Verdict(claim, decision, effect, seeds, dropped, note=each.note))
     return verdicts
 
 

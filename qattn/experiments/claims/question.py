@@ -15,10 +15,11 @@ BETTER = {"perplexity": -1, "validation_loss": -1, "gradient_error": -1, "accura
 
 @dataclass(frozen=True)
 class SeedEffects:
-    """Effects by seed, and the seeds that only one side has."""
+    """Effects by seed, the seeds that only one side has, and what else is to be said of them."""
 
     by_seed: BySeed
     dropped: list[int]
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

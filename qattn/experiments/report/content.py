@@ -10,7 +10,13 @@ from qattn.experiments.figures import draw
 from qattn.experiments.reading import available_experiments
 from qattn.experiments.report.claims import claims_table, in_order
 from qattn.experiments.report.table import Table
-from qattn.experiments.report.trainings import arms_table, fits_table, made_with, missing_table
+from qattn.experiments.report.trainings import (
+    arms_table,
+    fits_table,
+    made_with,
+    missing_table,
+    steps_table,
+)
 from qattn.experiments.results import Results
 from qattn.experiments.standing import in_words
 
@@ -25,11 +31,13 @@ class Content:
     Attributes:
         name: Name of the experiment.
         title: Its title.
-        paper: What the paper reports.
+        whose: Whose claims they are.
+        paper: What is reported there.
         verdicts: The verdicts on its claims.
         claims: Table of them, numbered.
         reasons: Why each verdict is what it is, in the table's order.
         arms: Table of the trainings.
+        steps: Table of the steps to values of a metric.
         fits: Table of the fits over lengths.
         missing: Table of what is not finished.
         commands: Commands that make it.
@@ -41,11 +49,13 @@ class Content:
 
     name: str
     title: str
+    whose: str
     paper: str
     verdicts: list[Verdict]
     claims: Table
     reasons: list[str]
     arms: Table
+    steps: Table
     fits: Table
     missing: Table
     commands: list[str]
@@ -63,11 +73,13 @@ def content(results: Results) -> Content:
     return Content(
         name=results.experiment,
         title=definition["title"],
+        whose=definition.get("whose", "The paper"),
         paper=definition.get("paper", ""),
         verdicts=verdicts,
         claims=Table(claims.columns, rows),
         reasons=[verdict.reason for verdict in in_order(verdicts)],
         arms=arms_table(results),
+        steps=steps_table(results),
         fits=fits_table(results),
         missing=missing_table(results),
         commands=commands(results),

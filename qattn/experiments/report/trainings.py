@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+
+from qattn.experiments.claims import Sooner, UndecidableError, read_claim, steps_to
 from qattn.experiments.figures.scaling import formula, lines
 from qattn.experiments.figures.style import place
 from qattn.experiments.report.table import Table, interval_text, mean_text, seed_range
@@ -27,6 +30,38 @@ def arms_table(results: Results) -> Table:
         for training in results.trainings
     ]
     return Table([*(["part"] if with_place else []), *columns, "time"], rows)
+
+
+def steps_table(results: Results) -> Table:
+    """A row for each training and value of a metric that a claim "sooner" is about.
+
+    Steps are the median over seeds with the least and the most; "> N" where N steps were too few.
+    """
+    rows: dict[tuple[str, ...], list[str]] = {}
+    claims = [read_claim(table).test for table in results.definition.get("claims", ())]
+    for test in claims:
+        if not isinstance(test, Sooner):
+            continue
+        try:
+            goal = test.goal(results)
+        except UndecidableError:
+            continue
+        for training in results.trainings:
+            if not any(side.covers(training) for side in test.sides):
+                continue
+            steps = np.array(steps_to(training, test.metric, goal))
+            last = max(training.curves["step"])
+            median, least, most = (
+                f"> {last:,}" if at == np.inf else f"{max(at, 0):,.0f}"
+                for at in (np.median(steps), steps.min(), steps.max())
+            )
+            there = f"{int((steps < np.inf).sum())} of {len(steps)}"
+            key = (place(training), training.arm, f"{test.metric.replace('_', ' ')} {goal:.4g}")
+            rows[key] = [*key, f"{median} ({least} to {most})", there]
+    with_place = any(row[0] for row in rows.values())
+    columns = ["part", "arm", "first at", "steps, median (least to most)", "seeds that get there"]
+    shift = 0 if with_place else 1
+    return Table(columns[shift:], [row[shift:] for row in rows.values()])
 
 
 def missing_table(results: Results) -> Table:

@@ -9,6 +9,7 @@ import torch
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.plots.attention import attention_weights, position_biases
+from qattn.training.plots.beta import beta_paths
 from qattn.training.plots.couplings import coupling_figures
 from qattn.training.plots.curves import learning_curves
 from qattn.training.trained_run import load
@@ -19,7 +20,10 @@ def plot_run(folder: Path) -> list[Path]:
     run = RunFolder(folder)
     config = run.trained_config(run.read_checkpoint())
     model, task = load(folder)
-    figures = {"learning_curves": learning_curves(run.read_metrics(), task, _title(config, run))}
+    records, title = run.read_metrics(), _title(config, run)
+    figures = {"learning_curves": learning_curves(records, task, title)}
+    if any("beta" in record for record in records):
+        figures["beta"] = beta_paths(records, title)
     title = _title(replace(config, ensemble=1), run)  # the other pictures show the first member
     tokens = task.validation()[0][:1]
     names = task.token_names(tokens[0])
@@ -50,4 +54,5 @@ def _title(config: TrainConfig, run: RunFolder) -> str:
     last = config.seed + config.ensemble - 1
     seeds = f"seed {config.seed}" if config.ensemble == 1 else f"seeds {config.seed} to {last}"
     arm = config.arm if "(" in config.arm else f"{config.arm} attention"
-    return f"{config.task}, {arm}, T = {config.context}, sampler {sampler}, {seeds}"
+    beta = "" if config.beta == 1 else f"β = {config.beta}, "
+    return f"{config.task}, {arm}, {beta}T = {config.context}, sampler {sampler}, {seeds}"

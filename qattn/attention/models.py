@@ -20,7 +20,7 @@ INTERACTIONS = ("spin", "occupation", "field")
 MOMENTS = ("exact", *mean_field.METHODS)
 """How mean spins are computed, where no backend draws reads."""
 
-ESTIMATED = 512
+ESTIMATED = 128
 """Queries of a pass whose mean-field error is estimated, about."""
 
 

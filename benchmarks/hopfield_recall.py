@@ -102,7 +102,7 @@ class Panel:
             print(f"  {means[-1]:6.3f} ±{halves[-1]:5.3f}", end="", flush=True)
         print()
         # Beside each other, so that the bars of samplers that agree can be told apart.
-        apart = (max(self.xs) - min(self.xs)) / 150 * len(self.ax.containers)
+        apart = (max(self.xs) - min(self.xs)) / 200 * (len(self.ax.containers) % 3 - 1)
         xs = [x + apart for x in self.xs]
         self.ax.errorbar(xs, means, halves, fmt=style, capsize=2, markersize=3.5, label=label)
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--num-spins", type=int, default=16, help="of the small networks")
     parser.add_argument("--beta", type=float, default=4.0)
     parser.add_argument("--field", type=float, default=0.3, help="strength of the cue")
-    parser.add_argument("--networks", type=int, default=40)
+    parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--reads", type=int, default=100)
     parser.add_argument("--large", default="100,200,400", help="spins of the large networks")
     parser.add_argument("--large-beta", type=float, default=20.0)
@@ -176,7 +176,7 @@ def main() -> None:
     axes[0].set(ylabel="overlap with the pattern", ylim=(-0.1, 1.05))
     figure.suptitle(f"Hopfield recall, {given.networks} networks, mean and 95% interval")
     if given.out is not None:
-        figure.savefig(given.out, dpi=120)
+        figure.savefig(given.out, dpi=90)
 
 
 if __name__ == "__main__":

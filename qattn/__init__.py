@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from qattn.layers import CouplingsAttention as CouplingsAttention
     from qattn.layers import SigmoidAttention as SigmoidAttention
     from qattn.layers import SoftmaxAttention as SoftmaxAttention
+    from qattn.layers import SpinModelAttention as SpinModelAttention
     from qattn.training import TrainConfig as TrainConfig
     from qattn.training import load as load
     from qattn.training import train as train

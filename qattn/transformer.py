@@ -18,11 +18,14 @@ EMBEDDING_STD = 0.02
 
 
 class Block(nn.Module):
-    """Attention and, of a width above 0, a feed-forward network, each behind a norm and a skip."""
+    """Attention and, of a width above 0, a feed-forward network, each behind a norm and a skip.
+
+    An attention that is a block already stands alone.
+    """
 
     def __init__(self, embed_dim: int, attention: MultiheadAttention, ffn_width: int) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.attention_norm = nn.Identity() if attention.is_block else nn.LayerNorm(embed_dim)
         self.attention = attention
         self.ffn = (
             nn.Sequential(
@@ -37,7 +40,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the block for the input x."""
-        x = x + self.attention(self.attention_norm(x))
+        attended = self.attention(self.attention_norm(x))
+        x = attended if self.attention.is_block else x + attended
         return x if self.ffn is None else x + self.ffn(x)
 
 

@@ -100,7 +100,7 @@ def test_arms_share_an_interface(arm, is_causal, options):
         torch.testing.assert_close(layer(changed)[:, :3], layer(x)[:, :3])
     layer(x).sum().backward()
     used = [k for k, p in layer.named_parameters() if p.grad is not None]
-    assert ("coupling_values" in used) == (arm not in ("softmax", "sigmoid"))
+    assert ("coupling_values" in used) == (arm not in ("softmax", "sigmoid", "spin-model"))
 
 
 def test_softmax_arm_is_softmax():

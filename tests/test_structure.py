@@ -20,7 +20,7 @@ LAYERS = [
     {"qattn.chains"},
     {"qattn.backends"},
     {"qattn.estimators"},
-    {"qattn.thermodynamics"},
+    {"qattn.thermodynamics", "qattn.spin_models"},
     {"qattn.attention", "qattn.layers", "qattn.transformer", "qattn.testing"},
     {"qattn.problems", "qattn.quality"},
     {"qattn.simulators"},

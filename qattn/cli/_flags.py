@@ -49,8 +49,10 @@ def _annotation(option: Option, help: str) -> Any:
         return Annotated[option.type, typer.Option(help=help)]
 
     def parsed(text: Any) -> Any:
+        if not isinstance(text, str):  # the default, which typer parses too
+            return text
         try:
-            return option.from_text(text) if isinstance(text, str) else text  # or a default
+            return option.from_text(text)
         except ValueError:
             raise typer.BadParameter(f"{text!r} is not {described(option.type)}.") from None
 

@@ -44,7 +44,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
     if is_traced(h):
         value: Tensor = _operation(h.mT, couplings.values, lengths, *args)
     else:
-        call = _Call(_Lengths(lengths, h), *args)
+        call = _Call(Lengths(lengths, h), *args)
         value, *_ = Moments.apply(h.mT, couplings.values, call)  # type: ignore[no-untyped-call]
     return value if wants_log_Z else value.mT
 
@@ -52,7 +52,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
 def pair_correlations(batch: IsingBatch) -> Float[Tensor, "groups queries spins spins"]:
     """⟨s_j s_k⟩ of all pairs, as Cov + ⟨s_j⟩⟨s_k⟩: a backward pass for each spin j."""
     h, couplings = _scaled(batch)
-    x, lengths = h.detach().mT, _Lengths(batch.lengths, h).values
+    x, lengths = h.detach().mT, Lengths(batch.lengths, h).values
     with sampling_clock.running(h.device), without_autocast(h.device):
         solution, x, couplings = _solved(x, couplings.detach(), lengths)
         mean = (2 * solution.up - batch.active.mT.to(x.dtype)).mT
@@ -74,7 +74,7 @@ def error_bound(batch: IsingBatch) -> Float[Tensor, "groups queries"]:
     h, couplings = _scaled(batch)
     if couplings.kind != "low_rank":
         return h.new_zeros(h.shape[:2])
-    lengths = _Lengths(batch.lengths, h).values
+    lengths = Lengths(batch.lengths, h).values
     with without_autocast(h.device):
         solution, x, couplings = _solved(h.mT, couplings, lengths)
         return quadrature.error_bound(x, couplings, lengths, solution).to(h.dtype)
@@ -86,14 +86,14 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None) -> SpinSamples:
     h, couplings = _scaled(batch)
     couplings.check()
     check_finite("h", h)
-    lengths = _Lengths(batch.lengths, h).values
+    lengths = Lengths(batch.lengths, h).values
     generator = None if seed is None else torch.Generator(h.device).manual_seed(seed)
     with sampling_clock.running(h.device), without_autocast(h.device):
         spins = ENGINES[couplings.kind].draw(h.mT, couplings, lengths, num_reads, generator)
     return SpinSamples(spins.masked_fill(~batch.active.unsqueeze(2), 0))
 
 
-class _Lengths:
+class Lengths:
     """Lengths as no tensor, so that vmap leaves them alone."""
 
     def __init__(self, lengths: Tensor | None, h: Float[Tensor, "g q n"]) -> None:
@@ -114,7 +114,7 @@ class _Lengths:
 class _Call:
     """What a call is besides its tensors: one object, which vmap leaves alone."""
 
-    lengths: _Lengths
+    lengths: Lengths
     kind: str
     options: list[int]
     wants_log_Z: bool
@@ -250,7 +250,7 @@ def _operation(
     normalize: bool,
 ) -> torch.Tensor:
     """What :class:`Moments` returns first."""
-    call = _Call(_Lengths(lengths, h.mT), kind, options, wants_log_Z, normalize)
+    call = _Call(Lengths(lengths, h.mT), kind, options, wants_log_Z, normalize)
     return Moments.forward(h, values, call)[0].contiguous()
 
 
@@ -266,7 +266,7 @@ def _backward_operation(
     normalize: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients in h and the values; computes the forward pass again."""
-    call = _Call(_Lengths(lengths, h.mT), kind, options, wants_log_Z, normalize)
+    call = _Call(Lengths(lengths, h.mT), kind, options, wants_log_Z, normalize)
     solution = Moments.forward(h, values, call)
     grad_h, grad_values = MomentsBackward.forward(grad, h, values, call, *solution)
     return grad_h.contiguous(), grad_values.contiguous()

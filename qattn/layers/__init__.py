@@ -3,6 +3,7 @@ r"""Multi-head attention layers with one interface: Boltzmann attention and its 
 from qattn.layers.boltzmann import BoltzmannAttention
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
+from qattn.layers.spin_model import SpinModelAttention
 from qattn.layers.variants import CardinalityAttention, CouplingsAttention
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "CouplingsAttention",
     "SigmoidAttention",
     "SoftmaxAttention",
+    "SpinModelAttention",
 ]
 
 ATTENTION: dict[str, type[MultiheadAttention]] = {
@@ -19,5 +21,6 @@ ATTENTION: dict[str, type[MultiheadAttention]] = {
     "sigmoid": SigmoidAttention,
     "couplings": CouplingsAttention,
     "cardinality": CardinalityAttention,
+    "spin-model": SpinModelAttention,
 }
 """The arms of the ablation by the name that the command line uses."""

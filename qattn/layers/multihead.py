@@ -48,6 +48,9 @@ class MultiheadAttention(WithBeta):
 
     has_field_bias: ClassVar[bool] = False
 
+    is_block: bool = False
+    """Whether it takes and gives the residual stream: it needs no norm and no skip around it."""
+
     TILE: ClassVar[int] = 128
     """Queries of a tile, where a causal layer with exact weights takes them by tiles."""
 
@@ -120,7 +123,7 @@ class MultiheadAttention(WithBeta):
         more = "" if self.position_bias == "none" else f", position_bias={self.position_bias!r}"
         more += "" if self._beta == 1.0 else f", beta={self._beta!r}"
         return (
-            f"embed_dim={self.out.out_features}, num_heads={self.num_heads}, "
+            f"embed_dim={self.qkv.in_features}, num_heads={self.num_heads}, "
             f"context={self.context}, is_causal={self.is_causal}, "
             f"qk_norm={isinstance(self.query_norm, nn.LayerNorm)}, normalize={self.normalize}{more}"
         )
@@ -170,9 +173,12 @@ class MultiheadAttention(WithBeta):
                 f"Argument `x` must have at least 1 and at most context = {self.context} "
                 f"positions, but has {x.shape[1]}."
             )
-        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = heads.unbind(0)
+        query, key, value = self._projected(x).permute(2, 0, 3, 1, 4).unbind(0)
         return self.query_norm(query), self.key_norm(key), value
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, shape (batch, positions, 3, heads, head_dim)."""
+        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
 
     def _is_traceable(self) -> bool:
         """Whether ``torch.compile`` can see through the weights."""
@@ -215,7 +221,7 @@ class MultiheadAttention(WithBeta):
 
     def _scores(self, query: Tensor, key: Tensor, factor: float | Tensor = 1.0) -> Tensor:
         """Scores with their biases, times `factor`, one number or one for each head."""
-        scale = (self.out.in_features // self.num_heads) ** -0.5
+        scale = (self.qkv.in_features // self.num_heads) ** -0.5
         field_bias = at_least_single(self.field_bias) if self.has_field_bias else None
         position_bias = self._position_bias(query.shape[2], key.shape[2])
         return scores(query, key, scale, field_bias, position_bias, factor=factor)

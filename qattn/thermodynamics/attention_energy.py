@@ -97,7 +97,7 @@ def attention_force(
     .. math:: -\frac{\partial F}{\partial q} = \sum_\mu \operatorname{softmax}_\mu(\beta q \cdot
               k_\mu) \, k_\mu = \langle k \rangle .
 
-    Differentiable again where an argument is: its own gradient by q is β times the covariance of the keys.
+    Differentiable again where an argument is: its gradient by q is β times the keys' covariance.
 
     Args:
         query: q, shape (…, d).
@@ -134,7 +134,7 @@ def ising_free_energy(
     .. math::
         -\frac{\partial F}{\partial h_j} = \langle s_j \rangle, \qquad
         -\frac{\partial F_n}{\partial h_j} = 2 \langle n_j \rangle = 2 w_j, \qquad
-        F_n = F + \sum_j h_j .
+        F_n = F - \sum_j h_j .
 
     A query's field is h_j = (z_j + b)/2 with the score z_j = q·k_j/√d, so that
     :math:`w_j = -\partial F_n / \partial z_j`, as with softmax, and with V = K the output of
@@ -161,7 +161,7 @@ def ising_free_energy(
     log_Z = exact.log_partition(batch)
     free_energy = -log_Z / beta_like(batch.beta, log_Z)
     if variables == "occupations":
-        free_energy = free_energy + (batch.h * batch.active).sum(-1)
+        free_energy = free_energy - (batch.h * batch.active).sum(-1)
     return free_energy
 
 
@@ -194,7 +194,7 @@ def ising_force(
 
 def _check_positive(beta: float | Tensor) -> None:
     """Raise unless β > 0: at β = 0 the free energy is infinite."""
-    least = float(torch.as_tensor(beta).min())
+    least = float(torch.as_tensor(beta).detach().min())
     if not least > 0:
         raise ValueError(
             f"Argument `beta` must be positive for a free energy, but is {least:g}; ln Z itself "

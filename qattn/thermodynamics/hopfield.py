@@ -5,7 +5,7 @@ from a cue, a pattern with errors. What a cue is depends on what recalls:
 
 - A backend draws from equilibrium, which knows no start, and without fields equilibrium is
   symmetric: every pattern and its negative has the same share, and ⟨s⟩ = 0. So the cue is a weak
-  **field** along it (:func:`recall`), which every backend can sample: exact, chains, anneals, a QPU.
+  **field** along it (:func:`recall`), which every backend can sample, and a QPU.
 - Dynamics **starts** at the cue and goes downhill from there (:func:`recall_by_dynamics`): the
   network as Hopfield wrote it, by Gibbs sweeps. A pattern can be recalled where it is no more than
   metastable, to α = patterns/n = 0.138 for n → ∞, errors in a cue excepted. In equilibrium without
@@ -70,8 +70,8 @@ def hopfield_batch(
 ) -> IsingBatch:
     r"""The network as Ising models, one for each cue: Hebb's J, and h = field · cue.
 
-    Without errors in the cue a field of any size recalls; one of 1 or more would overrule what the
-    patterns say of a wrong spin, so that the cue comes back with its errors.
+    A field much below 1/(βn) does not choose between the patterns; one of 1 or more overrules what
+    they say of a wrong spin, so that the cue comes back with its errors.
 
     Args:
         patterns: ξ^μ, a network for each group.
@@ -178,7 +178,9 @@ def _overlaps(samples: SpinSamples, patterns: Num[Tensor, "groups patterns n"]) 
 def _check_spins(name: str, values: Tensor) -> None:
     wrong = values[values.abs() != 1]
     if wrong.numel():
-        raise ValueError(f"Argument `{name}` must hold -1 and +1 only, but holds {wrong[0].item()}.")
+        raise ValueError(
+            f"Argument `{name}` must hold -1 and +1 only, but holds {wrong[0].item()}."
+        )
 
 
 def _check_fit(patterns: Tensor, cues: Tensor) -> None:

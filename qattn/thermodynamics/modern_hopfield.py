@@ -23,7 +23,7 @@ class Retrieval(NamedTuple):
     """
 
     state: Float[Tensor, "*batch d"]
-    energies: Float[Tensor, "steps *batch"]
+    energies: Float[Tensor, "points ..."]
     converged: Bool[Tensor, "*batch"]
     num_steps: Int[Tensor, "*batch"]
 
@@ -100,7 +100,7 @@ def retrieve(
     """
     if steps < 1:
         raise ValueError(f"Argument `steps` must be positive, but is {steps}.")
-    least = float(torch.as_tensor(beta).min())
+    least = float(torch.as_tensor(beta).detach().min())
     if not least > 0:
         raise ValueError(f"Argument `beta` must be positive, but is {least:g}.")
     longest = memories.norm(dim=-1).amax(-1)

@@ -62,8 +62,10 @@ def spherical_model(
     h: Float[Tensor, "groups n D"],
     J: Float[Tensor, "groups n n"],
     beta: float | Float[Tensor, ""] | Float[Tensor, " groups"] = 1.0,
+    *,
+    squared_radius: float | None = None,
 ) -> SphericalModel:
-    r"""The logarithm of Z and magnetisations of vector spins of D components and length √D.
+    r"""The logarithm of Z and magnetisations of vector spins of D components and length R = √D.
 
     Without couplings m = h / (½ + √(¼ + ‖h‖²/D)) at β = 1, a normalisation of h: h itself where it
     is weak, and of length √D where it is strong. Couplings add the fields of the other spins, as
@@ -74,8 +76,9 @@ def spherical_model(
 
     Args:
         h: Fields; of order 1 in each component.
-        J: Couplings. The symmetric part counts, and the diagonal adds DβJ_ii/2 to ln Z.
+        J: Couplings. The symmetric part counts, and the diagonal adds R²βJ_ii/2 to ln Z.
         beta: β.
+        squared_radius: R² of spins of another length; None means D.
 
     Raises:
         ValueError: A shape does not fit, or a value is out of range.
@@ -95,12 +98,18 @@ def spherical_model(
     check_finite("h", h)
     check_finite("J", J)
     check_beta(beta)
-    # At β = 1: fields in units in which D components count as one, and half of J's symmetric part.
+    if squared_radius is not None and not 0 < squared_radius < math.inf:
+        raise ValueError(
+            f"Argument `squared_radius` must be positive and finite, but is {squared_radius}."
+        )
+    # At β = 1 and R² = D: fields in units in which D components count as one, and half of J's
+    # symmetric part.
     n, D = h.shape[1:]
+    R = math.sqrt(D if squared_radius is None else squared_radius)
     beta = beta.double() if isinstance(beta, Tensor) else beta
-    fields = h.double() / math.sqrt(D)
+    fields = R / D * h.double()
     fields = beta_like(beta, fields) * fields
-    half_J = (J + J.mT).double() / 4
+    half_J = R**2 / D / 4 * (J + J.mT).double()
     half_J = beta_like(beta, half_J) * half_J
     with torch.no_grad():
         t = _saddle_point(fields, half_J)
@@ -112,7 +121,7 @@ def spherical_model(
     x = torch.cholesky_solve(fields, chol)
     half_log_det = chol.diagonal(dim1=1, dim2=2).log().sum(-1)
     bracket = t.sum(-1) - half_log_det + (fields * x).sum((1, 2)) / 4 - n / 2 * (1 + math.log(2))
-    mean = math.sqrt(D) / 2 * x
+    mean = R / 2 * x
     return SphericalModel((D * bracket).to(h.dtype), mean.to(h.dtype), t.to(h.dtype))
 
 
@@ -145,15 +154,12 @@ def _response(
     return inverse, inverse @ fields
 
 
-def _gradient(
-    inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]
-) -> Float[Tensor, "g n"]:
+def _gradient(inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]) -> Float[Tensor, "g n"]:
     """The bracket's gradient by t, 1 - ½(V⁻¹)_ii - ¼‖x_i‖²: how far ‖s_i‖²/D is below 1."""
-    return 1 - inverse.diagonal(dim1=1, dim2=2) / 2 - x.square().sum(-1) / 4
+    below: Tensor = 1 - inverse.diagonal(dim1=1, dim2=2) / 2 - x.square().sum(-1) / 4
+    return below
 
 
-def _hessian(
-    inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]
-) -> Float[Tensor, "g n n"]:
+def _hessian(inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]) -> Float[Tensor, "g n n"]:
     """The bracket's Hessian, ½(V⁻¹)_ij² + ½(V⁻¹)_ij x_i·x_j."""
     return inverse * (inverse + x @ x.mT) / 2

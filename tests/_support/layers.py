@@ -5,6 +5,9 @@ import torch
 from qattn import BoltzmannAttention
 from qattn.layers import ATTENTION
 
+LINEAR = [arm for arm in ATTENTION if arm != "spin-model"]
+"""Arms whose heads give the values times their weights."""
+
 
 def layer_and_input(arm, **options):
     """A layer whose couplings are strong enough to matter, and three sequences."""

@@ -70,7 +70,7 @@ def test_file_is_an_experiment(tmp_path):
         ('title = "Two arms"', "", "lacks the key `title`"),
         ("seeds = 2", "seeds = 0", "`seeds` must be at least 1, but is 0"),
         ("seeds = 2", 'seeds = "2"', "`seeds` must be a whole number, but is '2'"),
-        ('["couplings"]', '["coupling"]', "`measures` must be of couplings, .*has 'coupling'"),
+        ('["couplings"]', '["coupling"]', "`measures` must be of composite, .*has 'coupling'"),
         ("seeds = 2", 'seeds = 2\nfigures = ["curve"]', "`figures` must be of curves, .*'curve'"),
         ("[arms]\n", "[arms]\nnone = 3\n", "`arms.none` must be a table, but is 3"),
         ('attention = "softmax"', 'attn = "softmax"', "arm 'softmax': .*unknown setting `attn`"),

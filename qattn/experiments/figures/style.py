@@ -17,7 +17,7 @@ from qattn.experiments.results import MissingTraining, Results, TrainingResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ARMS = ("boltzmann", "softmax", "sigmoid", "couplings", "cardinality")
+ARMS = ("boltzmann", "softmax", "sigmoid", "couplings", "cardinality", "spin-model")
 """Arms with a colour of their own in every figure: a label has that of its first word."""
 
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))

@@ -8,6 +8,7 @@ of U in float64: with D(δ) = (U(β + δ) - U(β - δ))/2δ and δ = β/1024,
 whose error is below β²|D(δ) - D(2δ)|/3, that of D(δ) alone, which is reported.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,12 @@ class Problems:
         if isinstance(self.J, Tensor):
             self.log_Z = lambda models: exact.tree.moments(models).log_Z
             self.sample = exact.tree.sample
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all spins of each problem are in the same field."""
+        there = torch.arange(self.h.shape[2]) < self.lengths
+        return bool(((self.h.cpu() == self.h[..., :1].cpu()).squeeze(1) | ~there).all())
 
     def at(self, beta: float) -> IsingBatch:
         """The models at β, as ones at β = 1."""

@@ -21,6 +21,16 @@ CONNECT = 10.0
 """Seconds within which a scheduler must answer."""
 
 
+CONFIG = {
+    # A worker takes a training when it has none: waiting ones are nobody's.
+    "distributed.scheduler.worker-saturation": 1.0,
+    # Dask's profiler can block a worker of many threads for good in Python 3.11 (CPython issue
+    # 106883), such as one that trains with a QPU.
+    "distributed.worker.profile.enabled": False,
+}
+"""What a cluster of this machine's own is configured with."""
+
+
 @contextmanager
 def connected(scheduler: str | None = None, workers: int | None = None) -> Iterator["Client"]:
     """A client of the scheduler at an address, or of a cluster on this machine for the time.
@@ -60,8 +70,7 @@ def connected(scheduler: str | None = None, workers: int | None = None) -> Itera
                 _say_dashboard(client)
                 yield client
             return
-        # A worker takes a training when it has none: waiting ones are nobody's.
-        with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+        with dask.config.set(CONFIG):
             cluster = LocalCluster(
                 n_workers=workers or cores(),
                 threads_per_worker=1,

@@ -224,3 +224,9 @@ def test_provenance_has_each_session(tmp_path):
     assert {"host", "versions"} < noted.keys()
     train(training.config, tmp_path / "alone", quiet=True)
     assert_same_end(tmp_path / "alone", store.run(training).path)
+
+
+def test_workers_of_this_machine_have_no_profiler():
+    with dask_cluster.connected(workers=1) as client:
+        tasks = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
+        assert all("heartbeat" in names and "profile" not in names for names in tasks.values())

@@ -22,7 +22,7 @@ MARKERS = ("<!-- claims, by docs/results_page.py -->\n", "<!-- end of claims -->
 ORDER = ("shakespeare-arms", "brackets-arms", "length-scaling", "couplings-map", "no-ffn-outputs")
 """Experiments that come first, as the paper's figures do; the others follow by name."""
 
-JUDGED = ("title", "paper", "figures", "claims")
+JUDGED = ("title", "whose", "paper", "figures", "claims")
 """Keys of an experiment's file that no training depends on: results take them as they stand now."""
 
 HEAD = """# Results

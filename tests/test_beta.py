@@ -6,7 +6,7 @@ import pytest
 import torch
 from _support.layers import layer_and_input
 
-from qattn import BoltzmannAttention, SigmoidAttention
+from qattn import BoltzmannAttention, SigmoidAttention, exact
 from qattn.layers import ATTENTION
 from qattn.layers.beta import check_setting
 
@@ -92,14 +92,14 @@ def test_ising_models_carry_the_beta_of_their_heads():
 @pytest.mark.parametrize("estimator", ["callen", "moment"])
 def test_reads_are_drawn_at_the_beta_of_their_heads(estimator):
     layer, _, x = pair("boltzmann", estimator=estimator, num_reads=4000)
-    exact = copy.deepcopy(layer)
-    exact.estimator = None
+    solved = copy.deepcopy(layer)
+    solved.estimator = None
     torch.manual_seed(1)
-    off = (layer.weights(x) - exact.weights(x)).abs()
+    off = (layer.weights(x) - solved.weights(x)).abs()
     # 5 standard errors of an even coin; 126 weights, a false alarm in 15,000.
     bound = 5 * 0.5 / 4000**0.5
     assert off.max() < bound
-    assert (layer.weights(x).flip(1) - exact.weights(x)).abs().max() > bound
+    assert (layer.weights(x).flip(1) - solved.weights(x)).abs().max() > bound
     layer.weights(x).square().sum().backward()
     assert (layer.log_beta.grad.abs() > 0).all()
 
@@ -175,22 +175,21 @@ def test_the_critical_beta_of_ising_models_is_at_the_peak_of_the_spin_glass_susc
     with torch.no_grad():
         layer.qkv.weight.zero_()
         layer.qkv.bias.zero_()
-        layer.field_bias.copy_(torch.tensor([0.05, 3.0]))
-        layer.coupling_values.fill_(0.1)
-    # Ferromagnets in a weak field order in one piece, and then in its direction. In a strong one
+        layer.field_bias.fill_(0.05)
+        layer.coupling_values.copy_(torch.tensor([[0.1], [0.0]]).expand(2, 15))
+    # Ferromagnets in a weak field order in one piece, and then in its direction. Without couplings
     # there is no peak, and β stays.
     layer.beta = 1.5
     assert layer.set_critical_beta(x).tolist() == [True, False]
     assert layer.beta[1].item() == pytest.approx(1.5)
-    from qattn.exact import mean_spins, pair_correlations
 
     def susceptibility(beta):
         layer.beta = beta
         batch = layer.ising_batch(x[:1])  # queries by position
-        mean = mean_spins(batch)
-        covariances = pair_correlations(batch) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-        sizes = torch.arange(2, 7)
-        return (covariances.square().sum((2, 3))[0, 1:] / sizes).mean().item()
+        mean = exact.mean_spins(batch)
+        covariances = exact.pair_correlations(batch) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        squares = covariances.square() * (1 - torch.eye(6))
+        return (squares.sum((2, 3))[0, 1:] / torch.arange(2, 7)).mean().item()
 
     peak = layer.beta[0].item()
     around = [susceptibility(peak * factor) for factor in (0.8, 1.0, 1.25)]

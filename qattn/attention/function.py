@@ -12,6 +12,7 @@ from qattn.backends import Backend
 from qattn.couplings import Couplings
 from qattn.ising.checks import check_beta, checked_couplings
 from qattn.ising.precision import at_least_single, without_autocast
+from qattn.mean_field import warn_if_failed
 
 
 def boltzmann_attention(
@@ -30,6 +31,7 @@ def boltzmann_attention(
     backend: str | Backend = "exact",
     num_reads: int = 100,
     estimator: str | None = None,
+    moments: str = "exact",
     validate: bool = True,
 ) -> Float[Tensor, "batch heads queries value_dim"]:
     r"""Attention whose pattern is an Ising model with learnable couplings between positions.
@@ -72,6 +74,9 @@ def boltzmann_attention(
         estimator: How reads become ⟨s⟩ and its gradients, one of
             :func:`qattn.estimators.available_estimators`; None means the exact gradient for
             "exact" and "callen" for other backends.
+        moments: How ⟨s⟩ is computed without reads: "exact", or a mean-field method of
+            :mod:`qattn.mean_field` ("mean-field", "tap", "adaptive-tap", "bethe"), which knows no
+            limit of positions for weak couplings of any structure but "cardinality".
         validate: Check that couplings are finite and symmetric; off inside ``torch.func.vmap``.
 
     Returns:
@@ -84,7 +89,10 @@ def boltzmann_attention(
             interaction does not go with them. A query or key that is not finite makes the outputs
             NaN that depend on it.
         TypeError: One of `query` and `couplings` is float64 and the other is not.
-        MemoryError: More positions than exact enumeration of a dense J can hold.
+        MemoryError: More positions than exact enumeration of a dense J can hold; see `moments`.
+
+    Warns:
+        NotConvergedWarning: Some queries have no mean-field solution that can be trusted.
 
     Source: Kim and Park, "Boltzmann Attention", arXiv 2606.12478.
 
@@ -123,6 +131,7 @@ def boltzmann_attention(
         backend=backend,
         num_reads=num_reads,
         estimator=estimator,
+        moments=moments,
         validate=validate,
     )
     return weights.to(value.dtype) @ value
@@ -143,6 +152,7 @@ def boltzmann_weights(
     backend: str | Backend = "exact",
     num_reads: int = 100,
     estimator: str | None = None,
+    moments: str = "exact",
     validate: bool = True,
 ) -> Float[Tensor, "batch heads queries positions"]:
     """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see.
@@ -173,7 +183,7 @@ def boltzmann_weights(
         if field_bias is not None:
             field_bias = torch.as_tensor(field_bias, dtype=query.dtype, device=query.device)
         fields = scores(query, key, scale, field_bias, position_bias, factor=0.5)
-        weights, _ = weights_and_info(
+        weights, info = weights_and_info(
             fields,
             couplings,
             backend,
@@ -183,7 +193,10 @@ def boltzmann_weights(
             interaction=interaction,
             beta=beta,
             normalize=normalize,
+            moments=moments,
         )
+        if "report" in info:
+            warn_if_failed(info["report"], moments)
         return weights
 
 

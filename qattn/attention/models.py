@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from qattn import estimators, exact
+from qattn import estimators, exact, mean_field
 from qattn.backends import Backend, get_backend
 from qattn.couplings import Banded, Block, Cardinality, Couplings
 from qattn.exact.engine import normalized
@@ -16,6 +16,12 @@ from qattn.ising.batch import IsingBatch
 
 INTERACTIONS = ("spin", "occupation", "field")
 """What couplings act between."""
+
+MOMENTS = ("exact", *mean_field.METHODS)
+"""How mean spins are computed, where no backend draws reads."""
+
+ESTIMATED = 128
+"""Queries of a pass whose mean-field error is estimated, about."""
 
 
 def scores(
@@ -54,8 +60,10 @@ def weights_and_info(
     interaction: str,
     beta: float | Tensor,
     normalize: bool,
+    moments: str = "exact",
 ) -> tuple[Float[Tensor, "batch heads queries positions"], Mapping[str, Any]]:
-    """Attention weights of given fields, and the `info` of the reads if a backend draws them."""
+    """Attention weights of given fields, and the `info` of what is not exact about them."""
+    check_moments(moments, backend, estimator)
     exactly = backend == "exact" and estimator is None
     if exactly and interaction == "field":
         fields = _shifted(fields, couplings, is_causal, -1)
@@ -67,9 +75,13 @@ def weights_and_info(
         is_causal=is_causal,
         interaction=interaction,
         beta=beta,
-        by_sequence=exactly,
+        by_sequence=exactly and moments == "exact",
     )
-    occupations, info = occupations_from_backend(batch, backend, num_reads, estimator, normalize)
+    if moments == "exact":
+        found = occupations_from_backend(batch, backend, num_reads, estimator, normalize)
+    else:
+        found = mean_field_occupations(batch, moments, normalize)
+    occupations, info = found
     return weights_of_sequences(occupations, *fields.shape[1:3]), info
 
 
@@ -175,6 +187,21 @@ def occupations_from_backend(
     return normalized(weights) if normalize else weights, info
 
 
+def mean_field_occupations(
+    batch: IsingBatch, moments: str, normalize: bool
+) -> tuple[Float[Tensor, "groups queries spins"], Mapping[str, Any]]:
+    """Weights by a mean-field method, and in `info` what it says of itself.
+
+    "mean_field_error" is the estimated rms error of ⟨s⟩ over some of the queries, "not_converged"
+    the share of queries without a solution to be trusted, "report" both in full.
+    """
+    num_estimates = max(1, ESTIMATED // batch.num_groups)
+    mean, report = mean_field.mean_spins_and_report(batch, moments, num_estimates)
+    weights = (mean + batch.active.to(mean.dtype)) / 2
+    info = {"mean_field_error": report.error, "not_converged": report.share_failed}
+    return normalized(weights) if normalize else weights, info | {"report": report}
+
+
 def weights_of_sequences(
     occupations: Float[Tensor, "groups columns positions"], num_heads: int, num_queries: int
 ) -> Float[Tensor, "batch heads queries positions"]:
@@ -185,6 +212,20 @@ def weights_of_sequences(
         -1, num_heads, n, num_queries, occupations.shape[1] // num_queries
     )
     return by_group.permute(0, 4, 1, 3, 2).flatten(0, 1)
+
+
+def check_moments(moments: str, backend: str | Backend, estimator: str | None) -> None:
+    """Raise a ValueError unless there are such moments, and no reads are asked for beside them."""
+    if moments not in MOMENTS:
+        names = ", ".join(repr(name) for name in MOMENTS)
+        raise ValueError(f"Argument `moments` must be one of {names}, but is {moments!r}.")
+    if moments != "exact" and (backend != "exact" or estimator is not None):
+        name = backend if isinstance(backend, str) else type(backend).__name__
+        reads = f"backend {name}" if backend != "exact" else f"estimator {estimator!r}"
+        raise ValueError(
+            f"Argument `moments` must be 'exact' with the {reads}, which takes mean spins from "
+            f"reads, but is {moments!r}: leave out one of the two."
+        )
 
 
 def check_interaction(interaction: str, kind: str) -> None:

@@ -49,6 +49,7 @@ def thermo(
     positions: Annotated[
         int, typer.Option(help="Of a run: queries of each sequence, at even distances.")
     ] = 4,
+    member: Annotated[int, typer.Option(help="Of a run that is an ensemble: which seed.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of problems, queries and reads.")] = 0,
     out: Annotated[Path, typer.Option(help="The report's folder, a new one.")] = Path("thermo"),
     json: Annotated[
@@ -94,13 +95,14 @@ def thermo(
                 values,
                 sequences=sequences,
                 positions=positions,
+                member=member,
                 progress=stages.begin,
                 **reads,
             )
             for folder in dict.fromkeys(runs)
         ]
         stages.begin("writing the report")
-        settings = {"betas": betas, "sampler": sampler or "exact where it can be"}
+        settings: dict[str, Any] = {"betas": betas, "sampler": sampler or "exact where it can be"}
         settings |= {"num_reads": num_reads, "seed": seed}
         settings |= {"sequences": sequences, "positions": positions} if runs else {}
         command = shlex.join(["qattn", *sys.argv[1:]])

@@ -25,8 +25,15 @@ OF_PARTS: dict[str, type] = {
 }
 """Keys that a part has, or an experiment of one part, and their types."""
 
-KEYS = OF_PARTS | {"title": str, "paper": str, "parts": list, "figures": list, "claims": list}
-"""Keys of an experiment's file."""
+KEYS = OF_PARTS | {
+    "title": str,
+    "whose": str,
+    "paper": str,
+    "parts": list,
+    "figures": list,
+    "claims": list,
+}
+"""Keys of an experiment's file; `whose` names who wrote the paper, if it is another one."""
 
 KINDS = {dict: "a table", int: "a whole number", list: "a list", str: "a text"}
 

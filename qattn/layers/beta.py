@@ -74,10 +74,10 @@ class WithBeta(nn.Module, ABC):
         r"""Set β of each head to its critical value on x, where it has one.
 
         That of softmax attention is where the heat capacity per position, C/n, has its peak, that
-        of Ising models where the spin-glass susceptibility has its own: means over the queries of
-        x (:func:`qattn.thermodynamics.critical_betas_of_heads`), with scores, fields and couplings
-        as they are before β. A peak at an end of the range that is searched is none, and β stays
-        as it was.
+        of Ising models where the spin-glass susceptibility of different spins has its own: means
+        over queries of x (:func:`qattn.thermodynamics.critical_betas_of_heads`), with scores,
+        fields and couplings as they are before β. A head without a peak within 1/16 to 64, as one
+        without couplings, keeps its β.
 
         Returns:
             Whether each head had a peak, and so has a new β.

@@ -8,7 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qattn.attention.models import check_interaction, ising_batch, weights_and_info
+from qattn.attention.models import (
+    check_interaction,
+    check_moments,
+    ising_batch,
+    weights_and_info,
+)
 from qattn.backends import Backend, check_num_reads, get_backend
 from qattn.couplings import Couplings
 from qattn.estimators import check_estimator
@@ -17,6 +22,7 @@ from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.beta import Beta
 from qattn.layers.controls import SigmoidAttention
 from qattn.layers.structures import make_structure
+from qattn.mean_field import warn_if_failed
 
 
 class BoltzmannAttention(SigmoidAttention):
@@ -72,13 +78,16 @@ class BoltzmannAttention(SigmoidAttention):
             J_{j,j-d} · 2σ(a·x_j + c·x_{j-d}), which is 1 at the start (a = c = 0).
         interaction: What J acts between, "spin", "occupation" or "field": see
             :func:`qattn.boltzmann_attention`.
-        beta: Inverse temperature of the Ising models: a number from 0 on; or one for each head,
-            "learnable", "critical" or "critical-tracked" (:class:`SoftmaxAttention` says more).
+        beta: Inverse temperature of the Ising models: a number from 0 on; or one for each head that
+            starts at 1, "learnable" (the exponential of the parameter ``log_beta``), or "critical"
+            or "critical-tracked", which :meth:`set_critical_beta` sets.
         backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
         num_reads: Reads per query of a sampling backend.
         estimator: How reads become ⟨s⟩ and its gradients, one of
             :func:`qattn.estimators.available_estimators`; None means the exact gradient for
             "exact" and "callen" for other backends.
+        moments: How ⟨s⟩ is computed without reads: "exact", or a mean-field method of
+            :mod:`qattn.mean_field`.
         sampler: Refused: the command line's word for `backend`.
 
     Raises:
@@ -87,12 +96,14 @@ class BoltzmannAttention(SigmoidAttention):
         ImportError: A package that the backend needs is missing.
         TypeError: `backend` is neither a name nor a backend, or `sampler` is given.
 
-    The attributes ``backend``, ``num_reads``, ``estimator`` and ``beta`` may be set between calls,
-    to evaluate with another backend than the one that trains; they raise the same errors.
+    The attributes ``backend``, ``num_reads``, ``estimator``, ``moments`` and ``beta`` may be set
+    between calls, to evaluate with another backend than the one that trains; with the same errors.
 
     Attributes:
         last_info: What the backend reported about the reads of the last pass
-            (:attr:`qattn.SpinSamples.info`); empty if it drew none.
+            (:attr:`qattn.SpinSamples.info`); empty if it drew none. Of mean-field moments,
+            "mean_field_error", the estimated rms error of ⟨s⟩, and "not_converged", the share of
+            queries whose solution cannot be trusted, of which a warning tells the first time.
 
     >>> layer = BoltzmannAttention(embed_dim=8, num_heads=2, context=5)
     >>> x = torch.randn(3, 4, 8)  # 3 sequences of 4 positions
@@ -136,6 +147,7 @@ class BoltzmannAttention(SigmoidAttention):
         backend: str | Backend = "exact",
         num_reads: int = 100,
         estimator: str | None = None,
+        moments: str = "exact",
         sampler: None = None,
     ) -> None:
         if sampler is not None:
@@ -153,6 +165,8 @@ class BoltzmannAttention(SigmoidAttention):
             beta=beta,
         )
         self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
+        check_moments(moments, backend, estimator)
+        self.moments, self._warned_of = moments, ""
         self.last_info = {}
         self.structure = make_structure(
             couplings,
@@ -224,13 +238,17 @@ class BoltzmannAttention(SigmoidAttention):
     def extra_repr(self) -> str:
         """The settings."""
         made = self._backend if isinstance(self._backend, str) else type(self._backend).__name__
+        shown_moments = "" if self.moments == "exact" else f", moments={self.moments!r}"
         reads = "" if made == "exact" else f", num_reads={self.num_reads}"
         reads += f", estimator={self.estimator!r}" if self.estimator else ""
         shown = {} if self.structure.kind == "dense" else {"couplings": self.structure.kind}
         shown |= self.structure.options
         shown |= {} if self.interaction == "spin" else {"interaction": self.interaction}
         options = "".join(f", {name}={value!r}" for name, value in shown.items())
-        return f"{super().extra_repr()}{options}, backend={self._backend_name or made}{reads}"
+        return (
+            f"{super().extra_repr()}{options}, backend={self._backend_name or made}{reads}"
+            f"{shown_moments}"
+        )
 
     def _refused_sampler(self, _: object) -> None:
         raise AttributeError("Attribute `sampler` of a layer is called `backend`: set that.")
@@ -291,7 +309,7 @@ class BoltzmannAttention(SigmoidAttention):
         return self._scores(query, key, 0.5)
 
     def _is_traceable(self) -> bool:
-        return self._backend == "exact" and self.estimator is None
+        return (self._backend, self.estimator, self.moments) == ("exact", None, "exact")
 
     def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
         assert couplings is not None
@@ -305,7 +323,10 @@ class BoltzmannAttention(SigmoidAttention):
             interaction=self.interaction,
             beta=self.beta,
             normalize=self.normalize,
+            moments=self.moments,
         )
+        if "report" in info and self._warned_of != self.moments:
+            self._warned_of = warn_if_failed(info["report"], self.moments)
         if not torch.compiler.is_compiling():  # an exported model has no side effects
             self.last_info = info
         return weights

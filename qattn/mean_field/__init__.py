@@ -1,9 +1,9 @@
 r"""Mean-field moments of Ising models: ⟨s⟩ in polynomial time, with an estimate of its error.
 
 Deterministic approximations for couplings that are dense and weak, at any number of spins: fixed
-points of equations for the means m (:mod:`qattn.mean_field.methods`), whose derivatives are those
-of the fixed point. The error of every solution is estimated (:mod:`qattn.mean_field.error_estimate`)
-and what cannot be trusted says so: see :class:`Solution`.
+points of equations for the means m (``qattn/mean_field/methods.py``), whose derivatives are those
+of the fixed point. The error of every solution is estimated, by a step towards equations that are
+better (``error_estimate.py``), and what cannot be trusted says so: see :class:`Solution`.
 
 For independent couplings of standard deviation c/√n the methods are good up to about c = ½, and at
 c = 2 none is.
@@ -27,6 +27,7 @@ __all__ = [
     "NotConvergedWarning",
     "Report",
     "Solution",
+    "check_method",
     "mean_spins",
     "mean_spins_and_report",
     "solve",
@@ -77,8 +78,7 @@ def solve(
     r"""Solve a method's equations for every query, and estimate the error of every solution.
 
     Naive mean field is m = tanh β(h + J m); the others, and their sources, are in
-    :mod:`qattn.mean_field.methods`. J and the coupling of the queries' spins are those of
-    ``batch.dense()``: structures are taken as matrices.
+    ``qattn/mean_field/methods.py``. Structures of J are taken as matrices.
 
     Args:
         batch: The models.
@@ -128,8 +128,8 @@ def mean_spins_and_report(
     return solution.mean, report
 
 
-def warn_if_failed(report: Report, method: str) -> None:
-    """Warn if some queries have no solution to be trusted."""
+def warn_if_failed(report: Report, method: str) -> str:
+    """Warn if some queries have no solution to be trusted; the method if so, else ""."""
     if report.num_failed:
         warnings.warn(
             f"{report.num_failed} of {report.num_queries} queries have no {method} solution that "
@@ -139,6 +139,7 @@ def warn_if_failed(report: Report, method: str) -> None:
             NotConvergedWarning,
             stacklevel=3,
         )
+    return method if report.num_failed else ""
 
 
 def _solve(

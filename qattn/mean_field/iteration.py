@@ -37,9 +37,9 @@ def iterate(
 ) -> FixedPoint:
     r"""Solve f(x) = 0 of every query by x ← x + α f - (ΔX + α ΔF) γ.
 
-    ΔX and ΔF are the last changes of x and f, and γ minimises \|f - ΔF γ\| (Anderson's method; Walker
-    and Ni, SIAM J. Numer. Anal. 49, 1715 (2011)). A query whose \|f\| grows forgets its past and
-    halves its damping α. A query leaves when its residual is within the tolerance, or not a number.
+    ΔX and ΔF are the last changes of x and f, and γ minimises \|f - ΔF γ\| (Anderson's method;
+    Walker and Ni, SIAM J. Numer. Anal. 49, 1715 (2011)). A query whose \|f\| grows forgets its past
+    and halves its damping α. A query leaves when its residual is within the tolerance, or NaN.
 
     Args:
         update: From states and what is given of the same queries: f, and the residual.

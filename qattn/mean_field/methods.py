@@ -172,11 +172,11 @@ class AdaptiveTap(Method):
 
 
 def cavity_reaction(
-    y: Float[Tensor, "g q n"],
-    root: Float[Tensor, "g q n"],
-    coupled: Float[Tensor, "g q n n"],
-    J: Float[Tensor, "g #q n n"],
-) -> tuple[Float[Tensor, "g q n"], Float[Tensor, "g q n n"]]:
+    y: Float[Tensor, "groups queries n"],
+    root: Float[Tensor, "groups queries n"],
+    coupled: Float[Tensor, "groups queries n n"],
+    J: Float[Tensor, "groups _ n n"],
+) -> tuple[Float[Tensor, "groups queries n"], Float[Tensor, "groups queries n n"]]:
     r"""V_i = Σ_jk J_ij ⟨s_j s_k⟩ J_ki with spin i taken out, of Gaussian spins; and C.
 
     C = (y - √v J √v)⁻¹ and q_i = (J √v C √v J)_ii give V = q/(1 + v q/y), which loses no digits

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from qattn.couplings import Banded
 from qattn.ising.batch import IsingBatch
-from qattn.thermo_report.averages import average, selected, summed, system, with_working_point
+from qattn.thermo_report.averages import (
+    AnyCurves,
+    average,
+    selected,
+    summed,
+    system,
+    with_working_point,
+)
 from qattn.thermo_report.queries import POSITIONS, SEQUENCES, LayerQueries, queries_of_run
 from qattn.thermo_report.results import Average, Section
 from qattn.thermodynamics import (
@@ -60,6 +67,7 @@ def thermo_of_run(
     *,
     sequences: int = SEQUENCES,
     positions: int = POSITIONS,
+    member: int = 0,
     seed: int = 0,
     progress: Progress = lambda _: None,
     **reads: Any,
@@ -71,6 +79,7 @@ def thermo_of_run(
         betas: Values of β, in units of each head's own; 1, the working point, is added.
         sequences: Validation sequences whose queries are taken.
         positions: Queries of each of them.
+        member: Which seed of an ensemble.
         seed: Seed of the sequences and of reads.
         progress: Called with a line before each part of the work.
         reads: `backend` and `num_reads` of :func:`qattn.thermodynamics.thermodynamic_curves`.
@@ -81,11 +90,13 @@ def thermo_of_run(
     """
     betas = with_working_point(betas)
     section = Section(str(folder), [])
-    layers = queries_of_run(folder, sequences=sequences, positions=positions, seed=seed)
+    layers = queries_of_run(
+        folder, sequences=sequences, positions=positions, member=member, seed=seed
+    )
     for number, layer in enumerate(layers):
         progress(f"{folder.name}: layer {number}")
         batch, groups = layer.batch, layer.heads
-        curves = (
+        curves: AnyCurves = (
             softmax_curves(layer.scores, betas)
             if batch is None
             else thermodynamic_curves(batch, betas, seed=seed, **reads)
@@ -113,7 +124,9 @@ def thermo_of_run(
         section.together.append(system(f"{number}, all", joined, peaks=("heat_capacity",)))
         if batch is not None and not _is_uncoupled(batch):
             free = thermodynamic_curves(_without_couplings(batch), betas, seed=seed)
-            section.uncoupled.append(replace(system(f"{number}, J = 0", free), label="J = 0"))
+            section.uncoupled.append(
+                system(f"{number}, J = 0", free, peaks=("heat_capacity", "susceptibility"))
+            )
     return section
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +12,7 @@ from qattn.couplings import Banded, Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.layers import BoltzmannAttention, SigmoidAttention
 from qattn.training.trained_run import load
+from qattn.transformer import Block
 
 SEQUENCES = 8
 """Validation sequences whose queries are taken."""
@@ -39,20 +41,32 @@ class LayerQueries:
 
 @torch.no_grad()
 def queries_of_run(
-    folder: Path, *, sequences: int = SEQUENCES, positions: int = POSITIONS, seed: int = 0
+    folder: Path,
+    *,
+    sequences: int = SEQUENCES,
+    positions: int = POSITIONS,
+    member: int = 0,
+    seed: int = 0,
 ) -> list[LayerQueries]:
     """Queries of each layer of a trained run, on random sequences of its validation set.
 
     The first three, which see too few positions to have a regime, are left out.
 
+    Args:
+        folder: The run's folder.
+        sequences: Number of sequences.
+        positions: Number of queries of each.
+        member: Which seed of an ensemble.
+        seed: Seed of the choice of sequences.
+
     Raises:
         FileNotFoundError: The folder is not one of a run, or it has no checkpoint.
-        ValueError: A number is not positive.
+        ValueError: A number is not positive, or there is no such member.
     """
     for name, number in (("sequences", sequences), ("positions", positions)):
         if number < 1:
             raise ValueError(f"Argument `{name}` must be positive, but is {number}.")
-    model, task = load(folder)
+    model, task = load(folder, member=member)
     words, _ = task.validation()
     generator = torch.Generator().manual_seed(seed)
     words = words[torch.randint(len(words), (sequences,), generator=generator)]
@@ -61,11 +75,12 @@ def queries_of_run(
     batches = iter(model.ising_batches(words))
     layers = []
     weights = model.attention_weights(words)
-    for block, score, weight in zip(model.blocks, model.scores(words), weights, strict=True):
+    blocks = cast("list[Block]", model.blocks)
+    for block, score, weight in zip(blocks, model.scores(words), weights, strict=True):
         heads = torch.arange(score.shape[1])
         scores, each = (x[:, :, chosen].double().transpose(0, 1) for x in (score, weight))
-        beta, batch = block.attention.beta, None
-        scores = scores * (beta.reshape(-1, 1, 1, 1) if isinstance(beta, Tensor) else beta)
+        scores = scores * torch.as_tensor(block.attention.beta).reshape(-1, 1, 1, 1)
+        batch = None
         if isinstance(block.attention, BoltzmannAttention):
             batch = _at(next(batches), chosen, T)
             heads = heads.repeat(batch.num_groups // len(heads))

@@ -22,7 +22,7 @@ def working_point_figure(section: Section) -> "Figure":
     from matplotlib.figure import Figure
 
     systems = section.systems
-    names = [name for name in systems[0].quantities if name in systems[0].critical]
+    names = [name for name in section.drawn if name in systems[0].critical]
     figure = Figure(figsize=(max(5.2, 0.55 * len(systems) + 2.2), 3.4), layout="constrained")
     axes: Any = figure.subplots()
     x = np.arange(len(systems))
@@ -39,19 +39,25 @@ def working_point_figure(section: Section) -> "Figure":
             values[~at_edge],
             errors[~at_edge],
             marker=MARKERS[index],
-            label=f"peak of the {systems[0].quantities[name].label}",
+            label=f"peak of {systems[0].quantities[name].symbol}",
             **look,
         )
         for place in np.flatnonzero(at_edge):
             up = values[place] > 1
             axes.plot(place + shift, values[place], "^" if up else "v", fillstyle="none", **look)
     axes.axhline(1, color="black", linewidth=0.9, label="working point")
+    ends = np.cumsum([len(row) for row in section.rows])
+    for layer, free in enumerate(section.uncoupled):
+        if not free.critical["heat_capacity"].at_edge:
+            span = (ends[layer] - len(section.rows[layer]) - 0.4, ends[layer] - 0.6)
+            line = {"color": COLOURS[0], "linestyle": "--", "linewidth": 1}
+            label = {} if layer else {"label": "peak of C/n without couplings"}
+            axes.plot(span, [free.critical["heat_capacity"].value] * 2, **line, **label)
     logarithmic(axes, "y")
     axes.set_ylim(0.8 * systems[0].betas[0], 1.25 * systems[0].betas[-1])
     axes.set_xticks(x, [system.name for system in systems], fontsize=8)
-    edges = np.cumsum([len(row) for row in section.rows])[:-1] - 0.5
-    for edge in edges:
-        axes.axvline(edge, color="0.6", linewidth=0.8)
+    for end in ends[:-1]:
+        axes.axvline(end - 0.5, color="0.6", linewidth=0.8)
     axes.set_xlabel("layer.head", fontsize=9)
     axes.set_ylabel("β of the peak", fontsize=9)
     axes.grid(axis="y", alpha=0.3)

@@ -8,12 +8,13 @@ from qattn.thermo_report.quantities import EXTENSIVE
 from qattn.thermo_report.results import Section, System
 from qattn.thermodynamics import CriticalBeta
 
-SHORT = {
-    "heat_capacity": "β_c (C)",
-    "susceptibility": "(χ)",
-    "spin_glass_susceptibility": "(χ_SG)",
+PEAKS = {
+    "heat_capacity": "C",
+    "susceptibility": "χ",
+    "spin_glass_susceptibility": "χ_SG",
+    "cross_susceptibility": "χ_j≠k",
 }
-"""Headings of the peaks."""
+"""What the headings of peaks call their quantities."""
 
 
 def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
@@ -21,16 +22,17 @@ def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
 
     Args:
         section: The systems.
-        brief: Fewer digits, and peaks without their standard errors.
+        brief: Fewer digits, peaks without their standard errors, and no n, which a title has.
     """
     digits = 3 if brief else 4
-    peaks = [name for name in SHORT if name in section.systems[0].critical]
+    peaks = [name for name in section.drawn if name in section.systems[0].critical]
     attended = section.systems[0].attended is not None
-    headings = ["head" if section.together else "problems", "n", *EXTENSIVE.values()]
-    headings += [SHORT[name] for name in peaks]
+    headings = ["head" if section.together else "problems"]
+    headings += [*([] if brief else ["n"]), *EXTENSIVE.values()]
+    headings += [f"{'' if brief and i else 'β_c '}({PEAKS[name]})" for i, name in enumerate(peaks)]
     rows = [headings + (["k 0.9", "a/c/r %"] if attended else [])]
     for system in [*section.systems, *section.uncoupled, *section.together]:
-        row = [system.name, sizes(system)]
+        row = [system.name, *([] if brief else [sizes(system)])]
         row += [f"{system.at_work[name]:.{digits}g}" for name in EXTENSIVE]
         row += [peak(system.critical.get(name), brief=brief) for name in peaks]
         if attended:
@@ -43,7 +45,7 @@ def table(section: Section) -> Table:
     """The main figures for a terminal of 80 columns."""
     headings, *rows = table_rows(section, brief=True)
     shown = Table(
-        title=section.name,
+        title=f"{section.name}\n{counts(section)}",
         caption="F, U, S, C: free energy, energy, entropy, heat capacity of a query at the\n"
         "working point β = 1 (means over queries). β_c: place of a peak;\n"
         "–: no peak inside the range. Standard errors are in the report."
@@ -63,6 +65,21 @@ def table(section: Section) -> Table:
     for row in rows:
         shown.add_row(*row)
     return shown
+
+
+def counts(section: Section) -> str:
+    """Numbers of queries and of spins or positions."""
+    systems = section.systems
+    queries, spins = (
+        "–".join(map(str, dict.fromkeys((min(numbers), max(numbers)))))
+        for numbers in (
+            [system.num_queries for system in systems],
+            [size for system in systems for size in system.sizes],
+        )
+    )
+    unit = "spins" if systems[0].kind == "ising" else "positions"
+    each = "head" if section.together else "set"
+    return f"{queries} queries of each {each}, of {spins} {unit}"
 
 
 def sizes(system: System) -> str:

@@ -9,7 +9,7 @@ from qattn.compare.page import save_pictures, versions, write_page
 from qattn.thermo_report.curves_figure import correlations_figure, curves_figure
 from qattn.thermo_report.results import Section
 from qattn.thermo_report.run_figures import regimes_figure, working_point_figure
-from qattn.thermo_report.table import table_rows
+from qattn.thermo_report.table import counts, table_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,9 +18,7 @@ CAPTIONS = {
     "curves": "Means over queries against β, in units of the system's own: the black line at β = 1 "
     "is the working point. Bands: quartiles over queries; bars: standard errors of reads, where "
     "values are not exact. Dots: peaks, with the standard error of their place; a curve without a "
-    "dot has no peak inside the range. In a run's picture grey dashes are all queries of the layer "
-    "without couplings: independent spins in fields have a peak too (Schottky's), and no "
-    "transition.",
+    "dot has no peak inside the range.",
     "correlations": "Connected correlations at the working point, averaged over pairs at a "
     "distance and over queries; bands: quartiles over queries.",
     "working_point": "Where each head's peaks lie, and where the head works: above the black line, "
@@ -31,6 +29,13 @@ CAPTIONS = {
     "near 1 (retrieval), or between (clustered).",
 }
 """By picture."""
+
+WITHOUT = {
+    "curves": " Grey dashes: all queries of the layer without couplings. Independent spins in "
+    "fields have a peak too (Schottky's), and no transition.",
+    "working_point": " Dashes: without couplings.",
+}
+"""What is said in addition where a layer's queries also stand without couplings."""
 
 
 def figures_of(section: Section) -> dict[str, "Figure"]:
@@ -74,13 +79,16 @@ def write_report(
     shown = []
     for number, section in enumerate(sections):
         prefix = "" if len(sections) == 1 else f"{number + 1}_"
-        pictures, files = save_pictures(figures_of(section), folder, CAPTIONS, prefix)
+        added = WITHOUT if section.uncoupled else {}
+        captions = {name: text + added.get(name, "") for name, text in CAPTIONS.items()}
+        pictures, files = save_pictures(figures_of(section), folder, captions, prefix)
         paths += files
         shown.append(
             {
                 "name": section.name,
                 "rows": table_rows(section),
-                "systems": section.systems,
+                "counts": counts(section),
+                "softmax": section.systems[0].kind == "softmax",
                 "together": bool(section.together),
                 "methods": list(dict.fromkeys(system.method for system in section.systems)),
                 "pictures": pictures,

@@ -13,10 +13,23 @@ from qattn.thermodynamics.correlations import (
     correlation_length,
     correlations_by_distance,
 )
-from qattn.thermodynamics.critical import CriticalBeta, critical_beta
-from qattn.thermodynamics.curves import QUANTITIES, Curves, OverlapWarning, thermodynamic_curves
-from qattn.thermodynamics.growth import PeakGrowth, peak_growth
-from qattn.thermodynamics.heads import critical_betas_of_heads
+from qattn.thermodynamics.critical import (
+    CriticalBeta,
+    critical_beta,
+)
+from qattn.thermodynamics.curves import (
+    QUANTITIES,
+    Curves,
+    OverlapWarning,
+    thermodynamic_curves,
+)
+from qattn.thermodynamics.growth import (
+    PeakGrowth,
+    peak_growth,
+)
+from qattn.thermodynamics.heads import (
+    critical_betas_of_heads,
+)
 from qattn.thermodynamics.hopfield import (
     CAPACITY,
     Recall,
@@ -31,10 +44,24 @@ from qattn.thermodynamics.modern_hopfield import (
     hopfield_update,
     retrieve,
 )
-from qattn.thermodynamics.overlap import OverlapDistribution, overlap_distribution
-from qattn.thermodynamics.regimes import REGIMES, positions_held, regimes_by_head, regimes_of
-from qattn.thermodynamics.softmax import SoftmaxCurves, softmax_curves
-from qattn.thermodynamics.spherical import SphericalModel, spherical_model
+from qattn.thermodynamics.overlap import (
+    OverlapDistribution,
+    overlap_distribution,
+)
+from qattn.thermodynamics.regimes import (
+    REGIMES,
+    positions_held,
+    regimes_by_head,
+    regimes_of,
+)
+from qattn.thermodynamics.softmax import (
+    SoftmaxCurves,
+    softmax_curves,
+)
+from qattn.thermodynamics.spherical import (
+    SphericalModel,
+    spherical_model,
+)
 
 __all__ = [
     "CAPACITY",

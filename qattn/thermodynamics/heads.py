@@ -16,6 +16,9 @@ from qattn.thermodynamics.temperatures import as_betas
 BETAS = tuple(2.0 ** (k / 2) for k in range(-6, 7))
 """Multiples of the present β among which a peak is looked for."""
 
+ROUNDING = 1e-10
+"""Fluctuations below are those of rounding, as without couplings or of equal scores."""
+
 NUM_QUERIES = 128
 """Queries of each head that are looked at."""
 
@@ -86,8 +89,8 @@ def critical_betas_of_heads(
         rows = curves.heat_capacity / sizes.unsqueeze(-1)
     counted = (sizes >= 2).unsqueeze(-1) & rows.isfinite().all(-1, keepdim=True)
     mean = torch.where(counted, rows, 0).sum(1) / counted.sum(1)
-    place, _, inside = peaks(grid.log(), mean)
-    return place.exp().masked_fill(~inside, torch.nan)
+    place, height, inside = peaks(grid.log(), mean)
+    return place.exp().masked_fill(~inside | (height < ROUNDING), torch.nan)
 
 
 def _cross_susceptibility(
@@ -118,9 +121,9 @@ def _cross_susceptibility(
     )
     mean = exact.mean_spins(at_all)
     covariances = exact.pair_correlations(at_all) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-    squares = covariances.square()
+    squares = covariances.double().square()
     chi = squares.sum((2, 3)) - squares.diagonal(0, 2, 3).sum(2)
-    chi = chi.double().cpu().unflatten(0, (K, len(seen), heads))
+    chi = chi.cpu().unflatten(0, (K, len(seen), heads))
     chi = chi.permute(2, 1, 3, 0).flatten(1, 2)
     sizes = lengths.unflatten(0, (len(seen), heads)).transpose(0, 1).flatten(1, 2)
     return chi / sizes.clamp_min(1).unsqueeze(-1), sizes

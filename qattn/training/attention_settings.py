@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from qattn.attention.models import INTERACTIONS, check_interaction
+from qattn.attention.models import INTERACTIONS, MOMENTS, check_interaction
 from qattn.layers import ATTENTION
 from qattn.layers.beta import WORDS, Beta, check_setting
 from qattn.layers.position_bias import POSITION_BIASES
@@ -88,6 +88,11 @@ class AttentionSettings:
     spin_field: str | None = setting(
         None, f"Its external field, the head's value or the stream: {', '.join(FIELDS)}."
     )
+    moments: str = setting(
+        "exact",
+        f"How mean spins are computed without reads: {', '.join(MOMENTS)}. The same in validations "
+        f"where exact ones would need too much memory.",
+    )
 
     @property
     def structure(self) -> str | None:
@@ -148,6 +153,7 @@ class AttentionSettings:
         """Refuse settings of couplings; `relative` has always been allowed in every arm."""
         names = [name for name in ("couplings", *OPTIONS) if name != "relative"]
         names += ["interaction"] if self.interaction != "spin" else []
+        names += ["moments"] if self.moments != "exact" else []
         of_counts = ("max_count", "competitive")
         self._refuse(
             names, lambda name: "cardinality" if name in of_counts else "boltzmann and couplings"

@@ -12,6 +12,7 @@ from typing import Any
 import tomli_w
 import torch
 
+from qattn.attention.models import check_moments
 from qattn.backends import Backend, parse_sampler
 from qattn.backends.options import FromFile, described, members_of, words_of
 from qattn.estimators import available_estimators
@@ -99,6 +100,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         self.check_attention()
         if self.estimator is not None:
             _one_of("estimator", self.estimator, available_estimators())
+        check_moments(self.moments, self.sampler, self.estimator)
         if self.sampled and self.num_reads < 2:
             raise ValueError(
                 f"Argument `num_reads` must be at least 2 for an estimator that needs a variance, "
@@ -165,8 +167,9 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
                 )
         make_task(self.task, self.context, self.seed, self.data_path)
         enumerated = self.structure in ("dense", "block") and self.interaction != "field"
-        exactly = "exact" in (self.sampler, self.eval_sampler) or self.gradient_every is not None
-        if enumerated and exactly:
+        exactly = (self.sampler, self.moments) == ("exact", "exact")
+        exactly |= (self.eval_sampler, self.eval_moments) == ("exact", "exact")
+        if enumerated and (exactly or self.gradient_every is not None):
             self._check_memory()
         backends = {text: self._backend(text) for text in (self.sampler, self.eval_sampler)}
         if self.beta in CRITICAL and backends[self.eval_sampler].paid:
@@ -175,6 +178,18 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
                 f"mean spins go into each setting of beta, but is {self.eval_sampler!r}."
             )
         return backends
+
+    @property
+    def eval_moments(self) -> str:
+        """How validations compute mean spins: exactly, or as training where memory is too small."""
+        if self.eval_sampler != "exact" or self.moments == "exact":
+            return "exact"
+        if self.structure in ("dense", "block") and self.interaction != "field":
+            try:
+                self._check_memory()
+            except MemoryError:
+                return self.moments
+        return "exact"
 
     @property
     def has_matrix(self) -> bool:

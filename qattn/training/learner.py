@@ -54,7 +54,8 @@ class Learner:
         self.learned = {name: v for name, v in self.parameters.items() if name in learned}
         self.optimizer = _optimizer(self.learned, config)
         self.beta_found: Bool[Tensor, "members layers heads"] | None = None
-        self._use_backend(config.sampler, config.estimator)
+        self._use_backend(config.sampler, config.estimator, config.moments)
+        self._moments_found: dict[str, float] = {}
 
     def step(self, number: int) -> Float[Tensor, " members"]:
         """One training step (the first has number 0); returns each member's loss."""
@@ -68,6 +69,7 @@ class Learner:
         losses = self._losses(inputs, targets)
         losses.sum().backward()
         self.optimizer.step()
+        self._moments_found = self._mean_field_figures()
         return losses.detach()
 
     def exact_gradient(self, number: int) -> Float[Tensor, "members parameters"]:
@@ -87,7 +89,7 @@ class Learner:
                 loss, list(self.learned.values()), materialize_grads=True, allow_unused=True
             )
         finally:
-            self._use_backend(self.config.sampler, self.config.estimator)
+            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
         return torch.cat([g.reshape(len(self.tasks), -1) for g in gradients], 1)
 
     def gradient_errors(
@@ -112,7 +114,7 @@ class Learner:
         if self.config.beta not in CRITICAL or (number % every if tracked else number):
             return
         before, found = self.chance_state(), []
-        self._use_backend(self.config.eval_sampler, None)
+        self._use_backend(self.config.eval_sampler, None, self.config.eval_moments)
         try:
             for member, task in enumerate(self.tasks):
                 pairs = [(own, self._of(member, k)) for k, own in self.model.named_parameters()]
@@ -123,7 +125,7 @@ class Learner:
                 for own, value in pairs:
                     value.copy_(own)
         finally:
-            self._use_backend(self.config.sampler, self.config.estimator)
+            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
             self.load_chance_state(before)
         self.beta_found = torch.stack(found).cpu()
 
@@ -138,11 +140,11 @@ class Learner:
     def evaluate(self) -> list[dict[str, float]]:
         """Each member's metrics on its validation set."""
         inputs, targets = self._stacked([task.validation() for task in self.tasks])
-        self._use_backend(self.config.eval_sampler, None)
+        self._use_backend(self.config.eval_sampler, None, self.config.eval_moments)
         try:
             parts = [self._logits(x).cpu() for x in inputs.split(EVALUATION_BATCH, 1)]
         finally:
-            self._use_backend(self.config.sampler, self.config.estimator)
+            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
         logits = torch.cat(parts, 1)
         return [
             task.metrics(*member)
@@ -199,8 +201,22 @@ class Learner:
             backend.close()
 
     def backend_metrics(self) -> dict[str, float]:
-        """Figures that the backends report of themselves."""
-        return {k: v for backend in self._backends.values() for k, v in backend.metrics().items()}
+        """Figures that the backends report of themselves, and mean-field moments of a step."""
+        reported = {k: v for b in self._backends.values() for k, v in b.metrics().items()}
+        return reported | self._moments_found
+
+    def _mean_field_figures(self) -> dict[str, float]:
+        """Estimated rms error of ⟨s⟩ and share without a solution to be trusted, of all layers."""
+        layers = [m for m in self.model.modules() if isinstance(m, BoltzmannAttention)]
+        found = [layer.last_info for layer in layers if "report" in layer.last_info]
+        if not found:
+            return {}
+        squares = sum(float(info["mean_field_error"]) ** 2 for info in found)
+        failed = sum(float(info["not_converged"]) for info in found)
+        return {
+            "mean_field_error": math.sqrt(squares / len(found)),
+            "not_converged": failed / len(found),
+        }
 
     def backend_provenance(self) -> dict[str, Any]:
         """Where the backends' reads came from."""
@@ -214,6 +230,7 @@ class Learner:
             "parameters": {k: v.detach() for k, v in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
             "beta_found": self.beta_found,
+            "moments_found": self._moments_found,
             **self.chance_state(),
         }
 
@@ -224,6 +241,7 @@ class Learner:
                 value.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(self._regrouped(state["optimizer"]))
         self.beta_found = state.get("beta_found")
+        self._moments_found = state.get("moments_found", {})
         self.load_chance_state(state)
 
     def _regrouped(self, saved: dict[str, Any]) -> dict[str, Any]:
@@ -281,12 +299,14 @@ class Learner:
             together: Tensor = vmap(member)(self.parameters, inputs)
         return together
 
-    def _use_backend(self, name: str, estimator: str | None) -> None:
+    def _use_backend(self, name: str, estimator: str | None, moments: str = "exact") -> None:
         exactly = name == "exact" and estimator is None
         for layer in self.model.modules():
             if isinstance(layer, BoltzmannAttention):
                 layer.backend = "exact" if exactly else self._backends[name]
                 layer.num_reads, layer.estimator = self.config.num_reads, estimator
+                if layer.moments != moments:
+                    layer.moments = moments
 
     def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         inputs, targets = zip(*examples, strict=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from qattn.layers import BoltzmannAttention
 from qattn.training.folder import RunFolder
 from qattn.training.tasks import Task, make_task
 from qattn.transformer import Transformer
@@ -13,7 +14,8 @@ class TrainedRun(NamedTuple):
 
     Attributes:
         model: The model with the weights of the run's last checkpoint, on the CPU, in evaluation
-            mode; its layers with couplings take exact moments (``layer.backend``).
+            mode; its layers with couplings take exact moments (``layer.backend``), or those of the
+            run's mean-field method where J cannot be enumerated (``layer.moments``).
         task: The task that it was trained on.
     """
 
@@ -59,4 +61,7 @@ def load(folder: str | Path, *, member: int = 0, data: str | Path | None = None)
     if config.ensemble > 1:
         parameters = {name: stacked[member] for name, stacked in parameters.items()}
     model.load_state_dict(parameters, strict=False)  # buffers are not trained
+    for layer in model.modules():
+        if isinstance(layer, BoltzmannAttention):
+            layer.moments = config.eval_moments
     return TrainedRun(model.eval(), task)

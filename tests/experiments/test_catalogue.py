@@ -36,6 +36,25 @@ def test_experiments_share_the_trainings_that_they_have_in_common():
     assert folders("capacity")["", "boltzmann"] == shakespeare["", "boltzmann"]
 
 
+def test_experiments_of_statistical_mechanics_train_nothing_anew_where_they_measure():
+    shakespeare, brackets = folders("shakespeare-arms"), folders("brackets-arms")
+    for name in ("dominance-threshold", "regimes-by-layer", "composite-heads"):
+        for (part, arm), folder in folders(name).items():
+            known = shakespeare["", arm] if part == "Shakespeare" else None
+            assert folder == (known or brackets["with feed-forward", arm])
+    scales = {
+        (t.part, t.arm, t.point["attention"]): t.name
+        for t in read_experiment("critical-scale").trainings()
+    }
+    for training in read_experiment("learnable-beta").trainings():
+        arm = {"fixed": "1/√d"}.get(training.arm, training.arm)
+        assert training.name == scales[training.part, arm, training.point["attention"]]
+    spins = folders("spin-model-arms")
+    for part in ("Shakespeare", "brackets"):
+        for arm in ("softmax", "boltzmann"):
+            assert spins[part, arm] == scales[part, "1/√d", arm]
+
+
 def test_arms_of_equal_capacity():
     sizes = {
         training.arm: sum(p.numel() for p in training.config.model(65).parameters())

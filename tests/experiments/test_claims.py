@@ -204,6 +204,22 @@ def test_sign_of_what_is_measured():
     assert far.claim.test.unit == "−couplings: by_distance at 6, 7"
 
 
+def test_what_is_measured_is_above_or_below_a_bound():
+    ratios = {"criticality": {"log_ratio": [[0.5 + 0.01 * x, 0.3 - 0.01 * x] for x in NOISE]}}
+    arm = training("boltzmann", 6 + NOISE, measures=ratios | couplings(0.1 + 0.01 * NOISE, NOISE))
+    test = {"kind": "measure", "arm": "boltzmann", "measure": "criticality", "value": "log_ratio"}
+    near = test | {"measure": "couplings", "value": "by_distance", "at": [2]}
+    assert verdict(near | {"bound": 0.05}, arm).answer == "holds"
+    assert verdict(near | {"bound": 0.15}, arm).answer == "does not hold"
+    assert verdict(near | {"bound": 0.15, "sign": -1}, arm).answer == "holds"
+    one = verdict(near | {"bound": 0.15, "sign": -1}, arm)
+    assert one.effect.values == pytest.approx(-0.1 - 0.01 * NOISE)
+    assert one.effect.null == -0.15
+    # Seeds that agree to the last digit are a sign test about the bound.
+    assert verdict(test | {"bound": 0.69, "sign": -1}, arm).answer == "holds"
+    assert verdict(test | {"bound": 0.39, "sign": -1}, arm).answer == "does not hold"
+
+
 def test_classes_of_what_is_measured_against_another_arm():
     def outputs(right):
         rows = [[None, [p, 0.1, 0.2], [p, 0.3, 0.4]] for p in right]
@@ -270,7 +286,7 @@ def test_wrong_tables_name_claim_and_key(change, message):
         ({"id": "one", "says": "It is so."}, "Claim 'one': key `test.kind` must be one of"),
         (
             {"id": "one", "says": "It is so.", "test": gain(), "source": "rumour"},
-            "`source` must be one of 'paper', 'control', 'ours', but is 'rumour'",
+            "`source` must be one of 'paper', .*'control', 'ours', but is 'rumour'",
         ),
         (
             {"id": "one", "says": "It is so.", "test": gain(), "source": "control"},
@@ -283,6 +299,20 @@ def test_wrong_tables_name_claim_and_key(change, message):
                 "test": {"kind": "measure", "arm": "a", "measure": "m", "value": "v", "at": [0]},
             },
             r"`test.at` must be places counted from 1, but is \[0\]",
+        ),
+        (
+            {
+                "id": "one",
+                "says": "It is so.",
+                "test": {
+                    "kind": "measure",
+                    "arm": "a",
+                    "measure": "m",
+                    "value": "v",
+                    "bound": math.inf,
+                },
+            },
+            "`test.bound` must be finite, but is inf",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def of_model(arm, options, monkeypatch, tmp_path):
         def validation(self):
             return torch.randint(10, (20, T)), None
 
-    monkeypatch.setattr(queries, "load", lambda folder: (model.eval(), Task()))
+    monkeypatch.setattr(queries, "load", lambda folder, member: (model.eval(), Task()))
     return queries.queries_of_run(tmp_path, sequences=SEQUENCES, positions=POSITIONS)
 
 

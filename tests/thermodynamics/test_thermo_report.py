@@ -177,7 +177,7 @@ def test_what_is_written(two_layers, monkeypatch, tmp_path):
     html = paths[-1].read_text()
     assert html.count("<img") == len(expected)
     assert "qattn thermo" in html
-    assert "grey dashes" in html
+    assert "Grey dashes" in html
 
 
 def test_the_terminal_table_fits(two_layers, tmp_path):
@@ -187,4 +187,4 @@ def test_the_terminal_table_fits(two_layers, tmp_path):
     console.print(table(thermo_of_run(tmp_path, BETAS)))
     lines = console.export_text().splitlines()
     (row,) = [line for line in lines if line.strip().startswith("0.1")]
-    assert len(row.split()) == 11  # in one line: name, n, F, U, S, C, three peaks, k, shares
+    assert len(row.split()) == 10  # in one line: name, F, U, S, C, three peaks, k, shares

@@ -54,7 +54,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Run": "seed out",
     },
     "thermo": {
-        "Problems": "problems run sequences positions seed",
+        "Problems": "problems run sequences positions member seed",
         "Curves": "betas sampler num_reads",
         "Output": "out json",
     },
@@ -66,7 +66,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "coupling_width coupling_sign block_size max_count competitive interaction",
         "Spin models": "spins spin_mean_field steady_state spin_field",
         "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup lr_decay",
-        "Sampler": "sampler num_reads estimator refine_sweeps eval_sampler",
+        "Sampler": "sampler moments num_reads estimator refine_sweeps eval_sampler",
         "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent ramp_sweeps",
         "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "
         "field_encoding warn_divergence tolerance dephasing_rate relaxation_rate",

@@ -21,8 +21,15 @@ KINDS: dict[str, type[Question]] = {
 
 Built = TypeVar("Built")
 
-SOURCES = ("paper", "control", "ours")
-"""Who says it: the paper, the wording of a fair control, or we."""
+SOURCES = {
+    "paper": "the paper",
+    "chuang": "Chuang",
+    "bal": "Bal",
+    "ramsauer": "Ramsauer et al.",
+    "control": "fair control",
+    "ours": "ours",
+}
+"""Who says it, as tables name them: authors of a paper, the wording of a fair control, or we."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Claim:
         id: Its name, which no other claim of the catalogue has.
         says: The sentence.
         test: The test that decides.
-        source: "paper", "control" or "ours".
+        source: Whose it is, a key of :data:`SOURCES`.
         beside: Of a control, the claim beside which its verdict stands.
         headline: Whether it stands in the shortest table, as that of a README.
     """
@@ -89,6 +96,8 @@ def read_claim(table: Mapping[str, Any]) -> Claim:
         raise ValueError(f"{name}: key `test.margin` must be positive, but is {question.margin}.")
     if isinstance(question, (Slope, MeasuredValue)):
         one_of(name, "test.sign", question.sign, (1, -1))
+    if isinstance(question, MeasuredValue) and not abs(question.bound) < float("inf"):
+        raise ValueError(f"{name}: key `test.bound` must be finite, but is {question.bound}.")
     if isinstance(question, MeasuredValue) and not all(
         type(place) is int and place > 0 for place in question.at
     ):

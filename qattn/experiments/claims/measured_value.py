@@ -1,4 +1,4 @@
-"""Whether what is measured of trained models has a sign, or is larger than another arm's."""
+"""Whether what is measured of trained models is above a bound, or larger than another arm's."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -11,16 +11,17 @@ from qattn.experiments.results import Results, TrainingResult
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredValue(Question):
-    """What is measured of the trained models has a sign; or is larger than another arm's.
+    """What is measured of the trained models is above a bound; or larger than another arm's.
 
     Attributes:
         measure: Name of the measure.
-        value: Which of its tables, whose first index is the member.
+        value: Which of its tables, whose first index is the member; a member may be a number.
         at: Places in the table that are averaged, the first being 1: of couplings by distance, the
             distances. All if there are none.
         of: Class of the last index, by its name in the measure's ``classes``.
         than: Another arm that it is compared with.
-        sign: 1 if the claim is that the value is positive (or larger), -1 if negative.
+        sign: 1 if the claim is that the value is above the bound (or larger), -1 if below.
+        bound: What the value, or how much larger it is, is compared with.
         quantity: What the value is called in tables; "" for measure, table, places and class.
     """
 
@@ -32,6 +33,7 @@ class MeasuredValue(Question):
     of: str = ""
     than: str = ""
     sign: int = 1
+    bound: float = 0.0
     quantity: str = ""
 
     @property
@@ -42,11 +44,16 @@ class MeasuredValue(Question):
 
     @property
     def unit(self) -> str:
-        """What the value is called, with a minus where it is claimed to be negative."""
+        """What the value is called, with a minus where it is claimed to be small."""
         places = f" at {', '.join(map(str, self.at))}" if self.at else ""
         of = f" of {self.of}" if self.of else ""
         name = self.quantity or f"{self.measure}: {self.value}{places}{of}"
         return f"−{name}" if self.sign < 0 else name
+
+    @property
+    def null(self) -> float:
+        """The bound, in the direction of the claim."""
+        return self.sign * self.bound
 
     def effects(self, results: Results) -> SeedEffects:
         """Mean value of each seed, or how much larger it is than the other arm's."""
@@ -66,9 +73,10 @@ class MeasuredValue(Question):
             raise UndecidableError(f"{self.measure} has no class {self.of!r}")
         found = []
         for member in table[self.value]:
-            if max(self.at, default=0) > len(member):
+            places = len(member) if isinstance(member, list) else 0
+            if max(self.at, default=0) > places:
                 raise UndecidableError(
-                    f"the arm {training.arm} has {len(member)} places of {self.value}"
+                    f"the arm {training.arm} has {places} places of {self.value}"
                 )
             rows = [member[place - 1] for place in self.at] if self.at else member
             if self.of:

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qattn.experiments.figures.along_settings import biases, rates
+from qattn.experiments.figures.composite import composite
 from qattn.experiments.figures.couplings_map import couplings_map
 from qattn.experiments.figures.curves import differences, learning_curves
+from qattn.experiments.figures.dominance import dominance
 from qattn.experiments.figures.outputs import outputs
 from qattn.experiments.figures.reads import reads
+from qattn.experiments.figures.regimes import regimes
+from qattn.experiments.figures.scales import beta_path, scales
 from qattn.experiments.figures.scaling import scaling
 from qattn.experiments.results import Results
 
@@ -25,6 +29,11 @@ FIGURES: dict[str, Callable[[Results], "Figure | None"]] = {
     "reads": reads,
     "rates": rates,
     "bias": biases,
+    "scales": scales,
+    "beta-path": beta_path,
+    "dominance": dominance,
+    "regimes": regimes,
+    "composite": composite,
 }
 """The figures by the names that an experiment's file gives."""
 
@@ -48,6 +57,18 @@ CAPTIONS = {
     "best.",
     "bias": "Every arm with every bias of position: a dot for each seed, their mean and its 95% "
     "interval.",
+    "scales": "Loss at the end, and its mean over the evaluations, against the scale of attention, "
+    "with 95% intervals over seeds. Arms whose β is not fixed stand where it ended.",
+    "beta-path": "β of each head along the training: mean over seeds, in a band of one standard "
+    "deviation. Triangles: the critical β of the head before and after training, where there is "
+    "one.",
+    "dominance": "Heat capacity and largest weight of each head against β, means over seeds; "
+    "ticks: the peaks of all seeds. Right: predictions of the peak, a dot for each head and seed.",
+    "regimes": "Shares of queries that average, hold some positions, or retrieve one: means over "
+    "seeds for each head, and for the layer before training. Above the bars: the median number of "
+    "positions that hold 0.9 of the weight, of queries that see all.",
+    "composite": "Size of the correlations over inputs of the energies of all heads, averaged over "
+    "seeds; lines part the layers.",
 }
 """What each of them shows."""
 

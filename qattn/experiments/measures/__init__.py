@@ -6,17 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from qattn._atomic import write_atomically
+from qattn.experiments.measures.composite import composite
 from qattn.experiments.measures.couplings import couplings
+from qattn.experiments.measures.criticality import criticality
+from qattn.experiments.measures.dominance import dominance
 from qattn.experiments.measures.outputs import outputs
+from qattn.experiments.measures.regimes import regimes
 from qattn.training.config import TrainConfig
 from qattn.training.environment import choose_threads, using_threads
 from qattn.training.folder import RunFolder
 
-__all__ = ["MEASURES", "couplings", "measure", "measure_file", "outputs"]
+__all__ = [
+    "MEASURES",
+    "composite",
+    "couplings",
+    "criticality",
+    "dominance",
+    "measure",
+    "measure_file",
+    "outputs",
+    "regimes",
+]
 
 MEASURES: dict[str, Callable[[TrainConfig, RunFolder], dict[str, Any]]] = {
+    "composite": composite,
     "couplings": couplings,
+    "criticality": criticality,
+    "dominance": dominance,
     "outputs": outputs,
+    "regimes": regimes,
 }
 """The measures by name: each takes a run's settings and its folder, and returns what JSON can say.
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from qattn.couplings import Banded, Block, Couplings
-from qattn.experiments.measures.members import compact, members
+from qattn.experiments.measures.members import compact, members, untrained
 from qattn.layers import MultiheadAttention
 from qattn.layers.position_bias import position_bias
 from qattn.training.config import TrainConfig
@@ -49,9 +49,7 @@ def couplings(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
     for member, (model, task) in enumerate(members(config, run)):
         tokens = task.validation()[0][: SEQUENCES if config.content else 1]
         if config.structure is not None and config.has_matrix:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(config.seed + member)
-                first = config.model(task.vocab_size)
+            first = untrained(config, member, task)
             ends.append(matrices(model, tokens))
             starts.append(matrices(first, tokens))
             pairs &= coupled(model.couplings(tokens)[0])

@@ -4,10 +4,8 @@ import math
 from collections.abc import Iterable
 
 from qattn.experiments.claims import Verdict
+from qattn.experiments.claims.claim import SOURCES
 from qattn.experiments.report.table import Table, interval_text
-
-WHOSE = {"paper": "the paper", "control": "fair control", "ours": "ours"}
-"""Who claims it, in words."""
 
 EFFECT = "effect in the direction claimed (95% interval)"
 """Heading of effects: above 0 they speak for the claim, also for one that J is negative."""
@@ -36,7 +34,7 @@ def claims_table(verdicts: Iterable[Verdict]) -> Table:
     rows = [
         [
             verdict.claim.says,
-            WHOSE[verdict.claim.source],
+            SOURCES[verdict.claim.source],
             verdict.answer,
             effect_text(verdict),
             p_text(verdict),

@@ -31,7 +31,8 @@ class Content:
     Attributes:
         name: Name of the experiment.
         title: Its title.
-        paper: What the paper reports.
+        whose: Whose claims they are.
+        paper: What is reported there.
         verdicts: The verdicts on its claims.
         claims: Table of them, numbered.
         reasons: Why each verdict is what it is, in the table's order.
@@ -48,6 +49,7 @@ class Content:
 
     name: str
     title: str
+    whose: str
     paper: str
     verdicts: list[Verdict]
     claims: Table
@@ -71,6 +73,7 @@ def content(results: Results) -> Content:
     return Content(
         name=results.experiment,
         title=definition["title"],
+        whose=definition.get("whose", "The paper"),
         paper=definition.get("paper", ""),
         verdicts=verdicts,
         claims=Table(claims.columns, rows),

@@ -27,7 +27,7 @@ def experiment_markdown(report: Content, pictures: str = "", level: int = 1) -> 
     """
     head, below = "#" * level, "#" * (level + 1)
     blocks = [f"{head} {escaped(report.title)}"]
-    blocks.append(f"*The paper:* {escaped(report.paper)}" if report.paper else "")
+    blocks.append(f"*{report.whose}:* {escaped(report.paper)}" if report.paper else "")
     if report.emulated:
         blocks.append("**EMULATED**: at least one QPU was an emulator.")
     blocks += [report.claims.markdown(), NOTE if report.claims.rows and level == 1 else ""]

@@ -1,8 +1,9 @@
 r"""Curves of many spins by the exact engine that their couplings have.
 
 ln Z, U, C and ⟨m⟩ come from the engine (:mod:`qattn.thermodynamics.curves.problems`), all pairs
-⟨s_j s_k⟩ up to :data:`PAIRED_SPINS` spins, and the distribution of m where the couplings are a
-function of it (:class:`qattn.couplings.Cardinality`). The rest is from independent exact reads.
+⟨s_j s_k⟩ up to :data:`PAIRED_SPINS` spins, and the distribution of m, and of spins in equal fields
+all pairs, where the couplings are a function of it (:class:`qattn.couplings.Cardinality`). The rest
+is from independent exact reads.
 """
 
 import torch
@@ -65,14 +66,6 @@ def _from_engine(problems: Problems, beta: float) -> tuple[dict[str, Tensor], Te
         "energy_variance": C / beta**2 if beta else torch.zeros_like(C),
         "m": solved.mean.sum(1) / n,
     }
-    if problems.h.shape[2] <= PAIRED_SPINS:
-        covariances = problems.covariances(beta)
-        found["m_variance"] = covariances.sum((1, 2)) / n**2
-        squares = covariances.square()
-        found["spin_glass_susceptibility"] = squares.sum((1, 2)) / n
-        found["cross_susceptibility"] = (
-            found["spin_glass_susceptibility"] - squares.diagonal(0, 1, 2).sum(1) / n
-        )
     if solved.counts is not None:
         # Over the distribution of the number of spins up, c: m = 2c/n - 1.
         p = solved.counts
@@ -80,6 +73,19 @@ def _from_engine(problems: Problems, beta: float) -> tuple[dict[str, Tensor], Te
         found["m_variance"] = (p * (m - found["m"][:, None]) ** 2).sum(1)
         powers = {"abs_m": m.abs(), "m2": m**2, "m4": m**4}
         found |= {name: (p * power).sum(1) for name, power in powers.items()}
+    if solved.counts is not None and problems.alike:
+        # All pairs have the covariance that Var(m) leaves to them.
+        single = 1 - found["m"].square()
+        pair = (n * found["m_variance"] - single) / (n - 1).clamp_min(1)
+        found["cross_susceptibility"] = (n - 1) * pair.square()
+        found["spin_glass_susceptibility"] = single.square() + found["cross_susceptibility"]
+    elif problems.h.shape[2] <= PAIRED_SPINS:
+        covariances = problems.covariances(beta)
+        squares = covariances.square()
+        found["m_variance"] = covariances.sum((1, 2)) / n**2
+        found["spin_glass_susceptibility"] = squares.sum((1, 2)) / n
+        single = squares.diagonal(0, 1, 2).sum(1) / n
+        found["cross_susceptibility"] = found["spin_glass_susceptibility"] - single
     return found, error.cpu()
 
 

@@ -62,7 +62,7 @@ def of_several_states(
     weights: Float[Tensor, "replicates blocks reads"],
     num_spins: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """χ_SG, its part with j ≠ k, ⟨q²⟩ and ⟨q⁴⟩ of each replicate; the order in a block is random."""
+    """χ_SG, its part with j ≠ k, ⟨q²⟩ and ⟨q⁴⟩ of each replicate; a block has no order."""
     n, s = max(num_spins, 1), spins.float()
     pairs = weights.new_zeros(len(weights), 3)
     fours = weights.new_zeros(len(weights), 3)

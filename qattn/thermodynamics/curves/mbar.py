@@ -57,26 +57,28 @@ def moments(
     Q = batch.num_queries
     problems = [divmod(p, Q) for p in range(batch.num_groups * Q)]
     found = [_Problem(ladder, g, q) for g, q in problems]
-    while len(ladder.betas) < TEMPERATURES[1]:
-        overlap = torch.stack([problem.overlaps() for problem in found]).nan_to_num(0).amin(0)
-        gaps = (overlap < LEAST_OVERLAP).nonzero().squeeze(1)
-        if not len(gaps):
+    while True:
+        gaps = torch.stack([problem.overlaps() for problem in found]) < LEAST_OVERLAP
+        room = TEMPERATURES[1] - len(ladder.betas)
+        wide = gaps.any(0).nonzero().squeeze(1)[:room]
+        if not len(wide):
             break
-        gaps = gaps[: TEMPERATURES[1] - len(ladder.betas)]
-        ladder.add((ladder.betas[gaps] + ladder.betas[gaps + 1]) / 2)
+        ladder.add((ladder.betas[wide] + ladder.betas[wide + 1]) / 2)
         found = [_Problem(ladder, g, q) for g, q in problems]
-    without = sum(bool(problem.log_Z.isnan().any()) for problem in found)
-    if without:
+    apart = gaps.any(1).tolist()
+    if any(apart):
         warnings.warn(
             f"Reads at {len(ladder.betas)} temperatures from β = 0 to {float(betas[-1]):g} do not "
-            f"overlap for {without} of {len(found)} queries, whose curves are nan: take more "
+            f"overlap for {sum(apart)} of {len(found)} queries, whose curves are nan: take more "
             f"reads, or betas that end earlier.",
             OverlapWarning,
             stacklevel=3,
         )
     shape = (BLOCKS + 1, batch.num_groups, Q, len(betas))
     values = torch.full((len(Moments._fields), *shape), torch.nan, dtype=torch.float64)
-    for (g, q), problem in zip(problems, found, strict=True):
+    for (g, q), problem, is_apart in zip(problems, found, apart, strict=True):
+        if is_apart:
+            continue
         n = int(batch.num_active[g, q])
         for b, beta in enumerate(betas.tolist()):
             values[:, :, g, q, b] = torch.stack(problem.at(beta, n, ladder.generator))
@@ -111,21 +113,21 @@ class _Problem:
         self.log_weights = base + flat.log()
 
     def _by_block(self, values: list[Tensor]) -> Tensor:
-        by_block = torch.stack(values, 1).unflatten(0, (BLOCKS, -1))
+        by_block: Tensor = torch.stack(values, 1).unflatten(0, (BLOCKS, -1))
         return by_block.transpose(1, 2).flatten(1, 2)
 
     def overlaps(self) -> Float[Tensor, " pairs"]:
         """Σ_t w_t(β_k) N w_t(β_{k+1}) of neighbours; 1/2 where the two are one."""
         exponents = -self.log_Z[0, :, None] - self.betas[:, None] * self.energies.flatten()
         w, p = (self.log_weights[0] + exponents).exp(), exponents.softmax(0)
-        return (w[:-1] * p[1:]).sum(1)
+        # nan, where ln Z has no solution, is no overlap.
+        overlaps: Tensor = (w[:-1] * p[1:]).sum(1)
+        return overlaps.nan_to_num(0)
 
     def at(self, beta: float, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Averages of every replicate, in the order of :class:`Moments`."""
         exponents = self.log_weights - beta * self.energies.flatten()
         log_Z = exponents.logsumexp(1)
-        if bool(log_Z.isnan().any()):
-            return (log_Z,) * len(Moments._fields)
         weights = (exponents - log_Z[:, None]).exp()
         one = of_one_state(self.spins.flatten(0, 1), self.energies.flatten(), weights, n)
         spins, again = self._drawn_again(weights.unflatten(1, (BLOCKS, -1)), generator)

@@ -60,6 +60,7 @@ def mean_spin(
     Raises:
         ValueError: There are not more than 2 components.
 
+    >>> import torch
     >>> theta = torch.tensor([3.0, 0.0, 0.0, 0.0, 0.0, 4.0])  # R² = 2
     >>> mean_spin(theta)
     tensor([0.6418, 0.0000, 0.0000, 0.0000, 0.0000, 0.8558])

@@ -4,9 +4,9 @@ r"""Mean-field moments against exact ones: errors, estimates of errors, gradient
 deviation 1 and couplings of the size c/√n: `sk` independent and normal, `ferromagnet` and
 `antiferromagnet` of one sign, `band` of three distances and the same sum of squares; `sk, beta 0.7`
 at another temperature and `sk, h 0.1` in fields of a tenth. "trusted" is the share of solutions
-that say `converged`; errors are rms over spins and models, of all and of the trusted ones; the ratio is
-that of estimated to true error by model (2.5, 50 and 97.5% quantiles, and the share within a factor
-of two), of the trusted ones. The last column is the relative error of a gradient in h.
+that say `converged`; errors are rms over spins and models, of all and of the trusted ones; the
+ratio is that of estimated to true error by model (2.5, 50 and 97.5% quantiles, and the share within
+a factor of two), of the trusted ones. The last column is the relative error of a gradient in h.
 
     python benchmarks/mean_field.py [--spins 12 20] [--families sk band ...]
 """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qattn import estimators as estimators
     from qattn import exact as exact
     from qattn import hardware as hardware
+    from qattn import mean_field as mean_field
     from qattn import problems as problems
     from qattn import quality as quality
     from qattn import simulators as simulators

@@ -95,4 +95,5 @@ def _distance(
     step = change / means.root.clamp_min(torch.finfo(change.dtype).tiny)
     moved = (means.theta + step.clamp(-2, 2)).tanh() * means.present - means.m
     count = means.present.sum(-1).clamp_min(1)
-    return (moved.square().sum(-1) / count).sqrt()
+    distance: Tensor = (moved.square().sum(-1) / count).sqrt()
+    return distance

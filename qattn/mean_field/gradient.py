@@ -96,7 +96,8 @@ class MeanField(GroupwiseFunction):
         if grads[0] is None:
             return None, None, None
         run = MeanFieldBackward.apply if torch.is_grad_enabled() else MeanFieldBackward.forward
-        return *run(grads[0], *ctx.saved_tensors, ctx.call), None
+        h, J, state, stable = ctx.saved_tensors
+        return *run(grads[0], h, J, state, stable, ctx.call), None
 
 
 class MeanFieldBackward(BackwardFunction):

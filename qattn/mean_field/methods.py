@@ -144,18 +144,20 @@ class AdaptiveTap(Method):
         ratio = means.m / self._safe(means.root)
         D = ratio.unsqueeze(-1) * K
         # (1 + K)⁻¹ - 1 = K (1 + K)⁻¹ K - K, without the cancellation.
-        inner = D @ torch.linalg.solve(K + diagonal(torch.ones_like(ratio)), D.mT)
+        inner = D @ torch.linalg.solve_ex(K + diagonal(torch.ones_like(ratio)), D.mT)[0]
         y = 1 + means.v * state.chunk(2, -1)[1]
-        return diagonal(y) - means.between(J) + 2 * (inner - D * ratio.unsqueeze(-2))
+        response: Tensor = diagonal(y) - means.between(J) + 2 * (inner - D * ratio.unsqueeze(-2))
+        return response
 
     def coupling_gradient(self, state: Tensor, J: Tensor, means: Means, pull: Tensor) -> Tensor:
         """Σ λ_i m_j - χ w χ, w = (χ∘χ)⁻¹ (m λ): what moves Λ = V + 1/v."""
         K, C = self._squares(state, J, means)
         squares = K + diagonal(torch.ones_like(pull))
-        w = torch.linalg.solve(squares, pull * means.m / self._safe(means.root))
+        w = torch.linalg.solve_ex(squares, pull * means.m / self._safe(means.root))[0]
         root = means.root
         moved = root.unsqueeze(-1) * (C * w.unsqueeze(-2)) @ C * root.unsqueeze(-2)
-        return (root * pull).mT @ means.m - moved.sum(1)
+        gradient: Tensor = (root * pull).mT @ means.m - moved.sum(1)
+        return gradient
 
     def _squares(self, state: Tensor, J: Tensor, means: Means) -> tuple[Tensor, Tensor]:
         """C∘C without its diagonal, which is 1, and C."""

@@ -1,5 +1,6 @@
 """Solving a method's equations: the fixed point, whether it can be trusted, and its error."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,7 +105,8 @@ def _solve(
             _from(h + sign * strongest.unsqueeze(1), h, J, present, NAIVE, settings).state
             for sign in (1, -1)
         ]
-        unique &= ~_differ(*(_means(end, present) for end in ends), h, J)[0]
+        low, high = (_means(end, present) for end in ends)
+        unique &= ~_differ(low, high, h, J)[0]
         for end in [] if bool(unique.all()) else ends:
             other = _from(end, h, J, present, method, settings)
             others = _means(other.state, present)
@@ -183,4 +185,5 @@ def _strongest(J: Float[Tensor, "g n n"]) -> Float[Tensor, "g n"] | None:
     values, vectors = torch.linalg.eigh(J)
     if not bool((values[:, -1] > STRONG).any()):
         return None
-    return 2 * J.shape[-1] ** 0.5 * vectors[:, :, -1]
+    ends: Tensor = vectors[:, :, -1] * (2 * math.sqrt(J.shape[-1]))
+    return ends

@@ -102,7 +102,7 @@ def thermo(
             for folder in dict.fromkeys(runs)
         ]
         stages.begin("writing the report")
-        settings = {"betas": betas, "sampler": sampler or "exact where it can be"}
+        settings: dict[str, Any] = {"betas": betas, "sampler": sampler or "exact where it can be"}
         settings |= {"num_reads": num_reads, "seed": seed}
         settings |= {"sequences": sequences, "positions": positions} if runs else {}
         command = shlex.join(["qattn", *sys.argv[1:]])

@@ -82,7 +82,7 @@ class MultiheadAttention(WithBeta):
         self.num_heads, self.context = num_heads, context
         self.is_causal, self.normalize = is_causal, normalize
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
-        self.out = nn.Linear(embed_dim, embed_dim)
+        self.out: nn.Module = nn.Linear(embed_dim, embed_dim)
         head_dim = embed_dim // num_heads
         self.position_bias = position_bias
         if (bias := unbiased(position_bias, num_heads, context)) is not None:
@@ -178,7 +178,8 @@ class MultiheadAttention(WithBeta):
 
     def _projected(self, x: Tensor) -> Tensor:
         """Queries, keys and values, shape (batch, positions, 3, heads, head_dim)."""
-        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        projected: Tensor = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        return projected
 
     def _is_traceable(self) -> bool:
         """Whether ``torch.compile`` can see through the weights."""

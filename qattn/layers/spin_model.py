@@ -116,7 +116,7 @@ class SpinModelAttention(SoftmaxAttention):
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
     ) -> Tensor:
-        model = {"spins": self.spins, "mean_field": self.mean_field}
+        model: dict[str, Any] = {"spins": self.spins, "mean_field": self.mean_field}
         mean_spin = SPINS[self.spins].mean_spin
         with without_autocast(value.device):
             x = at_least_single(value)

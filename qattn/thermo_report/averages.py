@@ -1,6 +1,7 @@
 """Averages of curves over queries, and heads as one system."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +10,8 @@ from torch import Tensor
 from qattn.thermo_report.quantities import EXTENSIVE, ISING, SOFTMAX
 from qattn.thermo_report.results import Average, System
 from qattn.thermodynamics import Curves, SoftmaxCurves, critical_beta
+
+AnyCurves = Curves | SoftmaxCurves
 
 
 def with_working_point(betas: Float[Tensor, " betas"]) -> Float[Tensor, " more_betas"]:
@@ -23,12 +26,11 @@ def with_working_point(betas: Float[Tensor, " betas"]) -> Float[Tensor, " more_b
         )
     betas = betas.double()
     near = (betas - 1).abs() < 1e-9  # 1 but for rounding
-    return torch.cat([betas[~near], betas.new_ones(1)]).unique()
+    more: Tensor = torch.cat([betas[~near], betas.new_ones(1)]).unique()
+    return more
 
 
-def system(
-    name: str, curves: Curves | SoftmaxCurves, peaks: tuple[str, ...] | None = None
-) -> System:
+def system(name: str, curves: AnyCurves, peaks: tuple[str, ...] | None = None) -> System:
     """The averages of curves over all queries.
 
     Args:
@@ -81,9 +83,7 @@ def average(
     )
 
 
-def selected(
-    curves: Curves | SoftmaxCurves, groups: Bool[Tensor, " groups"]
-) -> Curves | SoftmaxCurves:
+def selected(curves: AnyCurves, groups: Bool[Tensor, " groups"]) -> AnyCurves:
     """The curves of some of the groups."""
     if isinstance(curves, Curves):
         return curves[groups]
@@ -91,28 +91,29 @@ def selected(
     return replace(curves, **{name: table[groups] for name, table in tables.items()})
 
 
-def summed(curves: Curves | SoftmaxCurves, heads: int) -> Curves | SoftmaxCurves:
+def summed(curves: AnyCurves, heads: int) -> AnyCurves:
     """The heads of each query as one system: independent, so that F, U, S and C add.
 
     Other quantities are those of the first head, and mean nothing.
     """
-    first = torch.arange(len(curves.sizes)) % heads == 0
-    added = {name: getattr(curves, name) for name in ("log_Z", *EXTENSIVE)}
-    total = {name: _over_heads(values, heads) for name, values in added.items()}
+    first = selected(curves, torch.arange(len(curves.sizes)) % heads == 0)
+    added: dict[str, Tensor] = {name: getattr(curves, name) for name in ("log_Z", *EXTENSIVE)}
+    total: dict[str, Any] = {name: _over_heads(values, heads) for name, values in added.items()}
     sizes = _over_heads(curves.sizes, heads)
-    if isinstance(curves, SoftmaxCurves):
-        return replace(selected(curves, first), num_positions=sizes, **total)
-    errors = {name: e.square() for name, e in curves.errors.items() if name in added}
-    replicates = {n: r.movedim(0, -1) for n, r in curves.replicates.items() if n in added}
+    if not isinstance(curves, Curves) or not isinstance(first, Curves):
+        assert isinstance(first, SoftmaxCurves)
+        return replace(first, num_positions=sizes, **total)
+    squares = {name: e.square() for name, e in curves.errors.items() if name in added}
+    blocks_last = {n: r.movedim(0, -1) for n, r in curves.replicates.items() if n in added}
     return replace(
-        selected(curves, first),
+        first,
         num_spins=sizes,
-        errors={name: _over_heads(e, heads).sqrt() for name, e in errors.items()},
-        replicates={n: _over_heads(r, heads).movedim(-1, 0) for n, r in replicates.items()},
+        errors={name: _over_heads(e, heads).sqrt() for name, e in squares.items()},
+        replicates={n: _over_heads(r, heads).movedim(-1, 0) for n, r in blocks_last.items()},
         **total,
     )
 
 
 def _over_heads(values: Tensor, heads: int) -> Tensor:
     """The sum over the heads of each query; groups are heads, or sequences and then heads."""
-    return values.unflatten(0, (-1, heads)).sum(1)
+    return torch.unflatten(values, 0, (-1, heads)).sum(1)

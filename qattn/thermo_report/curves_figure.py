@@ -17,9 +17,6 @@ DASHES = ("-", "--", "-.", ":")
 COLUMNS = 3
 """Panels in a row of a picture of problems."""
 
-OF_PROBLEMS = ("overlap_binder",)
-"""Quantities that a run's picture, with its row for each layer, has no room for."""
-
 
 def curves_figure(section: Section) -> "Figure":
     """Every quantity against β: the mean over queries, a band of their quartiles, bars of reads.
@@ -30,9 +27,7 @@ def curves_figure(section: Section) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    names = list(section.rows[0][0].quantities)
-    if section.together:
-        names = [name for name in names if name not in OF_PROBLEMS]
+    names = section.drawn
     blocks = len(section.rows)
     wrapped = not section.together
     columns, rows = len(names), blocks
@@ -50,10 +45,11 @@ def curves_figure(section: Section) -> "Figure":
                 draw(axes, system.betas, system.curves[name], style, shade(len(systems)))
                 mark(axes, system, name, style["color"])
             for free in section.uncoupled[number : number + 1]:
-                style = {"color": "0.45", "linestyle": "--", "label": free.label, "zorder": 1.5}
+                style = {"color": "0.45", "linestyle": "--", "label": "J = 0", "zorder": 1.5}
                 draw(axes, free.betas, free.curves[name], style, 0.0)
                 mark(axes, free, name, style["color"])
             axes.axvline(1, color="black", linewidth=0.8, zorder=0)
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], systems[0].quantities[name].floor))
             beta_axis(axes, systems[0])
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=8)

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from qattn.couplings import Banded
 from qattn.ising.batch import IsingBatch
-from qattn.thermo_report.averages import average, selected, summed, system, with_working_point
+from qattn.thermo_report.averages import (
+    AnyCurves,
+    average,
+    selected,
+    summed,
+    system,
+    with_working_point,
+)
 from qattn.thermo_report.queries import POSITIONS, SEQUENCES, LayerQueries, queries_of_run
 from qattn.thermo_report.results import Average, Section
 from qattn.thermodynamics import (
@@ -89,7 +96,7 @@ def thermo_of_run(
     for number, layer in enumerate(layers):
         progress(f"{folder.name}: layer {number}")
         batch, groups = layer.batch, layer.heads
-        curves = (
+        curves: AnyCurves = (
             softmax_curves(layer.scores, betas)
             if batch is None
             else thermodynamic_curves(batch, betas, seed=seed, **reads)
@@ -117,7 +124,9 @@ def thermo_of_run(
         section.together.append(system(f"{number}, all", joined, peaks=("heat_capacity",)))
         if batch is not None and not _is_uncoupled(batch):
             free = thermodynamic_curves(_without_couplings(batch), betas, seed=seed)
-            section.uncoupled.append(replace(system(f"{number}, J = 0", free), label="J = 0"))
+            section.uncoupled.append(
+                system(f"{number}, J = 0", free, peaks=("heat_capacity", "susceptibility"))
+            )
     return section
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +12,7 @@ from qattn.couplings import Banded, Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.layers import BoltzmannAttention, SigmoidAttention
 from qattn.training.trained_run import load
+from qattn.transformer import Block
 
 SEQUENCES = 8
 """Validation sequences whose queries are taken."""
@@ -73,11 +75,12 @@ def queries_of_run(
     batches = iter(model.ising_batches(words))
     layers = []
     weights = model.attention_weights(words)
-    for block, score, weight in zip(model.blocks, model.scores(words), weights, strict=True):
+    blocks = cast("list[Block]", model.blocks)
+    for block, score, weight in zip(blocks, model.scores(words), weights, strict=True):
         heads = torch.arange(score.shape[1])
         scores, each = (x[:, :, chosen].double().transpose(0, 1) for x in (score, weight))
-        beta, batch = block.attention.beta, None
-        scores = scores * (beta.reshape(-1, 1, 1, 1) if isinstance(beta, Tensor) else beta)
+        scores = scores * torch.as_tensor(block.attention.beta).reshape(-1, 1, 1, 1)
+        batch = None
         if isinstance(block.attention, BoltzmannAttention):
             batch = _at(next(batches), chosen, T)
             heads = heads.repeat(batch.num_groups // len(heads))

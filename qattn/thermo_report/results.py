@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qattn.thermo_report.quantities import ISING, SOFTMAX, Quantity
+from qattn.thermo_report.quantities import ISING, NOT_OF_PROBLEMS, NOT_OF_RUNS, SOFTMAX, Quantity
 from qattn.thermodynamics import CriticalBeta
 
 FloatArray = NDArray[np.float64]
@@ -122,6 +122,12 @@ class Section:
     def systems(self) -> list[System]:
         """All systems but the layers."""
         return [system for row in self.rows for system in row]
+
+    @property
+    def drawn(self) -> list[str]:
+        """The quantities that pictures and tables show."""
+        left_out = NOT_OF_RUNS if self.together else NOT_OF_PROBLEMS
+        return [name for name in self.systems[0].quantities if name not in left_out]
 
     def to_dict(self) -> dict[str, Any]:
         """As numbers and words."""

@@ -22,7 +22,7 @@ def working_point_figure(section: Section) -> "Figure":
     from matplotlib.figure import Figure
 
     systems = section.systems
-    names = [name for name in systems[0].quantities if name in systems[0].critical]
+    names = [name for name in section.drawn if name in systems[0].critical]
     figure = Figure(figsize=(max(5.2, 0.55 * len(systems) + 2.2), 3.4), layout="constrained")
     axes: Any = figure.subplots()
     x = np.arange(len(systems))

@@ -8,7 +8,12 @@ from qattn.thermo_report.quantities import EXTENSIVE
 from qattn.thermo_report.results import Section, System
 from qattn.thermodynamics import CriticalBeta
 
-PEAKS = {"heat_capacity": "C", "susceptibility": "χ", "spin_glass_susceptibility": "χ_SG"}
+PEAKS = {
+    "heat_capacity": "C",
+    "susceptibility": "χ",
+    "spin_glass_susceptibility": "χ_SG",
+    "cross_susceptibility": "χ_j≠k",
+}
 """What the headings of peaks call their quantities."""
 
 
@@ -20,7 +25,7 @@ def table_rows(section: Section, *, brief: bool = False) -> list[list[str]]:
         brief: Fewer digits, peaks without their standard errors, and no n, which a title has.
     """
     digits = 3 if brief else 4
-    peaks = [name for name in PEAKS if name in section.systems[0].critical]
+    peaks = [name for name in section.drawn if name in section.systems[0].critical]
     attended = section.systems[0].attended is not None
     headings = ["head" if section.together else "problems"]
     headings += [*([] if brief else ["n"]), *EXTENSIVE.values()]

@@ -4,11 +4,11 @@ The measure is k, the least number of positions that together hold a share 0.9 o
 n that are present (Ramsauer et al., "Hopfield Networks is All You Need", ICLR 2021, whose borders
 n/2 and n/32 these are):
 
-=========== ==================== ============================================================
-averaging   k > n/2              a mean over most positions: β far below the critical one
-clustered   n/32 < k ≤ n/2, k > 1 a mean over some of them, a metastable state
-retrieval   k ≤ n/32 or k = 1    a few positions, or one
-=========== ==================== ============================================================
+=========== ===================== ===========================================
+averaging   k > n/2               a mean over most positions
+clustered   1, n/32 < k ≤ n/2     a mean over some of them, a metastable state
+retrieval   k ≤ n/32, or k = 1    a few positions, or one
+=========== ===================== ===========================================
 
 Weights of Boltzmann attention need not sum to one: what counts is the share of their sum.
 """

@@ -156,7 +156,8 @@ def _response(
 
 def _gradient(inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]) -> Float[Tensor, "g n"]:
     """The bracket's gradient by t, 1 - ½(V⁻¹)_ii - ¼‖x_i‖²: how far ‖s_i‖²/D is below 1."""
-    return 1 - inverse.diagonal(dim1=1, dim2=2) / 2 - x.square().sum(-1) / 4
+    below: Tensor = 1 - inverse.diagonal(dim1=1, dim2=2) / 2 - x.square().sum(-1) / 4
+    return below
 
 
 def _hessian(inverse: Float[Tensor, "g n n"], x: Float[Tensor, "g n D"]) -> Float[Tensor, "g n n"]:

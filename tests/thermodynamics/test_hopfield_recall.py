@@ -5,9 +5,11 @@ Cues are patterns with 3 of 16 spins wrong: an overlap of 0.625, which recall mu
 
 import pytest
 import torch
+from _support.qpu_backends import backend_of
 
 from qattn import exact
 from qattn.backends import ExactBackend
+from qattn.hardware import EmulatedQPU
 from qattn.thermodynamics import (
     hebbian_couplings,
     hopfield_batch,
@@ -81,6 +83,24 @@ def test_backends_recall_as_exact_moments_do(backend):
     assert pull.abs().max() < 5.5
     assert 0.5 < pull.square().mean() < 2  # and the errors are about right
     assert (wanted.standard_errors == 0).all()
+    wrong = recall(xi, cues, beta=1.0)
+    assert ((found.overlaps - wrong.overlaps) / found.standard_errors).abs().max() > 20
+
+
+@pytest.mark.slow
+def test_an_emulated_qpu_recalls_as_exact_moments_do(packings_are_kept):
+    """As the backends above: 30 overlaps within 5.5 standard errors."""
+    xi, cues = networks(10, 3, 8, 1)
+    wanted = recall(xi, cues, beta=1.5)
+    with EmulatedQPU(shape=(4, 4), seed=0) as qpu:
+        backend = backend_of(qpu, packings_are_kept)
+        try:
+            found = recall(xi, cues, beta=1.5, backend=backend, num_reads=1000, seed=0)
+        finally:
+            backend.close()
+    pull = (found.overlaps - wanted.overlaps) / found.standard_errors
+    assert pull.abs().max() < 5.5
+    assert 0.5 < pull.square().mean() < 2
     wrong = recall(xi, cues, beta=1.0)
     assert ((found.overlaps - wrong.overlaps) / found.standard_errors).abs().max() > 20
 

@@ -54,7 +54,9 @@ def exact_engine(batch: IsingBatch) -> str:
 def covariances_at(batch: IsingBatch, beta: float) -> Float[Tensor, "groups queries spins spins"]:
     """⟨s_j s_k⟩ - ⟨s_j⟩⟨s_k⟩ at one β, exactly."""
     if exact_engine(batch) == "tree decomposition":
-        return Problems(batch).covariances(beta).unflatten(0, batch.h.shape[:2]).cpu()
+        of_problems: Tensor = Problems(batch).covariances(beta)
+        covariances: Tensor = of_problems.unflatten(0, batch.h.shape[:2])
+        return covariances.cpu()
     h, J = batch.scaled_structure()
     models = IsingBatch(
         h.detach().double(), J.detach().to(torch.float64), batch.lengths, beta, validate=False

@@ -115,7 +115,7 @@ def _moments(
     above = (energies - ground).masked_fill(energies.isinf(), 0)
     first, second = (p @ torch.stack([above, above.square()], -1)).unbind(-1)
     m = S.sum(1) / max(n, 1)
-    mean, *means = (p @ torch.stack([m, m.abs(), m**2, m**4], -1)).unbind(-1)
+    mean, abs_m, m2, m4 = (p @ torch.stack([m, m.abs(), m**2, m**4], -1)).unbind(-1)
     rho = walsh(p)
     # Pairs from the sets of two spins, spins from those of one.
     bit = 1 << torch.arange(n, device=p.device)
@@ -130,8 +130,10 @@ def _moments(
         first + ground,
         second - first.square(),
         mean,
-        means[1] - mean.square(),
-        *means,
+        m2 - mean.square(),
+        abs_m,
+        m2,
+        m4,
         single + cross,
         cross,
         P @ q**2,
@@ -143,7 +145,8 @@ def _distances(rho: Float[Tensor, "*rows states"], n: int) -> Float[Tensor, "*ro
     """P(d) that two independent states differ in d spins, from all correlations."""
     sizes = (states(n, torch.int64, rho.device) > 0).sum(1)
     W = rho.new_zeros(*rho.shape[:-1], n + 1).index_add_(-1, sizes, rho.square())
-    return (W @ _krawtchouk(n).to(W)).clamp_min(0)
+    P: Tensor = W @ _krawtchouk(n).to(W)
+    return P.clamp_min(0)
 
 
 @lru_cache(maxsize=64)

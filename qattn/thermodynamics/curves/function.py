@@ -77,7 +77,7 @@ def thermodynamic_curves(
     if engine == "enumeration":
         moments = enumeration.moments(batch, betas)
         values = quantities(moments, betas, num_spins, symmetric)
-        return Curves(betas, num_spins, **values, method=engine)
+        return Curves(betas, num_spins, **values, method=engine, errors={}, replicates={})
     found, error = engines.moments(batch, betas, num_reads, seed)
     method = f"{engine}, and {num_reads} independent reads" if num_reads else engine
     curves = curves_of(found, betas, num_spins, symmetric, method)

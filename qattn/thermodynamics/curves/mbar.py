@@ -113,7 +113,7 @@ class _Problem:
         self.log_weights = base + flat.log()
 
     def _by_block(self, values: list[Tensor]) -> Tensor:
-        by_block = torch.stack(values, 1).unflatten(0, (BLOCKS, -1))
+        by_block: Tensor = torch.stack(values, 1).unflatten(0, (BLOCKS, -1))
         return by_block.transpose(1, 2).flatten(1, 2)
 
     def overlaps(self) -> Float[Tensor, " pairs"]:
@@ -121,7 +121,8 @@ class _Problem:
         exponents = -self.log_Z[0, :, None] - self.betas[:, None] * self.energies.flatten()
         w, p = (self.log_weights[0] + exponents).exp(), exponents.softmax(0)
         # nan, where ln Z has no solution, is no overlap.
-        return (w[:-1] * p[1:]).sum(1).nan_to_num(0)
+        overlaps: Tensor = (w[:-1] * p[1:]).sum(1)
+        return overlaps.nan_to_num(0)
 
     def at(self, beta: float, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Averages of every replicate, in the order of :class:`Moments`."""

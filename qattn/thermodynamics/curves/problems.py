@@ -48,11 +48,7 @@ class Problems:
         self.h = h.detach().double().flatten(0, 1).unsqueeze(1)
         self.J = J.detach().to(torch.float64)[group]
         self.lengths = torch.from_numpy(batch.num_active.copy()).reshape(-1, 1)
-        self.log_Z = exact.log_partition
-        self.sample = exact.sample
-        if isinstance(self.J, Tensor):
-            self.log_Z = lambda models: exact.tree.moments(models).log_Z
-            self.sample = exact.tree.sample
+        self.sample = exact.tree.sample if isinstance(self.J, Tensor) else exact.sample
 
     @cached_property
     def alike(self) -> bool:
@@ -74,6 +70,12 @@ class Problems:
         forbidden = self.J.values.isinf()
         log_phi = b[:, None] * self.J.values.masked_fill(forbidden, 0)
         return self.J.with_values(log_phi.masked_fill(forbidden, -torch.inf))
+
+    def log_Z(self, models: IsingBatch) -> Float[Tensor, "problems one"]:
+        """Ln Z of models with the couplings' structure."""
+        if isinstance(self.J, Tensor):
+            return exact.tree.moments(models).log_Z
+        return exact.log_partition(models)
 
     def solve(self, beta: float) -> Solved:
         """ln Z and its derivatives."""

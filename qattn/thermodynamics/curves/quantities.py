@@ -38,21 +38,21 @@ class Curves:
     With averages ⟨·⟩ over p(s) ∝ exp(-βE), m = Σ_j s_j / n, and the overlap q = Σ_j s_j s'_j / n
     of two independent states:
 
-    ============================ ==================================================================
-    ``log_Z``                    ln Z = ln Σ_s exp(-βE)
-    ``free_energy``              F = -ln Z/β, that is -∞ at β = 0
-    ``energy``                   U = ⟨E⟩ = -∂ ln Z/∂β
-    ``entropy``                  S = β(U - F), in nats
-    ``heat_capacity``            C = β² Var(E), of all n spins
-    ``magnetisation``            ⟨m⟩
-    ``absolute_magnetisation``   ⟨\|m\|⟩
-    ``susceptibility``           χ = β n (⟨m²⟩ - ⟨m⟩²); with ⟨\|m\|⟩ in place of ⟨m⟩ where the
-                                 energy is the same with all spins flipped (h = 0)
+    ============================= =================================================================
+    ``log_Z``                     ln Z = ln Σ_s exp(-βE)
+    ``free_energy``               F = -ln Z/β, that is -∞ at β = 0
+    ``energy``                    U = ⟨E⟩ = -∂ ln Z/∂β
+    ``entropy``                   S = β(U - F), in nats
+    ``heat_capacity``             C = β² Var(E), of all n spins
+    ``magnetisation``             ⟨m⟩
+    ``absolute_magnetisation``    ⟨\|m\|⟩
+    ``susceptibility``            χ = β n (⟨m²⟩ - ⟨m⟩²); with ⟨\|m\|⟩ in place of ⟨m⟩ where the
+                                  energy is the same with all spins flipped (h = 0)
     ``spin_glass_susceptibility`` χ_SG = (1/n) Σ_jk (⟨s_j s_k⟩ - ⟨s_j⟩⟨s_k⟩)²
-    ``cross_susceptibility``     the part of χ_SG with j ≠ k: 0 for independent spins
-    ``binder``                   1 - ⟨m⁴⟩/(3⟨m²⟩²)
-    ``overlap_binder``           1 - ⟨q⁴⟩/(3⟨q²⟩²)
-    ============================ ==================================================================
+    ``cross_susceptibility``      the part of χ_SG with j ≠ k: 0 for independent spins
+    ``binder``                    1 - ⟨m⁴⟩/(3⟨m²⟩²)
+    ``overlap_binder``            1 - ⟨q⁴⟩/(3⟨q²⟩²)
+    ============================= =================================================================
 
     Attributes:
         betas: The inverse temperatures, in units that multiply the batch's own β.

@@ -123,7 +123,9 @@ def one_model(batches: list[IsingBatch]) -> dict[str, Tensor]:
     def explained(couplings: Tensor) -> Tensor:
         (found,) = exact.mean_spins(IsingBatch(h, couplings))
         ours = found - found.mean(0)
-        return (ours * theirs).sum().square() / (ours.square().sum() * theirs.square().sum())
+        size = ours.square().sum() * theirs.square().sum()
+        share: Tensor = (ours * theirs).sum().square() / size
+        return share
 
     coupled, uncoupled = explained(J), explained(torch.zeros_like(J))
     return {

@@ -72,12 +72,13 @@ def within(curves, right):
 def test_exact_curves_lie_within_error_bars_in_95_of_100_repetitions(backend):
     # Binomial: 95 ± 2.2; at 5 sigma each of 36 numbers is 84 or more. χ_SG and what else is of
     # several states have errors that are too large, if anything.
-    batch = repeated(6, 0.5, REPETITIONS)
+    is_wrong = isinstance(backend, Hotter)  # the negative control
+    batch = repeated(6, 0.5, 20 if is_wrong else REPETITIONS)
     right = thermodynamic_curves(repeated(6, 0.5, 1), BETAS)
     curves = thermodynamic_curves(batch, BETAS, backend=backend, num_reads=230, seed=5)
     inside = within(curves, right)
-    if isinstance(backend, Hotter):  # the negative control
-        assert int(inside["energy"].max()) < 60
+    if is_wrong:
+        assert int(inside["energy"].max()) < 10
         return
     assert min(int(counts.min()) for counts in inside.values()) >= 84
     overall = torch.stack(list(inside.values())).double().mean()

@@ -35,7 +35,7 @@ def by_hand(h, J, beta):
         "absolute_magnetisation": p @ m.abs(),
         "susceptibility": beta * n * (p @ m**2 - centre**2),
         "spin_glass_susceptibility": (covariance**2).sum() / n,
-        "cross_susceptibility": (covariance.fill_diagonal_(0)**2).sum() / n,
+        "cross_susceptibility": (covariance.fill_diagonal_(0) ** 2).sum() / n,
         "binder": 1 - p @ m**4 / (3 * (p @ m**2) ** 2),
         "overlap_binder": 1 - (two * q**4).sum() / (3 * (two * q**2).sum() ** 2),
     }

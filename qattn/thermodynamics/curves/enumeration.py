@@ -159,7 +159,8 @@ def _krawtchouk(n: int) -> Float[Tensor, "sizes distances"]:
         ]
         for w in range(n + 1)
     ]
-    return torch.tensor(rows, dtype=torch.float64) / 2**n
+    table: Tensor = torch.tensor(rows, dtype=torch.float64) / 2**n
+    return table
 
 
 @lru_cache(maxsize=RADIX)

@@ -137,7 +137,7 @@ def _saddle_point(
         step = torch.linalg.solve(_hessian(inverse, x), gradient)
         # The decrement of twice the bracket, which is what is standard self-concordant.
         decrement = (2 * gradient * step).sum(-1, keepdim=True).clamp_min(0).sqrt()
-        t = t - step / torch.where(decrement < FULL_STEP, 1.0, 1 + decrement)
+        t -= step / torch.where(decrement < FULL_STEP, 1.0, 1 + decrement)
         if float(decrement.max()) < CONVERGED:
             return t
     raise ArithmeticError(

@@ -128,7 +128,7 @@ def test_claims_are_about_the_metric_of_the_task_that_the_grid_sets(tmp_path):
     text = TEXT.replace("context = [4, 8]", 'task = ["brackets", "shakespeare"]\ncontext = [8]')
     text = text.replace("where = { context = 8 }", 'where = { task = "brackets" }')
     assert read(tmp_path, text.replace('"perplexity"', '"accuracy"')).claims
-    with pytest.raises(ValueError, match="'accuracy', .*but is 'perplexity'"):
+    with pytest.raises(ValueError, match=r"'accuracy', .*but is 'perplexity'"):
         read(tmp_path, text)
 
 

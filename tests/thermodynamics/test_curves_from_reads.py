@@ -68,7 +68,9 @@ def within(curves, right):
     return {name: (values.abs() < INSIDE).sum((0, 1)) for name, values in z.items()}
 
 
-@pytest.mark.parametrize("backend", ["exact", "gibbs", Aggregated(), Hotter()], ids=str)
+@pytest.mark.parametrize(
+    "backend", ["exact", "gibbs", Aggregated(), Hotter()], ids=["exact", "gibbs", "rows", "hotter"]
+)
 def test_exact_curves_lie_within_error_bars_in_95_of_100_repetitions(backend):
     # Binomial: 95 ± 2.2; at 5 sigma each of 36 numbers is 84 or more. χ_SG and what else is of
     # several states have errors that are too large, if anything.

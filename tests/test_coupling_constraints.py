@@ -169,7 +169,7 @@ def test_settings_that_do_not_fit_are_refused(chosen, message):
 
 def test_repr_names_what_is_not_left_to_the_layer():
     layer = BoltzmannAttention(8, 2, 6, constraint="frozen", std=0.3)
-    assert "constraint='frozen', std=0.3, relative=False, beta=1.0" in repr(layer)
+    assert "constraint='frozen', std=0.3, relative=False, backend" in repr(layer)
     assert "std" not in repr(BoltzmannAttention(8, 2, 6))
 
 

@@ -17,8 +17,8 @@ def rem_threshold(scores: Float[Tensor, "*heads queries n"]) -> Float[Tensor, "*
 
     σ² is the variance of a query's scores, averaged over queries (Derrida 1981).
 
-    >>> rem_threshold(torch.tensor([[0.0, 0.0, 2.0, 2.0]])).item() * (4 / 3) ** 0.5
-    1.6651...
+    >>> round(rem_threshold(torch.tensor([[0.0, 0.0, 2.0, 2.0]])).item() * (4 / 3) ** 0.5, 4)
+    1.6651
     """
     n = scores.shape[-1]
     return math.sqrt(2 * math.log(n)) / scores.var(-1).mean(-1).sqrt()

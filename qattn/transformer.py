@@ -151,7 +151,7 @@ class Transformer(nn.Module):
         """Set β of every head to its critical value on these tokens, where it has one.
 
         Layer by layer: each sees what those before it make of the tokens with their new β. See
-        :meth:`qattn.layers.MultiheadAttention.set_critical_beta`.
+        ``set_critical_beta`` of a layer.
 
         Returns:
             Whether each head has a new β.

@@ -44,7 +44,7 @@ def composite(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
         run: Its folder.
 
     Returns:
-        Of softmax and of arms with dense couplings:
+        Of softmax and of arms with dense couplings,
 
         - ``correlations``: \|r\| of all heads, layer by layer, mean over members, [head][head];
         - ``correlation``: mean of \|r\| over pairs of heads of a layer, [member][layer];

@@ -32,7 +32,7 @@ def criticality(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
         run: Its folder.
 
     Returns:
-        Of softmax and of arms with couplings, None where there is no peak between 1/32 and 32:
+        Of softmax and of arms with couplings, None where there is no peak between 1/32 and 32,
 
         - ``beta``, ``critical_beta``, and ``log_ratio`` = \|ln β/β_c\|, [member][layer][head];
         - ``critical_beta_at_start`` and ``log_ratio_at_start`` of the models as they were drawn,

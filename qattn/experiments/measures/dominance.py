@@ -37,7 +37,7 @@ def dominance(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
         run: Its folder.
 
     Returns:
-        Of softmax attention, nothing of others:
+        Of softmax attention, and nothing of others,
 
         - ``betas``, and there ``heat_capacity`` and ``largest_weight``, averaged over members,
           [layer][head][β];

@@ -1,5 +1,6 @@
 """Tables of trainings: what is finished, how it depends on the length, and what is missing."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def arms_table(results: Results) -> Table:
 
 
 def steps_table(results: Results) -> Table:
-    """A row for each training and value of a metric that a claim "sooner" is about.
+    """A row for each arm where a claim "sooner" is made, and value of a metric that it is about.
 
     Steps are the median over seeds with the least and the most; "> N" where N steps were too few.
     """
@@ -47,7 +48,7 @@ def steps_table(results: Results) -> Table:
         except UndecidableError:
             continue
         for training in results.trainings:
-            if not any(side.covers(training) for side in test.sides):
+            if not any(replace(side, arm=training.arm).covers(training) for side in test.sides):
                 continue
             steps = np.array(steps_to(training, test.metric, goal))
             last = max(training.curves["step"])

@@ -1,5 +1,6 @@
 r"""Attention as one step, or the steady state, of a kinetic spin model."""
 
+import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from qattn.couplings import Couplings
 from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.controls import SoftmaxAttention
+from qattn.mean_field import NotConvergedWarning
 from qattn.spin_models import SPINS, kinetic_step, steady_state
 from qattn.spin_models.step import check_spin_model
 
@@ -54,7 +56,8 @@ class SpinModelAttention(SoftmaxAttention):
         ValueError: A size is out of range, or there are no such spins, mean field or field.
 
     Warns:
-        qattn.spin_models.NotConvergedWarning: A steady state or TAP equation was not reached.
+        qattn.spin_models.NotConvergedWarning: A steady state or TAP equation was not reached; the
+            first time that it happens in the layer.
 
     >>> import torch
     >>> layer = SpinModelAttention(8, 2, context=6, mean_field="tap", steady_state=True)
@@ -91,6 +94,7 @@ class SpinModelAttention(SoftmaxAttention):
         self.spins, self.mean_field = spins, mean_field
         self.steady_state, self.field = steady_state, field
         self.is_block = field == "residual"
+        self._has_warned = False
         if self.is_block:
             self.qkv, self.out = nn.Linear(embed_dim, 2 * embed_dim), nn.Identity()
 
@@ -128,8 +132,23 @@ class SpinModelAttention(SoftmaxAttention):
                 return mean_spin(x + mean_field).to(value.dtype)
         J = self._precise_weights(query, key, None)
         with without_autocast(value.device):
+            if self._is_traceable():
+                m = kinetic_step(x, J, m, **model)
+            else:
+                m = self._iterated(x, J, m, model)
+        return m.to(value.dtype)
+
+    def _iterated(self, x: Tensor, J: Tensor, m: Tensor, model: dict[str, Any]) -> Tensor:
+        """Magnetisations by iteration; of what has not converged there is one warning in all."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             if self.steady_state:
                 m = steady_state(x, J, tolerance=self.TOLERANCE, **model)
             else:
                 m = kinetic_step(x, J, m, **model)
-        return m.to(value.dtype)
+        for warning in caught:
+            is_known = issubclass(warning.category, NotConvergedWarning)
+            if not (is_known and self._has_warned):
+                warnings.warn(warning.message, stacklevel=3)
+            self._has_warned |= is_known
+        return m

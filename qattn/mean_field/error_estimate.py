@@ -93,7 +93,4 @@ def _distance(
     """Rms change of ⟨s⟩ by a step that takes away this residual of the fields."""
     change = torch.linalg.solve_ex(response, (means.root * residual).unsqueeze(-1))[0].squeeze(-1)
     step = change / means.root.clamp_min(torch.finfo(change.dtype).tiny)
-    moved = (means.theta + step.clamp(-2, 2)).tanh() * means.present - means.m
-    count = means.present.sum(-1).clamp_min(1)
-    distance: Tensor = (moved.square().sum(-1) / count).sqrt()
-    return distance
+    return means.distance((means.theta + step.clamp(-2, 2)).tanh() * means.present)

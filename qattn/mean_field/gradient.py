@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from qattn._vmap import BackwardFunction, GroupwiseFunction
+from qattn.exact.engine import present
 from qattn.exact.structured import Lengths
 from qattn.ising.precision import without_autocast
 from qattn.mean_field.means import Means
@@ -54,8 +55,7 @@ class Call:
 
     def present(self, h: Float[Tensor, "g q n"]) -> Bool[Tensor, "#g q n"]:
         """True where a query has a spin."""
-        lengths = self.lengths.of(len(h))
-        return (torch.arange(h.shape[2], device="cpu") < lengths.unsqueeze(-1)).to(h.device)
+        return present(h.shape[2], self.lengths.of(len(h)), h.device).mT
 
 
 class MeanField(GroupwiseFunction):

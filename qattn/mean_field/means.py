@@ -35,6 +35,11 @@ class Means:
         root = present / theta.cosh()
         return cls(theta, present, theta.tanh() * present, root * root, root)
 
+    def distance(self, m: Float[Tensor, "groups queries n"]) -> Float[Tensor, "groups queries"]:
+        """Rms difference of other means, 0 at absent spins, over the present spins."""
+        count = self.present.sum(-1).clamp_min(1)
+        return ((m - self.m).square().sum(-1) / count).sqrt()
+
     def between(self, J: Float[Tensor, "groups n n"]) -> Float[Tensor, "groups queries n n"]:
         """√v_i J_ij √v_j of each query: couplings between spins of variance 1."""
         return self.root.unsqueeze(-1) * J.unsqueeze(1) * self.root.unsqueeze(-2)

@@ -50,6 +50,7 @@ class Solved(NamedTuple):
         error: Estimated rms error of ⟨s⟩; NaN where none was asked for.
         converged: Whether it is one stable solution whose error can be estimated.
         stable: Whether it is a solution and stable.
+        residual: Largest change of a ⟨s⟩ in one more step.
         iterations: Steps that were taken.
     """
 
@@ -137,7 +138,7 @@ def _differ(
     """Whether two solutions differ and both count, F' - F, the lesser share of Z, rms distance."""
     gap = _free_energy(h, J, others) - _free_energy(h, J, means)
     share = (-gap.abs()).sigmoid()
-    apart = _rms(others.m - means.m, means.present)
+    apart = means.distance(others.m)
     return (apart > SAME) & (share > SHARE), gap, share, apart
 
 
@@ -166,10 +167,6 @@ def _from(
 
 def _means(state: Tensor, present: Tensor) -> Means:
     return Means.of(state[..., : present.shape[-1]], present)
-
-
-def _rms(x: Tensor, present: Tensor) -> Tensor:
-    return ((x * x).sum(-1) / present.sum(-1).clamp_min(1)).sqrt()
 
 
 def _is_stable(response: Float[Tensor, "g q n n"]) -> Bool[Tensor, "g q"]:

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 from _support.experiments import command, tiny
-from _support.trainings import EVERY, SMALL, assert_same_end
+from _support.trainings import EVERY, SMALL, assert_members_train_alone, assert_same_end
 
 from qattn.backends.options import declared_options
 from qattn.experiments import Store, collect
@@ -37,13 +37,7 @@ def config_of(arm, **settings):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_members_of_an_ensemble_train_like_separate_runs(arm):
-    together = Learner(config_of(arm, ensemble=2, seed=4))
-    alone = [Learner(config_of(arm, seed=4 + i)) for i in range(2)]
-    for number in range(4):
-        losses = together.step(number)
-        expected = torch.cat([learner.step(number) for learner in alone])
-        torch.testing.assert_close(losses, expected, atol=1e-5, rtol=0)
-    assert losses[0] != losses[1]
+    together, alone = assert_members_train_alone(config_of, arm)
     if arm != "fixed":
         betas = torch.cat([learner.betas() for learner in alone])
         torch.testing.assert_close(together.betas(), betas, atol=1e-4, rtol=1e-4)

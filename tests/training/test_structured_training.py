@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from _support.command_line import run
-from _support.trainings import EVERY, SMALL, assert_same_end
+from _support.trainings import EVERY, SMALL, assert_members_train_alone, assert_same_end
 
 from qattn.layers import BoltzmannAttention
 from qattn.training import Learner, TrainConfig, load, plot_run, read_settings, train
@@ -32,13 +32,7 @@ def config_of(arm, **settings):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_members_of_an_ensemble_train_like_separate_runs(arm):
-    together = Learner(config_of(arm, ensemble=2, seed=4))
-    alone = [Learner(config_of(arm, seed=4 + i)) for i in range(2)]
-    for number in range(4):
-        losses = together.step(number)
-        expected = torch.cat([learner.step(number) for learner in alone])
-        torch.testing.assert_close(losses, expected, atol=1e-5, rtol=0)
-    assert losses[0] != losses[1]
+    assert_members_train_alone(config_of, arm)
 
 
 @pytest.mark.parametrize("arm", ["gated", "rank 1", "cardinality"])

@@ -25,9 +25,9 @@ LAYERS = [
     {"qattn.problems", "qattn.quality"},
     {"qattn.simulators"},
     {"qattn.hardware"},
-    {"qattn.training", "qattn.problems.run"},
+    {"qattn.training", "qattn.problems.run", "qattn.fitting"},
     {"qattn.compare"},
-    {"qattn.thermo_report"},
+    {"qattn.thermo_report", "qattn.spin_glass"},
     {"qattn.experiments"},
     {"qattn.cli", "qattn.__main__"},
 ]

@@ -85,17 +85,22 @@ def elimination_of(adjacency: Bool[Tensor, "n n"]) -> Elimination:
 @lru_cache(maxsize=1024)
 def _best(n: int, adjacency: bytes) -> Elimination | int:
     """The best order, or a lower bound of the treewidth that is above the limit."""
-    rows = [adjacency[v * n : (v + 1) * n] for v in range(n)]
-    graph = [sum(1 << u for u in range(n) if row[u] and u != v) for v, row in enumerate(rows)]
+    graph = neighbour_sets(n, adjacency)
     bound = _degeneracy(graph)
     if bound > MAX_WIDTH:
         return bound
-    best = _eliminated(graph, None)
+    best = eliminated(graph, None)
     for seed in range(TRIES):
-        best = min(best, _eliminated(graph, random.Random(seed)), key=_cost)
+        best = min(best, eliminated(graph, random.Random(seed)), key=_cost)
         if best.width <= NARROW or best.width > HOPELESS:
             break
     return best
+
+
+def neighbour_sets(n: int, adjacency: bytes) -> list[int]:
+    """The neighbours of each vertex as the bits of a number, from a matrix of booleans."""
+    rows = [adjacency[v * n : (v + 1) * n] for v in range(n)]
+    return [sum(1 << u for u in range(n) if row[u] and u != v) for v, row in enumerate(rows)]
 
 
 def _cost(elimination: Elimination) -> tuple[bool, int]:
@@ -115,7 +120,7 @@ def _degeneracy(graph: list[int]) -> int:
     return largest
 
 
-def _eliminated(graph: list[int], ties: random.Random | None) -> Elimination:
+def eliminated(graph: list[int], ties: random.Random | None) -> Elimination:
     """Min-fill with ties broken at random, or the natural order."""
     graph = list(graph)
     order: list[int] = []

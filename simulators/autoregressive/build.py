@@ -1,0 +1,28 @@
+"""Autoregressive samplers from settings, for the models of a batch."""
+
+from collections.abc import Callable
+
+from qattn.ising.batch import IsingBatch
+from qattn.simulators.autoregressive.conditional import Conditional
+from qattn.simulators.autoregressive.net import AutoregressiveNet
+from qattn.simulators.autoregressive.orders import plan_of
+from qattn.simulators.autoregressive.pair import Pair
+from qattn.simulators.autoregressive.plan import Plan
+from qattn.simulators.autoregressive.settings import NetSettings
+
+PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
+    "pair": lambda settings, plan, batch: Pair(),
+}
+"""What makes the physics of a logit, by its name."""
+
+
+def build_net(settings: NetSettings, batch: IsingBatch) -> AutoregressiveNet:
+    """A sampler for models whose couplings have the graph of a batch's.
+
+    Args:
+        settings: What it is made of.
+        batch: The models; J is a tensor.
+    """
+    plan = plan_of((batch.matrix != 0).any(0), settings.order)
+    logit = "pair" if settings.logit == "auto" else settings.logit
+    return AutoregressiveNet(plan, [PHYSICS[logit](settings, plan, batch)])

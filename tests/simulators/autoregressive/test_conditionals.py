@@ -23,6 +23,11 @@ PARTS = {
     "pair, torus": (NetSettings(logit="pair"), "torus"),
     "pair, torus, natural": (NetSettings(logit="pair", order="natural"), "torus"),
     "pair, torus, min-fill": (NetSettings(logit="pair", order="min-fill"), "torus"),
+    "tap": (NetSettings(logit="tap"), "dense"),
+    "tap, one step": (NetSettings(logit="tap", iterations=1), "dense"),
+    "tap, scalars": (NetSettings(logit="tap", parameters="scalars"), "dense"),
+    "tap, couplings": (NetSettings(logit="tap", parameters="couplings"), "dense"),
+    "tap, torus": (NetSettings(logit="tap", parameters="couplings"), "torus"),
 }
 
 

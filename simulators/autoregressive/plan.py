@@ -75,6 +75,11 @@ class Plan:
         return len(self.order)
 
     @property
+    def is_dense(self) -> bool:
+        """Whether each conditional depends on all earlier positions."""
+        return all(len(scope) == i for i, scope in enumerate(self.scopes))
+
+    @property
     def width(self) -> int:
         """Size of the largest scope."""
         return max(map(len, self.scopes), default=0)

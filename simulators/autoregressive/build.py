@@ -9,6 +9,7 @@ from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
+from qattn.simulators.autoregressive.tables import narrowed
 from qattn.simulators.autoregressive.tap import Tap
 
 PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
@@ -26,6 +27,7 @@ def build_net(settings: NetSettings, batch: IsingBatch) -> AutoregressiveNet:
         batch: The models; J is a tensor.
     """
     plan = plan_of((batch.matrix != 0).any(0), settings.order)
+    plan = narrowed(plan, settings.exact_width, batch.num_groups * batch.num_queries)
     logit = settings.logit
     if logit == "auto":
         logit = "tap" if plan.is_dense else "pair"

@@ -1,6 +1,7 @@
 """Every part of a logit: q is a distribution, its draws have it, and it depends on what it may."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,9 @@ PARTS = {
     "pair, torus": (NetSettings(logit="pair"), "torus"),
     "pair, torus, natural": (NetSettings(logit="pair", order="natural"), "torus"),
     "pair, torus, min-fill": (NetSettings(logit="pair", order="min-fill"), "torus"),
+    "pair, some spins exact": (NetSettings(logit="pair", exact_width=4), "torus"),
+    "all spins exact": (NetSettings(exact_width=11), "torus"),
+    "all spins exact, dense": (NetSettings(exact_width=11), "dense"),
     "tap": (NetSettings(logit="tap"), "dense"),
     "tap, one step": (NetSettings(logit="tap", iterations=1), "dense"),
     "tap, scalars": (NetSettings(logit="tap", parameters="scalars"), "dense"),
@@ -52,7 +56,9 @@ def torus(*sides):
 
 
 def net_for(settings, batch):
-    """A net whose parameters are no longer at their start."""
+    """A net whose parameters are no longer at their start, without exact spins unless asked for."""
+    if settings.exact_width == NetSettings().exact_width:
+        settings = replace(settings, exact_width=0)
     net = build_net(settings, batch)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -169,7 +175,7 @@ def test_a_shorter_query_is_the_smaller_model(case):
         pytest.skip("another order, or parameters that belong to these spins")
     n = 7
     parts = list(net.parts)
-    small = AutoregressiveNet(Plan.dense(n), parts)
+    small = AutoregressiveNet(Plan.dense(n).with_exact(n if net.plan.num_exact else 0), parts)
     lone = IsingBatch(batch.h[:, 1:2, :n], batch.matrix[:, :n, :n], beta=batch.beta)
     states = all_states(N)[::97]
     columns = as_columns(

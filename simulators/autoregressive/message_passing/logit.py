@@ -17,7 +17,11 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from qattn.simulators.autoregressive.conditional import Conditional
-from qattn.simulators.autoregressive.message_passing.messages import message
+from qattn.simulators.autoregressive.message_passing.messages import (
+    message,
+    ratio,
+    squared_exp,
+)
 from qattn.simulators.autoregressive.message_passing.schedule import Schedule, schedule_of
 from qattn.simulators.autoregressive.models import Models
 from qattn.simulators.autoregressive.plan import Plan
@@ -67,19 +71,29 @@ class MessagePassing(Conditional):
         given, schedule = _Given.of(models, self.schedule, num_reads), self.schedule
         rows = [len(schedule.source), len(schedule.spin), *(len(s.edge) for s in schedule)]
         edges, fields, *messages = (given.h.new_empty(k, given.h.shape[1]) for k in rows)
-        return _State(given, edges, fields, messages, self._matrix())
+        of_steps = [self._of_step(given, t, step.edge) for t, step in enumerate(schedule)]
+        of_steps = [(squared_exp(K), factor) for K, factor in of_steps]
+        return _State(given, edges, fields, messages, of_steps, self._matrix())
 
     def logits(self, state: "_State", level: slice, spins: Tensor) -> Tensor:
         """Logits of a level, from the fields and messages that are new with it."""
         given, schedule, new = state.given, self.schedule, self.schedule.new(level)
-        fields = new.fields.own
-        state.fields[fields] = given.h[schedule.spin[fields]] + new.fields.sums(state.edges)
+        own = new.fields.own
+        if own.stop > own.start:
+            h = given.h.index_select(0, schedule.spin[own])
+            state.fields[own] = h.add_(new.fields.sums(state.edges))
         for t, (step, bags) in enumerate(zip(schedule, new.steps, strict=True)):
-            H = state.fields[step.field[bags.own]]
+            own = bags.own
+            if own.stop == own.start:
+                continue
+            H = state.fields.index_select(0, step.field[own])
             if t:
                 H += bags.sums(state.messages[t - 1])
-            state.messages[t][bags.own] = self._message(given, t, step.edge[bags.own], H)
-        xi = state.fields[schedule.field[level]]
+            a, factor = state.of_steps[t]
+            P, S = ratio(a[own], H.unflatten(1, given.shape))
+            u = P.div_(S).log_().mul_(0.5).flatten(1)
+            state.messages[t][own] = u if factor is None else u.mul_(factor[own])
+        xi = state.fields.index_select(0, schedule.field[level])
         logit = self._logit(xi, new.into.sums(state.messages[-1]), level)
         if state.matrix is not None:
             logit = logit + given.scaled(state.matrix[level] @ _rows(spins))
@@ -99,24 +113,30 @@ class MessagePassing(Conditional):
         u = s[:0]
         for t, step in enumerate(schedule):
             H = fields[step.field]
-            u = self._message(given, t, step.edge, H + step.before(u) if t else H)
+            if t:
+                H = H + step.before(u)
+            K, factor = self._of_step(given, t, step.edge)
+            u = message(K, H.unflatten(1, given.shape)).flatten(1)
+            if factor is not None:
+                u = u * factor
         logit = self._logit(fields[schedule.field], schedule.into(u), positions)
         matrix = self._matrix()
         if matrix is not None:
             logit = logit + given.scaled(matrix[positions] @ s)
         return given.columns(logit)
 
-    def _message(self, given: "_Given", t: int, edge: Tensor, H: Tensor) -> Tensor:
-        """Messages of step t along edges, from the cavity fields of their sources."""
-        K = given.J[edge]
-        if self.couplings is not None:
+    def _of_step(self, given: "_Given", t: int, edge: Tensor) -> tuple[Tensor, Tensor | None]:
+        """a J of messages of step t, and their factor: b, and 0 where the source is absent."""
+        K, factor = given.J[edge], None
+        if self.couplings is not None and self.messages is not None:
             K = K * _of_edges(self.couplings[t], edge).unsqueeze(2)
-        u = message(K, H.unflatten(1, given.shape)).flatten(1)
-        if self.messages is not None:
-            u = u * _of_edges(self.messages[t], edge)
+            factor = _of_edges(self.messages[t], edge)
+            if len(factor) == 1:
+                factor = factor.expand(len(edge), 1)
         if given.active is not None:
-            u = u * given.active[self.schedule.source[edge]]
-        return u
+            active = given.active[self.schedule.source[edge]]
+            factor = active if factor is None else factor * active
+        return K, factor
 
     def _logit(self, xi: Tensor, into: Tensor, positions: slice | Tensor) -> Tensor:
         """2 (ξ + r Σ u)."""
@@ -182,12 +202,22 @@ class _Given(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What is known of a draw: rows of J s along edges, fields, messages of each step; A."""
+    """What is known of a draw.
+
+    Attributes:
+        given: The models.
+        edges: J s along edges from spins that are drawn.
+        fields: Rows of fields so far.
+        messages: Rows of messages of each step so far.
+        of_steps: e^(2aJ) and the factor of all messages of each step.
+        matrix: A.
+    """
 
     given: _Given
     edges: Tensor
     fields: Tensor
     messages: list[Tensor]
+    of_steps: list[tuple[Tensor, Tensor | None]]
     matrix: Tensor | None
 
 

@@ -19,24 +19,31 @@ def message(
 ) -> Float[Tensor, "messages g columns"]:
     """u(K, H), differentiable once; also where a product of tanh would be rounded to 1.
 
-    >>> message(torch.full((1, 1, 1), 9.0), torch.full((1, 1, 1), 30.0)).item()
+    >>> round(message(torch.full((1, 1, 1), 9.0), torch.full((1, 1, 1), 30.0)).item(), 3)
     9.0
     """
     found: Tensor = _Message.apply(K, H)
     return found
 
 
-class _Message(torch.autograd.Function):
-    """Saves P = 1 + e^(2K + 2H) and S = e^(2K) + e^(2H).
+def squared_exp(x: Tensor) -> Tensor:
+    """e^(2x), of x that is cut."""
+    return x.clamp(-FROZEN, FROZEN).mul_(2).exp_()
 
-    1 - 1/P = σ(2K + 2H) and e^(2K)/S = σ(2K - 2H).
-    """
+
+def ratio(a: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
+    """P = 1 + e^(2K + 2H) and S = e^(2K) + e^(2H) from a = e^(2K): u = ½ ln P/S."""
+    b = squared_exp(H)
+    return (a * b).add_(1), b.add_(a)
+
+
+class _Message(torch.autograd.Function):
+    """Saves P and S: 1 - 1/P = σ(2K + 2H) and e^(2K)/S = σ(2K - 2H)."""
 
     @staticmethod
     def forward(ctx: Any, K: Tensor, H: Tensor) -> Tensor:
-        a = (2 * K.clamp(-FROZEN, FROZEN)).exp()
-        b = H.clamp(-FROZEN, FROZEN).mul_(2).exp_()
-        P, S = (a * b).add_(1), b.add_(a)
+        a = squared_exp(K)
+        P, S = ratio(a, H)
         ctx.save_for_backward(a, P, S)
         return (P / S).log_().mul_(0.5)
 

@@ -22,9 +22,6 @@ from qattn.simulators.autoregressive.head.tokens import Tokens, beside, strength
 from qattn.simulators.autoregressive.models import Models
 from qattn.simulators.autoregressive.plan import Plan
 
-MASKED = 512
-"""Spins up to which given states attend by products with all keys and a mask."""
-
 
 class _Cache:
     """Keys and values of the spins that are drawn, of each layer; columns of all groups together.
@@ -169,10 +166,10 @@ class Transformer(Conditional):
         query, keys, values = (
             x.unflatten(3, groups) for x in (layer.queries(streams[0]), keys, values)
         )
-        if isinstance(index, slice) or len(keys) > MASKED:
-            attention = gathered(query, keys, values, bias, index)
-        else:
-            attention = masked(query, keys, values, bias, index)
+        # Products with all keys are quicker where a position has most of them as keys.
+        wide = isinstance(index, Tensor) and 2 * index.shape[1] > len(keys)
+        attend = masked if wide else gathered
+        attention = attend(query, keys, values, bias, index)
         size = self.scopes.sizes[rows].to(bias.dtype).sqrt()
         return layer.updated(*streams, attention.flatten(3) * size.view(-1, 1, 1, 1))
 

@@ -10,9 +10,11 @@ from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
+from qattn.simulators.autoregressive.tap import Tap
 
 PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
     "pair": lambda settings, plan, batch: Pair(),
+    "tap": Tap.of_settings,
 }
 """What makes the physics of a logit, by its name."""
 
@@ -26,7 +28,9 @@ def build_net(settings: NetSettings, batch: IsingBatch) -> AutoregressiveNet:
     """
     adjacency = (batch.matrix != 0).any(0)
     plan = plan_of(adjacency, settings.order)
-    logit = "pair" if settings.logit == "auto" else settings.logit
+    logit = settings.logit
+    if logit == "auto":
+        logit = "tap" if plan.is_dense else "pair"
     parts = [PHYSICS[logit](settings, plan, batch)]
     if settings.head > 0:
         parts.append(

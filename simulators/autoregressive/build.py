@@ -5,6 +5,7 @@ from collections.abc import Callable
 from qattn.ising.batch import IsingBatch
 from qattn.simulators.autoregressive.conditional import Conditional
 from qattn.simulators.autoregressive.head.transformer import Transformer
+from qattn.simulators.autoregressive.message_passing import MessagePassing
 from qattn.simulators.autoregressive.net import AutoregressiveNet
 from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
@@ -15,6 +16,9 @@ from qattn.simulators.autoregressive.tap import Tap
 PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
     "pair": lambda settings, plan, batch: Pair(),
     "tap": Tap.of_settings,
+    "bp": lambda settings, plan, batch: MessagePassing(
+        plan, (batch.matrix != 0).any(0), settings.iterations or 4, settings.parameters
+    ),
 }
 """What makes the physics of a logit, by its name."""
 

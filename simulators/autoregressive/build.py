@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from qattn.ising.batch import IsingBatch
 from qattn.simulators.autoregressive.conditional import Conditional
+from qattn.simulators.autoregressive.head.transformer import Transformer
 from qattn.simulators.autoregressive.message_passing import MessagePassing
 from qattn.simulators.autoregressive.net import AutoregressiveNet
 from qattn.simulators.autoregressive.orders import plan_of
@@ -29,8 +30,14 @@ def build_net(settings: NetSettings, batch: IsingBatch) -> AutoregressiveNet:
         settings: What it is made of.
         batch: The models; J is a tensor.
     """
-    plan = plan_of((batch.matrix != 0).any(0), settings.order)
+    adjacency = (batch.matrix != 0).any(0)
+    plan = plan_of(adjacency, settings.order)
     logit = settings.logit
     if logit == "auto":
         logit = "tap" if plan.is_dense else "pair"
-    return AutoregressiveNet(plan, [PHYSICS[logit](settings, plan, batch)])
+    parts = [PHYSICS[logit](settings, plan, batch)]
+    if settings.head > 0:
+        parts.append(
+            Transformer(plan, adjacency, settings.head, settings.head_width, settings.head_heads)
+        )
+    return AutoregressiveNet(plan, parts)

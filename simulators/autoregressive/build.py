@@ -16,13 +16,17 @@ PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
 """What makes the physics of a logit, by its name."""
 
 
-def build_net(settings: NetSettings, batch: IsingBatch) -> AutoregressiveNet:
+def build_net(
+    settings: NetSettings, batch: IsingBatch, plan: Plan | None = None
+) -> AutoregressiveNet:
     """A sampler for models whose couplings have the graph of a batch's.
 
     Args:
         settings: What it is made of.
         batch: The models; J is a tensor.
+        plan: The order of drawing; None means that of the settings for the batch's graph.
     """
-    plan = plan_of((batch.matrix != 0).any(0), settings.order)
+    if plan is None:
+        plan = plan_of((batch.matrix != 0).any(0), settings.order)
     logit = "pair" if settings.logit == "auto" else settings.logit
     return AutoregressiveNet(plan, [PHYSICS[logit](settings, plan, batch)])

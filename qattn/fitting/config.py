@@ -48,8 +48,8 @@ class FitConfig(FitSettings):
     num_reads: int = setting(10_000, "Reads by which it is measured at the end.")
     reference: Literal["auto", "exact", "tempering", "none"] = setting(
         "auto",
-        "What it is measured against: auto (exact where possible, else parallel tempering up to 256 "
-        "spins), exact, tempering or none.",
+        "What it is measured against: auto (exact where possible, else parallel tempering up to "
+        "256 spins), exact, tempering or none.",
     )
     threads: int | None = setting(None, "CPU threads (default: 1).", may_change=True)
     checkpoint_seconds: float = setting(
@@ -68,8 +68,8 @@ class FitConfig(FitSettings):
         object.__setattr__(self, "net", net)
         if self.family and (net.parameters == "couplings" or net.head):
             raise ValueError(
-                "Argument `parameters` must be scalars for a family, and `head` 0: others are those "
-                "of one problem."
+                "Argument `parameters` must be scalars for a family, and `head` 0: others are "
+                "those of one problem."
             )
         if self.family and self.distil:
             raise ValueError(

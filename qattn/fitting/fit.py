@@ -203,7 +203,7 @@ class Fit:
         return found
 
     def _chosen(self, net: AutoregressiveNet) -> tuple[Tensor | None, float]:
-        """Positions whose logits are differentiated, and their share of all that have parameters."""
+        """Positions whose logits are differentiated, and their share of all."""
         n = net.plan.num_spins
         if self.positions is None or self.positions >= n:
             return None, 1.0
@@ -246,7 +246,7 @@ class Fit:
 
 
 def _groups(net: AutoregressiveNet, rate: float) -> list[dict[str, Any]]:
-    """Parameters by learning rate: parts may have factors, ``rates``, by the name of a parameter."""
+    """Parameters by learning rate; parts may have factors, ``rates``, by a parameter's name."""
     groups: dict[float, list[Tensor]] = {}
     for module in net.modules():
         rates = getattr(module, "rates", {})

@@ -15,7 +15,6 @@ Of a large model the logits of a random subset S of positions suffice: ln q is a
 and n/|S| of what is found is unbiased, as R comes from the draw itself.
 """
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 

@@ -1,8 +1,8 @@
 r"""How good a net is: free energies from its own reads, and what reads of p say of it.
 
 Free energies are F = -ln Z/β, a spin. F_q ≥ F is variational, F_IS importance-weighted. Where a
-reference has ln Z and reads of the Boltzmann distribution p, the *forward* ESS, 1/⟨p/q⟩_p, sees what
-the net never draws; its own ESS does not.
+reference has ln Z and reads of the Boltzmann distribution p, the *forward* ESS, 1/⟨p/q⟩_p, sees
+what the net never draws; its own ESS does not.
 """
 
 import warnings
@@ -164,8 +164,8 @@ def _against(
     log_q, energies = [], []
     for part in reads.split(READS_AT_A_TIME, 2):
         spins = as_columns(part, net.plan, models.h.dtype)
-        log_q.append(net.log_q(models, spins).unflatten(1, shape[1:2] + (-1,)))
-        energies.append(models.energies(spins).unflatten(1, shape[1:2] + (-1,)))
+        log_q.append(net.log_q(models, spins).unflatten(1, (models.num_queries, -1)))
+        energies.append(models.energies(spins).unflatten(1, (models.num_queries, -1)))
     log_Z = reference.log_Z.to(per_spin).view(shape[:2])
     forward = forward_ess(torch.cat(log_q, 2), torch.cat(energies, 2), log_Z)
     error = torch.zeros_like(log_Z)

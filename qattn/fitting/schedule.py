@@ -1,8 +1,8 @@
 r"""The way of β and of the learning rate along a fit.
 
 β starts where the net as it is has an effective share of reads of at least :data:`ENOUGH`, is at
-its target after :data:`RISE` of the budget, and moves on only while the share is at least that much;
-it never lags behind its way by more than :data:`LAG` of the budget. The learning rate is constant
+its target after :data:`RISE` of the budget, and moves on only while the share is at least that
+much; it never lags behind its way by more than :data:`LAG` of the budget. The learning rate is constant
 until then, and falls to :data:`LAST_RATE` of it along a cosine. Where the free energy has stopped
 falling before, the fall begins at once and is over soon.
 """
@@ -15,7 +15,7 @@ ENOUGH = 0.5
 """Effective share of reads at which β moves on."""
 
 RISE = 0.6
-"""Share of the budget after which β is to be at its target, and the learning rate begins to fall."""
+"""Share of the budget after which β is to be at its target, and the learning rate falls."""
 
 LAG = 0.2
 """Share of the budget by which β may be late."""

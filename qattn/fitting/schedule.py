@@ -2,9 +2,9 @@ r"""The way of β and of the learning rate along a fit.
 
 β starts where the net as it is has an effective share of reads of at least :data:`ENOUGH`, is at
 its target after :data:`RISE` of the budget, and moves on only while the share is at least that
-much; it never lags behind its way by more than :data:`LAG` of the budget. The learning rate is constant
-until then, and falls to :data:`LAST_RATE` of it along a cosine. Where the free energy has stopped
-falling before, the fall begins at once and is over soon.
+much; it never lags behind its way by more than :data:`LAG` of the budget. The learning rate is
+constant until then, and falls to :data:`LAST_RATE` of it along a cosine. Where the free energy has
+stopped falling before, the fall begins at once and is over soon.
 """
 
 import math

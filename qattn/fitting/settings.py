@@ -7,6 +7,9 @@ from qattn.training.sampler_settings import setting
 DEFAULT_STEPS = 1000
 """Steps where neither steps nor seconds are given."""
 
+MAY_BE_ZERO = ("seed", "tempering_reads", "problem", "evaluations")
+"""Whole numbers that may be 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
@@ -43,7 +46,7 @@ class FitSettings:
     seed: int = setting(0, "Seed of parameters and reads.")
 
     def __post_init__(self) -> None:
-        least = {"seed": 0, "tempering_reads": 0, "distil": 0, "batch_size": 2}
+        least = {"batch_size": 2} | dict.fromkeys(MAY_BE_ZERO, 0)
         for field in fields(self):
             value, bound = getattr(self, field.name), least.get(field.name, 1)
             if value is None:

@@ -37,8 +37,8 @@ def free_energy_figure(section: Section) -> "Figure":
             value, error = zip(*values, strict=True)
             axes.errorbar(section.betas, value, error, **_dots(index), linestyle="-")
     left.set_ylabel("F/n")
-    middle.set_ylabel("(F_q − F)/n, the bound")
-    right.set_ylabel("(F_w − F)/n, weighted reads")
+    middle.set_ylabel("$(F_q - F)/n$, the bound")
+    right.set_ylabel("$(F_w - F)/n$, weighted reads")
     for axes in (middle, right):
         axes.axhline(0, color="black", linewidth=0.8, zorder=0)
     _finish(figure, left, [left, middle, right])
@@ -77,7 +77,7 @@ def overlaps_figure(section: Section) -> "Figure":
             axes.errorbar(one.q, values, errors, **style, linestyle="none")
             text = f"distance {one.distance:.3f}, noise {one.noise:.3f}"
             axes.text(0.5, 0.97, text, transform=axes.transAxes, ha="center", va="top", fontsize=7)
-            axes.set_ylim(0, 1.18 * float(values.max()))
+            axes.set_ylim(0, 1.6 * float(density * one.reference.max()))
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=8)
             if index == 0:
@@ -128,10 +128,11 @@ def _panels(columns: int, size: tuple[float, float]) -> tuple["Figure", Any]:
 
 
 def _compare(axes: Any, ladder: Ladder, name: str, index: int) -> None:
-    """The reference as a line, weighted reads as dots with bars, per spin."""
-    value, error, exactly, _ = (x / ladder.num_spins for x in ladder.of(name))
-    betas = ladder.curves.betas
-    axes.plot(betas, exactly, color=COLOURS[index % len(COLOURS)], linewidth=1.1, alpha=0.7)
+    """The reference as a line and a band of its errors, weighted reads as dots with bars."""
+    value, error, exactly, own = (x / ladder.num_spins for x in ladder.of(name))
+    betas, colour = ladder.curves.betas, COLOURS[index % len(COLOURS)]
+    axes.plot(betas, exactly, color=colour, linewidth=1.1, alpha=0.7)
+    axes.fill_between(betas, exactly - own, exactly + own, color=colour, alpha=0.25, linewidth=0)
     axes.errorbar(betas, value, error, **_dots(index), linestyle="none")
 
 

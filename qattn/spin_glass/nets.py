@@ -1,7 +1,7 @@
 """Autoregressive samplers of a problem along a ladder of β: untrained, fitted before, or here."""
 
 from collections.abc import Callable, Iterator, Sequence
-from math import log
+from pathlib import Path
 
 from qattn.ising.batch import IsingBatch
 from qattn.problems.by_name import with_strength
@@ -21,3 +21,11 @@ def untrained(settings: NetSettings = NetSettings()) -> Nets:  # noqa: B008
             yield build_net(settings, with_strength(problem, beta))
 
     return nets
+
+
+def chosen(
+    settings: NetSettings, checkpoints: Sequence[Path], fit_seconds: float, seed: int
+) -> tuple[Nets, str]:
+    """The nets that a command line asks for, and what they are in words."""
+    made = f"logit {settings.logit}"
+    return untrained(settings), f"untrained, {made}"

@@ -63,9 +63,10 @@ def table(section: Section) -> Table:
     """The ladder for a terminal of 80 columns."""
     shown = Table(
         title=f"{section.name}\n{section.sampler}; reference: {references(section)}",
-        caption="F_q: variational bound; F_w: from weighted reads; in thousandths of a spin, with\n"
-        "standard errors. ESS: effective share of reads, from the sampler's own reads, and\n"
-        "forward, from reads of the reference. P(q): distance over what errors make.",
+        caption="F_q: variational bound; F_w: from weighted reads; less F of the reference in\n"
+        "thousandths a spin, with standard errors. ESS: effective share of reads, from\n"
+        "the sampler's own; forward: from reads of the reference. P(q): distance to the\n"
+        "reference over what errors make.",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
@@ -90,7 +91,7 @@ def _with_error(values: tuple[tuple[float, float], ...]) -> str:
     mean = 1e3 * _mean([value for value, _ in values])
     error = 1e3 * sum(error**2 for _, error in values) ** 0.5 / len(values)
     digits = 1 if error >= 1 else 2 if error >= 0.1 else 3
-    return f"{mean:+.{digits}f} ± {error:.{digits}f}"
+    return f"{mean:+.{digits}f}±{error:.{digits}f}"
 
 
 def _overlap(section: Section, beta: float) -> str:

@@ -30,12 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
-from qattn.simulators.autoregressive import AutoregressiveNet, Models
-from qattn.simulators.autoregressive.build import build_net
-from qattn.simulators.autoregressive.orders import plan_of
-from qattn.simulators.autoregressive.settings import NetSettings
 from spin_glass_figures import Problem, figures, quality
 from spin_glass_peers import (
     MADE,
@@ -48,21 +42,27 @@ from spin_glass_peers import (
     reads_of,
     train,
 )
+from torch import nn
+
+from qattn.simulators.autoregressive import AutoregressiveNet, Models
+from qattn.simulators.autoregressive.build import build_net
+from qattn.simulators.autoregressive.orders import plan_of
+from qattn.simulators.autoregressive.settings import NetSettings
 
 UNTRAINED = ("auto", "pair", "tap", "bp")
 CHAINS = ("tempering", "gibbs", "neal")
-DEPTH, WIDTH = 2, 5
-"""Of MADE where nothing is said: the larger of those published for SK."""
+DEPTH, WIDTH = 1, 1
+"""Of MADE where nothing is said, as published for SK: no hidden units."""
 
 LATTICE_DEPTH, LATTICE_WIDTH = 3, 4
-"""The same for a square lattice."""
+"""The same for a square lattice, as published for the Ising model."""
 
 PIXEL_CNN = (3, 64, 6)
 """Depth, width and half of a window of PixelCNN, as published."""
 
 
-class WrongPiece(ValueError):
-    """A net that does not go with a problem."""
+class LatticeError(ValueError):
+    """A net of lattices and a problem on another graph."""
 
 
 def sampler_of(net: str, problem: Problem) -> tuple[Sampler, list[nn.Parameter]]:
@@ -77,7 +77,7 @@ def sampler_of(net: str, problem: Problem) -> tuple[Sampler, list[nn.Parameter]]
         return made, list(made.parameters())
     if kind.startswith("pixelcnn"):
         if problem.size is None:
-            raise WrongPiece("PixelCNN needs a square lattice")
+            raise LatticeError("PixelCNN needs a square lattice")
         cnn = PixelCNN(problem.size, *(sizes or PIXEL_CNN), cached="-" in kind)
         return cnn, list(cnn.parameters())
     if kind == "two-body":
@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
                 start = time.process_time()
                 try:
                     found = run(problem)
-                except WrongPiece as error:
+                except LatticeError as error:
                     print(f"{name} {seed} {net}: left out, {error}", file=sys.stderr)
                     continue
                 results.add(problem, net, found)

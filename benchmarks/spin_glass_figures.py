@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from spin_glass_peers.reinforce import Sampler
 from torch import Tensor
 
 from qattn import IsingBatch, SpinSamples
 from qattn.problems import named
 from qattn.quality import Floor, Reference, judge, noise_floor, reference_of
 from qattn.simulators.autoregressive import forward_ess, importance
-from spin_glass_peers.reinforce import Sampler
 
 AT_A_TIME = 1000
 """Reads of a draw."""

@@ -80,7 +80,7 @@ def independent_reads(problem: IsingBatch, seed: int = 0, *, most: int = MOST_SW
             products.append(spins[0, 0][:, one] * spins[0, 0][:, other])
             energies.append(problem.energies(spins)[0, 0])
         times = [
-            float(torch.stack([integrated_time(s.float(), least=0) for s in series]).nanmean())
+            float(torch.stack([integrated_time(s.float(), least=0.0) for s in series]).nanmean())
             for series in (torch.stack(products, 1), torch.stack(energies, 1).unsqueeze(-1))
         ]
         tau = max(1.0, *times)
@@ -101,7 +101,7 @@ def independent_reads(problem: IsingBatch, seed: int = 0, *, most: int = MOST_SW
 def reads_of(
     name: str, problem: IsingBatch, num_reads: int, seed: int = 0
 ) -> tuple[SpinSamples, float, bool]:
-    """Reads of a backend, CPU seconds for each, and whether it says that they are in equilibrium."""
+    """Reads of a backend, CPU seconds for each, and whether it gave no warning about them."""
     backend = get_backend(name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EquilibriumWarning)

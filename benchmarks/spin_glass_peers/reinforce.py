@@ -7,7 +7,6 @@ Adam, gradients clipped by their norm, β from 0.1 up. Here it rises with the CP
 linearly over 60% of it, where it was published with a number of steps at each β.
 """
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -120,8 +119,8 @@ def train(
         log_q = sampler.log_q(spins, beta)
         returns = log_q.detach() - beta * (spins * (J @ spins)).sum(0) / 2
         loss = ((returns - returns.mean()) * log_q).mean()
-        if not math.isfinite(float(loss)):
-            raise FloatingPointError(f"The loss of step {steps} is {float(loss)}.")
+        if not bool(loss.isfinite()):
+            raise FloatingPointError(f"The loss of step {steps} is {loss.item()}.")
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, optimiser.clip)

@@ -1,5 +1,6 @@
-r"""The linear net of two-body interactions: Biazzo, Wu and Carleo, Mach. Learn.: Sci. Technol. 5,
-025074 (2024), in the form of their published runs.
+r"""The linear net of two-body interactions, in the form of its published runs.
+
+Biazzo, Wu and Carleo, Mach. Learn.: Sci. Technol. 5, 025074 (2024):
 
 .. math:: \ell_i = \beta w_{ii} \xi_{ii} + \sum_{l > i} w_{il} \xi_{il}, \qquad
           \xi_{il} = h_l + \sum_{j < i} J_{jl} s_j \quad (h_l \text{ only where } l = i),

@@ -16,6 +16,7 @@ the start) and masked layers that do; weights uniform as PyTorch's are, times
 (spins, reads).
 """
 
+import itertools
 import math
 
 import torch
@@ -46,8 +47,7 @@ class Masked(nn.Module):
         return self.weight * self.mask
 
     def at(self, weight: Tensor, x: Tensor, i: int) -> Tensor:
-        """Outputs of spin i alone from the inputs up to it: (channels, spins, reads) to
-        (channels, reads)."""
+        """Outputs of spin i alone, (channels, reads), from inputs that are known up to it."""
         raise NotImplementedError
 
     def forward(self, weight: Tensor, x: Tensor) -> Tensor:
@@ -67,6 +67,7 @@ class MaskedLinear(Masked):
         super().__init__(weight, mask, biases, 0 if last else after * n)
 
     def forward(self, weight: Tensor, x: Tensor) -> Tensor:
+        """All outputs: one product of matrices."""
         y = (weight.flatten(2).flatten(0, 1) @ x.flatten(0, 1)).unflatten(0, weight.shape[:2])
         y = y if self.bias is None else y + self.bias
         if self.slopes is None:
@@ -74,6 +75,7 @@ class MaskedLinear(Masked):
         return torch.where(y > 0, y, y * self.slopes.view(*y.shape[:2], 1))
 
     def at(self, weight: Tensor, x: Tensor, i: int) -> Tensor:
+        """Outputs of spin i from the inputs up to it."""
         y = weight[:, i, :, : i + 1].flatten(1) @ x[:, : i + 1].flatten(0, 1)
         y = y if self.bias is None else y + self.bias[:, i]
         if self.slopes is None:
@@ -101,6 +103,7 @@ class MaskedConvolution(Masked):
         super().__init__(weight, mask, biases, 0 if last else after)
 
     def forward(self, weight: Tensor, x: Tensor) -> Tensor:
+        """All outputs: a convolution of the whole lattice."""
         images = x.permute(2, 0, 1).unflatten(2, (self.L, self.L))
         bias = None if self.bias is None else self.bias.flatten()
         y = conv2d(images, weight, bias, padding=self.K)
@@ -108,6 +111,7 @@ class MaskedConvolution(Masked):
         return y.flatten(2).permute(1, 2, 0)
 
     def at(self, weight: Tensor, x: Tensor, i: int) -> Tensor:
+        """Outputs of site i from the window around it."""
         L, K = self.L, self.K
         row, col = divmod(i, L)
         # The part of the window that is on the lattice.
@@ -163,7 +167,8 @@ class Van(nn.Module):
             kept += [spins.new_zeros(width, *spins.shape) for width in widths]
         for i in range(self.num_spins):
             if self.cached:
-                for layer, weight, x, y in zip(self.layers, weights, kept, kept[1:], strict=False):
+                pairs = itertools.pairwise(kept)
+                for layer, weight, (x, y) in zip(self.layers, weights, pairs, strict=True):
                     y[:, i] = layer.at(weight, x, i)
                 logit = kept[-1][0, i]
             else:
@@ -186,7 +191,7 @@ class Van(nn.Module):
 def _channels(depth: int, width: int) -> list[tuple[int, int]]:
     """Channels before and after each layer."""
     each = [1, *[width] * (depth - 1), 1]
-    return list(zip(each, each[1:], strict=False))
+    return list(itertools.pairwise(each))
 
 
 class MADE(Van):

@@ -95,15 +95,19 @@ class AutoregressiveNet(nn.Module):
         if positions is None:
             positions = torch.arange(self.plan.num_spins, device=spins.device)
         is_core = positions < self.plan.num_core
-        logits = []
-        for parts, chosen in (
-            (self.parts, positions[is_core]),
-            ([self.exact], positions[~is_core]),
-        ):
-            if len(chosen):
-                logits.append(self._sum([p.of_states(models, spins, chosen) for p in parts]))
+        asked = zip(self._sources(), (positions[is_core], positions[~is_core]), strict=True)
+        logits = [
+            self._sum([part.of_states(models, spins, chosen) for part in parts])
+            for parts, chosen in asked
+            if len(chosen)
+        ]
         logit = torch.cat(logits, 1) if logits else spins[:, :0]
         return _log_q(logit, spins[:, positions])
+
+    def _sources(self) -> tuple[list[Conditional], list[Conditional]]:
+        """What the logits of the core are the sum of, and those of exact spins."""
+        core = cast(list[Conditional], list(self.parts)) if self.plan.num_core else []
+        return core, [self.exact]
 
     @staticmethod
     def _sum(logits: list[Tensor]) -> Tensor:

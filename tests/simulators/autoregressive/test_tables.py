@@ -10,12 +10,12 @@ from qattn import IsingBatch, exact
 from qattn.exact import memory, tree
 from qattn.problems import edwards_anderson, random_regular
 from qattn.simulators.autoregressive import AutoregressiveNet, importance
-from qattn.simulators.autoregressive import tables as module
 from qattn.simulators.autoregressive.build import build_net
 from qattn.simulators.autoregressive.models import as_columns, as_reads
 from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.settings import NetSettings
 from qattn.simulators.autoregressive.tables import Tables, narrowed, num_entries
+from qattn.simulators.autoregressive.tables import exact as module
 
 
 def drawn(net, batch, reads, seed=0):

@@ -4,22 +4,20 @@ The spins after i, in the field ξ of those before and *without* i itself (its c
 fields H that approximate message passing finds in T steps from zero,
 
 .. math::
-    m^t &= \tanh H^t, \qquad \mu^t = \mu^{t-1} + \alpha_t (m^t - \mu^{t-1}),\\
-    H^{t+1} &= H^t + \alpha_t \big(\xi + J m^t - \gamma_t\, \mu^{t-1} \circ J^{\circ 2}
+    m^t &= \tanh H^t, \qquad \mu^t = \mu^{t-1} + \delta\alpha_t (m^t - \mu^{t-1}),\\
+    H^{t+1} &= H^t + \delta\alpha_t \big(\xi + J m^t - \gamma_t\, \mu^{t-1} \circ J^{\circ 2}
     (1 - (m^t)^2) - H^t\big), \qquad H^0 = \xi,\ \mu^{-1} = 0.
 
-At α = γ = 1 these are Bolthausen's time indices of the equations of Thouless, Anderson and Palmer
-(Commun. Math. Phys. 325, 333 (2014)); where α < 1 averages the steps, the reaction term has the
-average μ of the step before, since it takes back what J m^t owes to the means that led to it. Spin
-i is then coupled to spins of known fields,
+At δ = α = γ = 1 these are Bolthausen's time indices of the equations of Thouless, Anderson and
+Palmer (Commun. Math. Phys. 325, 333 (2014)). Shorter steps
+(:mod:`~qattn.simulators.autoregressive.tap.damping`) average what came before; the reaction term
+then has the average μ of the step before, since it takes back what J m^t owes to the means that led
+to it. Spin i is coupled to spins of known fields,
 
 .. math::
     \ell_i = 2 \xi_i + \sum_{l > i} \ln \frac{\cosh(H_l + J_{il})}{\cosh(H_l - J_{il})},
 
 which T = 0 makes the logit of pairs (:mod:`~qattn.simulators.autoregressive.pair`).
-
-α is lowered where J has an eigenvalue that stands out below
-(:mod:`~qattn.simulators.autoregressive.tap.damping`).
 """
 
 from typing import Literal
@@ -35,12 +33,12 @@ from qattn.simulators.autoregressive.pair import log_cosh
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
 from qattn.simulators.autoregressive.tap.compiled import Compiled
-from qattn.simulators.autoregressive.tap.damping import DAMPING, damping
+from qattn.simulators.autoregressive.tap.damping import damping
 
 CHUNK = 8
 """Positions that :meth:`Tap.of_states` takes at a time."""
 
-ITERATIONS = 4
+ITERATIONS = 6
 """T where none is asked for."""
 
 KEPT = 1 << 26
@@ -83,7 +81,7 @@ class Tap(Conditional):
         super().__init__()
         n, T = num_spins, iterations
         self.iterations = T
-        alpha, gamma, readout = torch.full((T, 1), DAMPING), torch.ones(T, 1), torch.ones(1)
+        alpha, gamma, readout = torch.ones(T, 1), torch.ones(T, 1), torch.ones(1)
         self.delta: nn.Parameter | None = None
         if parameters == "couplings":
             alpha, gamma, readout = alpha.repeat(1, n), gamma.repeat(1, n), readout.repeat(n)

@@ -58,6 +58,10 @@ class AutoregressiveNet(nn.Module):
         Returns:
             States in the order of drawing, 0 at absent spins, and ln q of each, float64.
         """
+        if len(self.parts) == 1:
+            found = self.parts[0].draw_all(models, num_reads, generator)
+            if found is not None:
+                return found
         g, n, q = models.h.shape
         spins = models.h.new_zeros(g, n, q * num_reads)
         log_q = torch.zeros(g, q * num_reads, dtype=torch.float64, device=spins.device)

@@ -8,9 +8,11 @@ orders. A lattice may be narrower in its natural order, row by row.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import numpy as np
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -89,9 +91,9 @@ def _best(n: int, adjacency: bytes) -> Elimination | int:
     bound = _degeneracy(graph)
     if bound > MAX_WIDTH:
         return bound
-    best = eliminated(graph, None)
+    best = in_order(graph, range(n))
     for seed in range(TRIES):
-        best = min(best, eliminated(graph, random.Random(seed)), key=_cost)
+        best = min(best, in_order(graph, min_fill(graph, random.Random(seed))), key=_cost)
         if best.width <= NARROW or best.width > HOPELESS:
             break
     return best
@@ -99,8 +101,9 @@ def _best(n: int, adjacency: bytes) -> Elimination | int:
 
 def neighbour_sets(n: int, adjacency: bytes) -> list[int]:
     """The neighbours of each vertex as the bits of a number, from a matrix of booleans."""
-    rows = [adjacency[v * n : (v + 1) * n] for v in range(n)]
-    return [sum(1 << u for u in range(n) if row[u] and u != v) for v, row in enumerate(rows)]
+    matrix = np.frombuffer(adjacency, dtype=bool).reshape(n, n) & ~np.eye(n, dtype=bool)
+    rows = np.packbits(matrix, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in rows]
 
 
 def _cost(elimination: Elimination) -> tuple[bool, int]:
@@ -120,32 +123,41 @@ def _degeneracy(graph: list[int]) -> int:
     return largest
 
 
-def eliminated(graph: list[int], ties: random.Random | None) -> Elimination:
-    """Min-fill with ties broken at random, or the natural order."""
+def in_order(graph: list[int], order: Sequence[int]) -> Elimination:
+    """Symbolic elimination in a given order: the scope of a vertex joins those of its children.
+
+    Args:
+        graph: Neighbours of each vertex as bits (:func:`neighbour_sets`).
+        order: The vertices, first eliminated first.
+    """
+    place = {v: position for position, v in enumerate(order)}
+    later = [0] * len(graph)  # of each position the later ones in its scope
+    for position, v in enumerate(order):
+        coupled = sum(1 << place[u] for u in _members(graph[v]) if place[u] > position)
+        later[position] = (later[position] | coupled) & ~(1 << position)
+        if later[position]:
+            parent = (later[position] & -later[position]).bit_length() - 1
+            later[parent] |= later[position]
+    return Elimination(tuple(order), tuple(tuple(order[p] for p in _members(s)) for s in later))
+
+
+def min_fill(graph: list[int], ties: random.Random) -> list[int]:
+    """The order that eliminates the vertex whose neighbours lack the fewest edges."""
     graph = list(graph)
     order: list[int] = []
-    scopes: list[list[int]] = []
-    fill = {v: _missing(graph, v) if ties else 0 for v in range(len(graph))}
+    fill = {v: _missing(graph, v) for v in range(len(graph))}
     while fill:
-        v = next(iter(fill))
-        if ties:
-            least = min(fill.values())
-            v = ties.choice([u for u, missing in fill.items() if missing == least])
+        least = min(fill.values())
+        v = ties.choice([u for u, missing in fill.items() if missing == least])
         del fill[v]
-        neighbours = _members(graph[v])
         order.append(v)
-        scopes.append(neighbours)
         # The neighbours become a clique without v; only vertices next to a new edge change.
         changed = graph[v]
-        for u in neighbours:
+        for u in _members(graph[v]):
             graph[u] = (graph[u] | graph[v]) & ~(1 << u | 1 << v)
             changed |= graph[u]
-        if ties:
-            fill.update({u: _missing(graph, u) for u in _members(changed)})
-    place = {v: position for position, v in enumerate(order)}
-    return Elimination(
-        tuple(order), tuple(tuple(sorted(scope, key=place.__getitem__)) for scope in scopes)
-    )
+        fill.update({u: _missing(graph, u) for u in _members(changed)})
+    return order
 
 
 def _missing(graph: list[int], v: int) -> int:

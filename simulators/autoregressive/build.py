@@ -10,9 +10,11 @@ from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
+from qattn.simulators.autoregressive.tap import Tap
 
 PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
     "pair": lambda settings, plan, batch: Pair(),
+    "tap": Tap.of_settings,
     "bp": lambda settings, plan, batch: MessagePassing(
         plan, (batch.matrix != 0).any(0), settings.iterations or 4, settings.parameters
     ),
@@ -28,5 +30,7 @@ def build_net(settings: NetSettings, batch: IsingBatch) -> AutoregressiveNet:
         batch: The models; J is a tensor.
     """
     plan = plan_of((batch.matrix != 0).any(0), settings.order)
-    logit = "pair" if settings.logit == "auto" else settings.logit
+    logit = settings.logit
+    if logit == "auto":
+        logit = "tap" if plan.is_dense else "pair"
     return AutoregressiveNet(plan, [PHYSICS[logit](settings, plan, batch)])

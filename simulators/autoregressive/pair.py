@@ -63,12 +63,12 @@ class Pair(Conditional):
 def _from_later(J: Tensor, field: Tensor, active: Tensor | None) -> Tensor:
     """Σ_l ln cosh(ξ_l + J_il) - ln cosh(ξ_l - J_il) over the present later spins."""
     J, field = J.unsqueeze(3), field.unsqueeze(1)
-    terms = _log_cosh(field + J) - _log_cosh(field - J)
+    terms = log_cosh(field + J) - log_cosh(field - J)
     if active is not None:
         terms = terms * active.unsqueeze(1)
     return terms.sum(2)
 
 
-def _log_cosh(x: Tensor) -> Tensor:
+def log_cosh(x: Tensor) -> Tensor:
     """Without overflow, ln cosh x = |x| + ln(1 + e^(-2|x|)) - ln 2."""
     return x.abs() + softplus(-2 * x.abs()) - math.log(2)

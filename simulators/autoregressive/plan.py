@@ -43,7 +43,7 @@ class Plan:
 
         >>> plan = Plan.reversed(Elimination((0, 2, 1), ((1,), (1,), ())))
         >>> plan.order, plan.levels
-        ((1, 0, 2), (slice(0, 1, None), slice(1, 3, None)))
+        ((1, 2, 0), (slice(0, 1, None), slice(1, 3, None)))
         """
         scope_of = dict(zip(elimination.order, elimination.scopes, strict=True))
         depth: dict[int, int] = {}
@@ -73,6 +73,11 @@ class Plan:
     def num_spins(self) -> int:
         """Number of spins."""
         return len(self.order)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether each conditional depends on all earlier positions."""
+        return all(len(scope) == i for i, scope in enumerate(self.scopes))
 
     @property
     def width(self) -> int:

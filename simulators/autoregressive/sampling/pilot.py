@@ -13,17 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn.ising.batch import IsingBatch
-from qattn.simulators.autoregressive.sampling.sampler import Sampler, selected
+from qattn.simulators.autoregressive.sampling.sampler import Sampler, some_queries
 from qattn.simulators.autoregressive.settings import NetSettings
 
 ITERATIONS = (1, 2, 4)
 """Steps of TAP or of message passing among which a pilot chooses."""
 
 PILOT_DRAWS = 96
-"""Draws of each group and candidate, ..."""
-
-PILOT_QUERIES = 12
-"""... from this many of its queries."""
+"""Draws of each group and candidate, of the few queries that :func:`some_queries` takes."""
 
 WORTH_IT = 4
 """A group whose reads are fewer than so many times the draws of one candidate gets no pilot."""
@@ -55,8 +52,7 @@ def choose(
     options = candidates(sampler.settings)
     if len(options) == 1 or sampler.fitted is not None or Q * num_reads < WORTH_IT * PILOT_DRAWS:
         return options[:1] * G
-    spread = max(1, Q // PILOT_QUERIES)
-    part = selected(batch, torch.arange(G), slice(None, spread * PILOT_QUERIES, spread))
+    part = some_queries(batch)
     draws = PILOT_DRAWS // part.num_queries
     variances = torch.stack(
         [_variance(sampler, part, draws, generator, [option] * G) for option in options]

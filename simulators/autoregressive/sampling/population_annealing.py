@@ -6,8 +6,8 @@ to p at λ_0 β, and
 .. math:: w_k = e^{-(\lambda_{k+1} - \lambda_k) \beta E}
 
 from there to the target, λ = 1, in steps: at each the population is resampled by its weights, and
-swept at the new temperature. The product of the mean weights, ⟨e^{-λ_0 βE}/q⟩ Π_k ⟨w_k⟩, estimates Z
-without bias, whatever the steps and however few the sweeps (Machta, Phys. Rev. E 82, 026704
+swept at the new temperature. The product of the mean weights, ⟨e^{-λ_0 βE}/q⟩ Π_k ⟨w_k⟩, estimates
+Z without bias, whatever the steps and however few the sweeps (Machta, Phys. Rev. E 82, 026704
 (2010)); for that the λ come from a run of their own. There are several independent populations:
 their Z tell the error, and are the weights of their reads, so that these are of p as a whole.
 
@@ -17,6 +17,7 @@ them as one read: it is a lower bound (Wang, Machta and Katzgraber, Phys. Rev. E
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int8
@@ -106,7 +107,7 @@ def anneal(
     populations = max(1, min(POPULATIONS[0], num_reads // POPULATIONS[1]))
     size = math.ceil(num_reads / populations)
     run = _Populations(sampler, at(batch, lowest), size, populations, generator, settings)
-    for before, after in zip(ladder, ladder[1:], strict=False):
+    for before, after in pairwise(ladder):
         run.step(batch, before, after, sweeps)
     return run.result(batch, num_reads, lowest, len(ladder))
 
@@ -140,9 +141,8 @@ def _next(energies: Float[Tensor, "g reads"], share: Float[Tensor, " g"]) -> Flo
         middle = (low + high) / 2
         enough = ess(middle) >= STEP_ESS
         low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-    return torch.where(
-        far, torch.ones_like(share), (share + low.clamp_min(LEAST_STEP)).clamp_max(1)
-    )
+    share = (share + low.clamp_min(LEAST_STEP)).clamp_max(1)
+    return torch.where(far, torch.ones_like(share), share)
 
 
 class _Populations:
@@ -199,7 +199,7 @@ class _Populations:
         self, batch: IsingBatch, num_reads: int, lowest: Tensor, temperatures: int
     ) -> Annealed:
         """The reads; the last population lacks those that are too many."""
-        g, number, size = self.shape
+        _, number, size = self.shape
         log_Z = self.log_Z.logsumexp(1) - math.log(number)
         relative = (self.log_Z - log_Z[:, None]).exp()
         error = relative.std(1) / number**0.5 if number > 1 else torch.full_like(log_Z, torch.nan)

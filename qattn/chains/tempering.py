@@ -16,6 +16,7 @@ comes down from there to β = 1 brings a configuration that owes nothing to the 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Int8
@@ -33,6 +34,12 @@ TEMPERATURES = (4, 64)
 
 FIRST_TEMPERATURES = 8
 """Temperatures before the first adaptation, evenly spaced."""
+
+KEPT = (
+    *("betas", "round_trips", "_replicas", "_replica_at", "_slot", "_came"),
+    *("_accepted", "_proposed", "_sweeps"),
+)
+"""What changes as replicas are swept."""
 
 Observe = Callable[[slice, slice, Tensor, Tensor, Tensor, Tensor], None]
 """What is called after each sweep of a chunk, with its slices of groups and queries; energies by
@@ -137,6 +144,14 @@ class Tempering:
         at_target = self._replica_at[:, None, :, -1:].expand(-1, self.h.shape[1], -1, -1, -1)
         s = self._replicas.gather(3, at_target).squeeze(3)
         return s.permute(0, 2, 3, 1).to(torch.int8).contiguous()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Replicas, ladder and counts, all that the next sweeps depend on but the generator."""
+        return {name: getattr(self, name) for name in KEPT}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        vars(self).update(state)
 
     def adapt(self, num_sweeps: int) -> None:
         """Sweep, then space the ladder anew by the rejections that were seen.

@@ -26,7 +26,7 @@ from qattn.simulators.autoregressive.sampling import (
     resampled,
 )
 from qattn.simulators.autoregressive.sampling.lost_states import least_ess
-from qattn.simulators.autoregressive.sampling.pilot import choose
+from qattn.simulators.autoregressive.sampling.pilot import choose, largest_eigenvalue
 from qattn.simulators.autoregressive.sampling.population_annealing import START_ESS
 from qattn.simulators.autoregressive.sampling.sampler import as_groups
 from qattn.simulators.autoregressive.settings import Logit, NetSettings, Order
@@ -155,7 +155,8 @@ class AutoregressiveBackend(Backend):
     def _drawn(
         self, batch: IsingBatch, num_reads: int, generator: torch.Generator
     ) -> tuple[SpinSamples, dict[str, Any]]:
-        settings = choose(self._sampler, batch, num_reads, generator)
+        strength = largest_eigenvalue(batch, generator)
+        settings = choose(self._sampler, batch, strength, num_reads, generator)
         draws = self._sampler.draw(batch, num_reads, generator, settings)
         log_w = draws.log_weights
         info: dict[str, Any] = dict(vars(importance(draws.log_q, draws.energies)))
@@ -164,7 +165,7 @@ class AutoregressiveBackend(Backend):
             "iterations": [s.iterations for s in settings],
             "levels": max(len(net.plan.levels) for _, net in self._sampler.nets(batch, settings)),
         }
-        info["least_ess"] = least_ess(self._sampler, batch, generator, settings)
+        info["least_ess"] = least_ess(self._sampler, batch, strength, generator, settings)
         info["is_annealed"] = torch.full_like(info["ess"], self.options.anneal == "always").bool()
         if self.options.anneal == "auto":
             dips = (info["least_ess"] < START_ESS).unsqueeze(1)

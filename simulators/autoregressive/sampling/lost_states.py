@@ -5,8 +5,7 @@ from one valley have even weights: an ESS of 1, and a Z that lacks the others. B
 exact, and between there and the target the valleys part: where q begins to miss some, it still
 draws them now and then, with weights that stand out. So the ESS dips at lower β before it recovers.
 
-A paramagnet has nothing to lose. With couplings like those of Sherrington and Kirkpatrick it ends
-where the largest eigenvalue of βJ is 2, and from there on the ESS is looked at.
+A paramagnet has nothing to lose: only beyond it is the ESS looked at.
 """
 
 import math
@@ -17,17 +16,12 @@ from torch import Tensor
 
 from qattn.ising.batch import IsingBatch
 from qattn.simulators.autoregressive.importance import importance
+from qattn.simulators.autoregressive.sampling.pilot import PARAMAGNET
 from qattn.simulators.autoregressive.sampling.sampler import Sampler, at, selected, some_queries
 from qattn.simulators.autoregressive.settings import NetSettings
 
-EIGENVALUE = 2.0
-"""Largest eigenvalue of βJ up to which no states are lost."""
-
 FACTOR = 1.25
 """Ratio of inverse temperatures at which the ESS is looked at."""
-
-POWERS = 30
-"""Products with βJ in search of its largest eigenvalue."""
 
 DRAWS = 64
 """Draws of each query there, of the few of a group that :func:`some_queries` takes."""
@@ -36,6 +30,7 @@ DRAWS = 64
 def least_ess(
     sampler: Sampler,
     batch: IsingBatch,
+    strength: Float[Tensor, " g"],
     generator: torch.Generator,
     settings: list[NetSettings],
 ) -> Float[Tensor, " g"]:
@@ -44,27 +39,18 @@ def least_ess(
     Args:
         sampler: What draws.
         batch: The models.
+        strength: :func:`largest_eigenvalue` of each group's βJ.
         generator: Source of randomness, on the device of the batch.
         settings: What the net of each group is made of.
     """
-    largest = _largest_eigenvalue(batch, generator)
-    found = torch.ones_like(largest)
-    steps = math.ceil(math.log(max(1.0, float(largest.max()) / EIGENVALUE), FACTOR))
+    found = torch.ones_like(strength)
+    steps = math.ceil(math.log(max(1.0, float(strength.max()) / PARAMAGNET), FACTOR))
     for share in (FACTOR**-k for k in range(1, steps + 1)):
         # Groups that have left the paramagnet at this β, or will at the next.
-        (groups,) = (largest * share * FACTOR > EIGENVALUE).nonzero(as_tuple=True)
+        (groups,) = (strength * share * FACTOR > PARAMAGNET).nonzero(as_tuple=True)
         part = some_queries(selected(batch, groups.cpu()))
-        scaled = at(part, largest.new_full((len(groups),), share))
+        scaled = at(part, strength.new_full((len(groups),), share))
         draws = sampler.draw(scaled, DRAWS, generator, [settings[g] for g in groups.tolist()])
         ess = importance(draws.log_q, draws.energies).ess.amin(1)
         found[groups] = torch.minimum(found[groups], ess)
     return found
-
-
-def _largest_eigenvalue(batch: IsingBatch, generator: torch.Generator) -> Float[Tensor, " g"]:
-    """Of βJ, in size: by powers, a little too small."""
-    _, J = batch.scaled()
-    v = torch.rand(*J.shape[:2], 1, generator=generator, device=J.device).to(J)
-    for _ in range(POWERS):
-        v = J.detach() @ torch.nn.functional.normalize(v, dim=1)
-    return v.norm(dim=(1, 2)).double()

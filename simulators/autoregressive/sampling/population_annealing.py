@@ -26,13 +26,15 @@ from torch import Tensor
 from qattn.chains import Chains
 from qattn.ising.batch import IsingBatch
 from qattn.simulators.autoregressive.importance import importance
+from qattn.simulators.autoregressive.sampling.pilot import PARAMAGNET, largest_eigenvalue
 from qattn.simulators.autoregressive.sampling.sampler import Draws, Sampler, at, selected
 from qattn.simulators.autoregressive.sampling.weights import resampled
 from qattn.simulators.autoregressive.settings import NetSettings
 
-STARTS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
-"""λ_0 that are tried, in turn; at 0 every q is exact. Upwards: where q begins to lose states the
-weights are uneven, and beyond, where it never draws them, they may be even again."""
+STARTS = (1.0, 0.75, 0.5, 0.25)
+"""λ_0 that are tried in turn, in units of where the paramagnet ends, beyond which q may have lost
+states unseen (:mod:`qattn.simulators.autoregressive.sampling.lost_states`); then 0, where q is p.
+"""
 
 START_ESS = 0.5
 """Least ESS of q at λ_0."""
@@ -115,15 +117,17 @@ def anneal(
 def _lowest(
     sampler: Sampler, batch: IsingBatch, generator: torch.Generator, settings: list[NetSettings]
 ) -> Float[Tensor, " g"]:
-    """λ_0 of each problem: the last of :data:`STARTS` before the ESS is too low."""
-    found = torch.zeros(batch.num_groups, dtype=torch.float64, device=batch.h.device)
-    good = torch.arange(batch.num_groups)
+    """λ_0 of each problem: the largest of :data:`STARTS` with a good ESS."""
+    end = (PARAMAGNET / largest_eigenvalue(batch, generator)).clamp_max(1)
+    found = torch.zeros_like(end)
+    tried = torch.arange(batch.num_groups)
     for share in STARTS:
-        scaled = at(selected(batch, good), found.new_full((len(good),), share))
-        draws = sampler.draw(scaled, PILOT_READS, generator, [settings[g] for g in good])
-        good = good[(importance(draws.log_q, draws.energies).ess[:, 0] >= START_ESS).cpu()]
-        found[good] = share
-        if not len(good):
+        scaled = at(selected(batch, tried), share * end[tried])
+        draws = sampler.draw(scaled, PILOT_READS, generator, [settings[g] for g in tried])
+        good = (importance(draws.log_q, draws.energies).ess[:, 0] >= START_ESS).cpu()
+        found[tried[good]] = share * end[tried[good]]
+        tried = tried[~good]
+        if not len(tried):
             break
     return found
 

@@ -23,7 +23,7 @@ from qattn.simulators.autoregressive.sampling import (
     resampled,
 )
 from qattn.simulators.autoregressive.sampling.lost_states import least_ess
-from qattn.simulators.autoregressive.sampling.pilot import candidates, choose
+from qattn.simulators.autoregressive.sampling.pilot import candidates, choose, largest_eigenvalue
 from qattn.simulators.autoregressive.sampling.sampler import as_groups
 from qattn.simulators.autoregressive.settings import NetSettings
 from qattn.testing import deviation_from_exact
@@ -211,21 +211,36 @@ def test_lost_states_are_noticed():
     log_Z = exact.log_partition(batch)
     low = draws.log_weights.logsumexp(-1) - math.log(500) - log_Z
     assert low.min() < -0.3
-    assert least_ess(sampler, batch, generator(), settings).max() < 0.5
+    strength = largest_eigenvalue(batch, generator())
+    assert least_ess(sampler, batch, strength, generator(), settings).max() < 0.5
     weak = problems(16, groups=2, queries=3, fields=0.1, couplings=0.2)
-    assert least_ess(sampler, weak, generator(), settings).tolist() == [1.0, 1.0]
+    strength = largest_eigenvalue(weak, generator())
+    assert least_ess(sampler, weak, strength, generator(), settings).tolist() == [1.0, 1.0]
+
+
+def test_the_largest_eigenvalue():
+    batch = problems(20, groups=3, beta=1.5)
+    found = largest_eigenvalue(batch, generator())
+    wanted = torch.linalg.eigvalsh(1.5 * batch.matrix).abs().amax(1)
+    assert ((found <= wanted) & (found > 0.9 * wanted)).all()
 
 
 def test_the_pilot_takes_the_better_logit():
-    """Between TAP and pairs in weak couplings; nothing to choose where all is given."""
-    settings = NetSettings()
-    batch = problems(24, groups=2, queries=3, fields=0.3, couplings=0.2)
-    chosen = choose(Sampler(settings), batch, 1000, generator())
-    assert len(chosen) == 2
-    assert all(s.logit == "auto" for s in chosen)
-    assert choose(Sampler(settings), batch, 10, generator()) == candidates(settings)[:1] * 2
+    """Of the groups that are no paramagnets; nothing is chosen where all is given."""
+    sampler = Sampler(NetSettings())
+    batch = problems(24, groups=2, queries=3, fields=0.3, couplings=0.5)
+    strength = torch.tensor([1.9, 2.1])
+    first, second = choose(sampler, batch, strength, 1000, generator())
+    options = candidates(NetSettings())
+    assert first == options[0]
+    variances = [
+        sampler.draw(batch, 2000, generator(1), [option] * 2).log_weights.var(-1).mean(-1)[1]
+        for option in options
+    ]
+    assert variances[options.index(second)] < 1.3 * min(variances)
+    assert choose(sampler, batch, strength, 10, generator()) == options[:1] * 2
     fixed = NetSettings(iterations=2)
-    assert choose(Sampler(fixed), batch, 1000, generator()) == [fixed] * 2
+    assert choose(Sampler(fixed), batch, strength, 1000, generator()) == [fixed] * 2
     assert candidates(PAIR) == [PAIR]
 
 

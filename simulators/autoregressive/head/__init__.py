@@ -1,3 +1,5 @@
 """A transformer that adds to the logits of an autoregressive sampler."""
 
-__all__: list[str] = []
+from qattn.simulators.autoregressive.head.transformer import Transformer
+
+__all__ = ["Transformer"]

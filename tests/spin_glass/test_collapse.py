@@ -1,4 +1,4 @@
-"""A sampler that has lost a part of the distribution is found out, and a good one is not accused."""
+"""A sampler that has lost a part of the distribution is found out; a good one is not accused."""
 
 import pytest
 import torch
@@ -89,9 +89,10 @@ def test_a_good_sampler_is_not_called_collapsed(seed):
     (judged,) = section.ladders[0].judged
     assert judged.verdict == "usable with weights"
     assert abs(judged.lost) < 5 * judged.lost_error
-    assert abs(judged.ess - judged.forward_ess) < 5 * (
-        judged.ess_error**2 + judged.forward_ess_error**2
-    ) ** 0.5
+    assert (
+        abs(judged.ess - judged.forward_ess)
+        < 5 * (judged.ess_error**2 + judged.forward_ess_error**2) ** 0.5
+    )
 
 
 def test_states_that_are_drawn_too_seldom_but_drawn_are_weighed_not_accused():

@@ -7,7 +7,7 @@ A problem is SET:SIZE:BETA: `sk` (spins), `ea` (side of a square torus), `ea3` (
 instances are seeds 0, 1, …, not chosen. What runs, with its options after colons:
 
     pair, tap, bp, auto          ours, untrained
-    fitted[:LOGIT]               ours, fitted
+    fitted[:LOGIT[:HEAD]]        ours, fitted, couplings as parameters; HEAD layers of a transformer
     made[:DEPTH:WIDTH]           variational autoregressive network (VAN), as published
     made-cached                  the same, drawn with a cache
     pixelcnn[:DEPTH:WIDTH:HALF]  VAN of convolutions, square lattices only; pixelcnn-cached
@@ -25,7 +25,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from spin_glass_peers import (
     Optimiser,
     PixelCNN,
     Sampler,
+    Training,
     TwoBody,
     independent_reads,
     reads_of,
@@ -94,6 +95,33 @@ def untrained(net: str, problem: Problem, given: argparse.Namespace) -> dict[str
     return figures(sampler_of(net, problem)[0], problem, given.reads, seed=10)
 
 
+def fitted(net: str, problem: Problem, given: argparse.Namespace) -> dict[str, Any]:
+    """Figures of a net of ours after its fit."""
+    from qattn.fitting import Fit, FitSettings
+
+    logit, head = [*net.split(":")[1:], *("auto", "0")[net.count(":") :]]
+    start = time.process_time()
+    torch.manual_seed(1000 + problem.seed)  # of the weights at the start
+    settings = NetSettings(logit=logit, head=int(head), parameters="couplings")
+    ours = build_net(settings, problem.batch)
+    of_fit = FitSettings(seconds=given.seconds, batch_size=given.reads_a_step, seed=problem.seed)
+    fit, spent = Fit([(ours, problem.batch)], 1.0, of_fit), 0.0
+    while not fit.schedule.is_over(spent):
+        fit.step(spent)
+        spent = min(1.0, (time.process_time() - start) / given.seconds)
+    took = Training(time.process_time() - start, fit.steps)
+    with fit.averaged():
+        sampler = OfNet(ours, Models.arranged(problem.batch, ours.plan))
+        found = figures(sampler, problem, given.reads, seed=10)
+    return found | facts(took, fit.learned.values())
+
+
+def facts(took: Training, parameters: Iterable[nn.Parameter]) -> dict[str, Any]:
+    """What a training took, and the number of parameters."""
+    size = sum(p.numel() for p in parameters)
+    return {"training_" + k: v for k, v in vars(took).items()} | {"parameters": size}
+
+
 def trained(
     net: str, problem: Problem, given: argparse.Namespace, optimiser: Optimiser
 ) -> dict[str, Any]:
@@ -110,9 +138,7 @@ def trained(
         optimiser=optimiser,
         generator=torch.Generator().manual_seed(problem.seed),
     )
-    found = figures(sampler, problem, given.reads, seed=10)
-    size = sum(p.numel() for p in parameters)
-    return found | {"training_" + k: v for k, v in vars(took).items()} | {"parameters": size}
+    return figures(sampler, problem, given.reads, seed=10) | facts(took, parameters)
 
 
 def chain(net: str, problem: Problem, given: argparse.Namespace) -> dict[str, Any]:
@@ -132,6 +158,8 @@ def pieces(given: argparse.Namespace) -> dict[str, Callable[[Problem], dict[str,
         kind = net.partition(":")[0]
         if kind in UNTRAINED:
             found[net] = lambda p, net=net: untrained(net, p, given)
+        elif kind == "fitted":
+            found[f"{net}, {given.seconds:g} s"] = lambda p, net=net: fitted(net, p, given)
         elif kind in CHAINS:
             found[net] = lambda p, net=net: chain(net, p, given)
         elif kind in ("made", "made-cached", "pixelcnn", "pixelcnn-cached", "two-body"):

@@ -53,6 +53,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",
     },
+    "spin-glass": {
+        "Problems": "problems seed",
+        "Temperatures": "betas overlap_betas",
+        "Sampler": "num_reads logit iterations order exact_width checkpoint fit_seconds",
+        "Reference": "tempering_sweeps",
+        "Output": "out json",
+    },
     "thermo": {
         "Problems": "problems run sequences positions member seed",
         "Curves": "betas sampler num_reads",

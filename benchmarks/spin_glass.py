@@ -233,6 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     given.optimisers = [Optimiser(*map(float, o.split(":"))) for o in given.optimisers]
     torch.set_num_threads(given.threads)
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # imports what the first training need not pay
     results = Results(given.json)
     for name in given.problems:
         for seed in range(given.instances):

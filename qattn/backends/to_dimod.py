@@ -65,7 +65,8 @@ class _BackendSampler(Sampler):
                     wrong = weights[weights != occurrences][0]
                     raise ValueError(
                         f"Argument `backend` must give whole numbers of occurrences, but weighs a "
-                        f"read with {wrong:g}: take weighted reads from its own `sample`."
+                        f"read with {wrong:g}: take weighted reads from its own `sample`, or give "
+                        f"'autoregressive' the option resample=True."
                     )
                 rows, occurrences = rows[occurrences > 0], occurrences[occurrences > 0]
         rows = rows if bqm.vartype is dimod.SPIN else (rows + 1) // 2

@@ -1,5 +1,6 @@
 """Chains that are swept, and tempered where that is too slow, until they are in equilibrium."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from qattn.chains.equilibrium import LEVEL, Doubling, Equilibrium, equilibrium
 from qattn.chains.neighbours import sweepable
 from qattn.chains.sweeps import Chains
-from qattn.chains.tempering import Tempering
+from qattn.chains.tempering import Moves, Tempering
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
@@ -89,7 +90,12 @@ def opposite_starts(batch: IsingBatch, num_chains: int) -> Int8[Tensor, "g q cha
 
 @torch.no_grad()
 def settle(
-    batch: IsingBatch, num_chains: int, *, max_sweeps: int, generator: torch.Generator
+    batch: IsingBatch,
+    num_chains: int,
+    *,
+    max_sweeps: int,
+    generator: torch.Generator,
+    moves: Callable[[IsingBatch], Moves] | None = None,
 ) -> Settled:
     """Sweep chains from opposite starts until two groups of them agree: see :class:`Doubling`.
 
@@ -101,6 +107,7 @@ def settle(
         num_chains: Chains of each query, at least :data:`LEAST_CHAINS`.
         max_sweeps: Sweeps, and sweeps of a replica, by which chains must agree.
         generator: Source of all randomness, on the device of the batch.
+        moves: What else moves the replicas of models that are tempered; None means nothing.
     """
     models = sweepable(batch)
     result = Settled(opposite_starts(models, num_chains))
@@ -108,7 +115,7 @@ def settle(
     size = SLICE_ELEMENTS // (EXPECTED_TEMPERATURES * num_chains * models.num_spins)
     for problems in _together(slow):
         for part in problems.to(models.h.device).split(max(1, size)):
-            _temper(models, result, part, max_sweeps, generator)
+            _temper(models, result, part, max_sweeps, generator, moves)
     if result.tempered:
         result.test = equilibrium(SpinSamples(result.spins), models)
     return result
@@ -166,6 +173,7 @@ def _temper(
     problems: Int[Tensor, "problems two"],
     max_sweeps: int,
     generator: torch.Generator,
+    moves: Callable[[IsingBatch], Moves] | None,
 ) -> None:
     """Temper some problems, (group, query) each, until they are in equilibrium."""
     g, q = problems.T
@@ -179,10 +187,11 @@ def _temper(
     part = IsingBatch(models.h[g, q].unsqueeze(dim), J, lengths, validate=False)
     starts = result.spins[g, q].unsqueeze(dim)
     # The ladder is adapted on a few sets, and all of them then use it.
-    tempering = Tempering(part, starts[:, :, :ADAPTING_SETS], generator)
+    of_part = None if moves is None else moves(part)
+    tempering = Tempering(part, starts[:, :, :ADAPTING_SETS], generator, moves=of_part)
     for sweeps in ADAPTATIONS:
         tempering.adapt(sweeps)
-    tempering = Tempering(part, starts, generator, tempering.betas)
+    tempering = Tempering(part, starts, generator, tempering.betas, of_part)
     rule = Doubling(max_sweeps, first=FIRST_TEMPERED, confirm=False)  # round trips confirm
     while rule.next_sweeps:
         tempering.run(rule.next_sweeps)

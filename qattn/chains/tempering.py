@@ -14,7 +14,9 @@ comes down from there to β = 1 brings a configuration that owes nothing to the 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Int8
@@ -33,11 +35,46 @@ TEMPERATURES = (4, 64)
 FIRST_TEMPERATURES = 8
 """Temperatures before the first adaptation, evenly spaced."""
 
+KEPT = (
+    *("betas", "round_trips", "_replicas", "_replica_at", "_slot", "_came"),
+    *("_accepted", "_proposed", "_sweeps"),
+)
+"""What changes as replicas are swept."""
+
 Observe = Callable[[slice, slice, Tensor, Tensor, Tensor, Tensor], None]
 """What is called after each sweep of a chunk, with its slices of groups and queries; energies by
 temperature, shape (groups, queries, temperatures, sets), at β = 1; spins and local fields of all
 replicas, shape (groups, spins, queries · replicas · sets), in an order of spins of their own; and
 the replica at each temperature, shape (groups, queries, temperatures, sets)."""
+
+
+class Moves(ABC):
+    """Moves of replicas besides sweeps; they must leave each replica's distribution as it is.
+
+    Attributes:
+        every: Sweeps from one call to the next.
+    """
+
+    every: int
+
+    @abstractmethod
+    def __call__(
+        self,
+        g: slice,
+        q: slice,
+        betas: Float[Tensor, "g q temperatures"],
+        spins: Int8[Tensor, "g q temperatures sets n"],
+        generator: torch.Generator,
+    ) -> Int8[Tensor, "g q temperatures sets n"]:
+        """Where the replicas are afterwards.
+
+        Args:
+            g: Which groups of the batch.
+            q: Which of their queries.
+            betas: The ladder of each query.
+            spins: Configurations by temperature; 0 at absent spins.
+            generator: Source of randomness.
+        """
 
 
 class Tempering:
@@ -48,6 +85,7 @@ class Tempering:
         starts: Where all replicas of a set start.
         generator: Source of all randomness, on the device of the batch.
         betas: Ladder of each query, from 0 to 1; None means an even one, to be adapted.
+        moves: What else moves replicas; None means sweeps alone.
 
     Attributes:
         betas: The ladder of each query.
@@ -60,12 +98,13 @@ class Tempering:
         starts: Int8[Tensor, "g q sets n"],
         generator: torch.Generator,
         betas: Float[Tensor, "g q temperatures"] | None = None,
+        moves: Moves | None = None,
     ) -> None:
         models = sweepable(batch)
         self.h, self.J = models.h.mT, models.J
         G, n, Q = self.h.shape
         self.active = None if batch.lengths is None else batch.active.expand(G, Q, n).mT
-        self.generator = generator
+        self.generator, self.moves = generator, moves
         if betas is None:
             betas = torch.linspace(0, 1, FIRST_TEMPERATURES).expand(G, Q, -1)
         if self.active is not None:
@@ -105,6 +144,14 @@ class Tempering:
         at_target = self._replica_at[:, None, :, -1:].expand(-1, self.h.shape[1], -1, -1, -1)
         s = self._replicas.gather(3, at_target).squeeze(3)
         return s.permute(0, 2, 3, 1).to(torch.int8).contiguous()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Replicas, ladder and counts, all that the next sweeps depend on but the generator."""
+        return {name: getattr(self, name) for name in KEPT}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        vars(self).update(state)
 
     def adapt(self, num_sweeps: int) -> None:
         """Sweep, then space the ladder anew by the rejections that were seen.
@@ -154,6 +201,8 @@ class Tempering:
         for number in range(num_sweeps):
             of_replica = temperatures.unsqueeze(-1).expand(slot.shape).gather(2, slot)
             sweeps.sweep(s, self.generator, of_replica.flatten(1).unsqueeze(1))
+            if self.moves is not None and (self._sweeps + number) % self.moves.every == 0:
+                s = sweeps.arrange(self._moved(g, q, sweeps.restored(s), betas, replica_at))
             b = sweeps.local_fields(s)
             # E = -Σ h s - Σ_{j<k} J s s.
             energies = ((b + sweeps.h) * s).sum(1).mul_(-0.5)
@@ -170,6 +219,17 @@ class Tempering:
             last = came.gather(2, cold)
             came.scatter_(2, cold, torch.where(last == 1, 2, last).to(came.dtype))
         self._replicas[g, :, q] = sweeps.restored(s).unflatten(2, (-1, K, R))
+
+    def _moved(
+        self, g: slice, q: slice, s: Tensor, betas: Tensor, replica_at: Tensor
+    ) -> Float[Tensor, "g n columns"]:
+        """Replicas in the models' order after their moves."""
+        assert self.moves is not None
+        replicas = s.unflatten(2, (-1, *self._replicas.shape[3:]))
+        place = replica_at.unsqueeze(1).expand_as(replicas)
+        by_temperature = replicas.gather(3, place).permute(0, 2, 3, 4, 1).to(torch.int8)
+        moved = self.moves(g, q, betas, by_temperature, self.generator)
+        return replicas.scatter(3, place, moved.permute(0, 4, 1, 2, 3).to(s.dtype)).flatten(2)
 
     def _swap(self, g: slice, q: slice, energies: Tensor, betas: Tensor, parity: int) -> None:
         """Swap the replicas of every second pair of neighbouring temperatures."""

@@ -81,6 +81,21 @@ class SpinSamples:
             return torch.full(shape, self.num_reads, dtype=dtype, device=self.spins.device)
         return self.weights.to(dtype).sum(-1)
 
+    def effective_counts(self) -> Float[Tensor, "groups queries"]:
+        r"""Number of independent reads with the noise of these: at most :meth:`counts`.
+
+        Weights that are whole numbers count equal reads. Others, those of importance sampling, make
+        it Kish's (Σ_r w_r)² / Σ_r w_r².
+
+        >>> spins = torch.ones(1, 1, 2, 3, dtype=torch.int8)
+        >>> SpinSamples(spins, torch.tensor([[[1.5, 0.5]]])).effective_counts()
+        tensor([[1.6000]], dtype=torch.float64)
+        """
+        counts = self.counts()
+        if self.weights is None or bool((self.weights == self.weights.round()).all()):
+            return counts
+        return counts.square() / self.weights.double().square().sum(-1)
+
     def normalized_weights(
         self, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "groups queries reads"]:

@@ -80,7 +80,8 @@ def judge(
     """Judge reads of a batch, figure by figure beside the noise floor.
 
     Args:
-        samples: Reads of `batch`; weights are numbers of occurrences.
+        samples: Reads of `batch`; weights are numbers of occurrences, or those of importance
+            sampling, which are worth fewer reads.
         batch: The problems.
         reference: ``reference_of(batch)``, to be shared by many samplers; None means a new one.
         floor: ``noise_floor(reference, num_reads)``, likewise.
@@ -133,6 +134,7 @@ def judge(
         betas_of_each,
         covariance.diagonal(dim1=1, dim2=2).sqrt(),
         counts,
+        split.effective_counts()[:, 0],
         reference.is_exact,
         bool((counts / reference.effective_states).mean() >= READS_PER_STATE),
     )

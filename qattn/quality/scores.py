@@ -85,6 +85,7 @@ class Quality:
         betas_of_each: The same of each problem, shape (problems, 2); nan where not fixed.
         errors_of_each: Their standard errors.
         num_reads: Reads of each problem.
+        effective_counts: Independent reads with the noise of their weights.
         is_exact: Whether the reference is exact.
         states_resolved: Whether there are ten reads for every state that matters (on average):
             otherwise TV and KL are biased, and by how much depends on the sampler.
@@ -98,6 +99,7 @@ class Quality:
     betas_of_each: Float[Tensor, "problems 2"]
     errors_of_each: Float[Tensor, "problems 2"]
     num_reads: Float[Tensor, " problems"]
+    effective_counts: Float[Tensor, " problems"]
     is_exact: bool
     states_resolved: bool
 
@@ -112,11 +114,12 @@ class Quality:
 
     @property
     def effective_reads(self) -> float:
-        """Mean over the problems of N/τ, at most N; N where the order of the reads is lost.
+        """Mean over the problems of N/τ, at most N; τ = 1 where the order of the reads is lost.
 
-        No more than an upper bound unless :attr:`order_resolved`.
+        N is less than the number of reads where their weights are uneven. No more than an upper
+        bound unless :attr:`order_resolved`.
         """
-        return float((self.num_reads / self._times).mean())
+        return float((self.effective_counts / self._times).mean())
 
     @property
     def _order_is_lost(self) -> bool:

@@ -1,3 +1,25 @@
-"""Spin glasses over a ladder of temperatures, drawn autoregressively and judged by a reference."""
+"""Spin glasses over a ladder of temperatures, drawn autoregressively and judged by a reference.
 
-__all__: list[str] = []
+The library of ``qattn spin-glass``.
+"""
+
+from qattn.spin_glass.judged import Judged, judge
+from qattn.spin_glass.measure import spin_glass
+from qattn.spin_glass.nets import Nets, untrained
+from qattn.spin_glass.reference import LadderReference, ladder_reference
+from qattn.spin_glass.results import Ladder, Overlap, Section
+from qattn.spin_glass.write import write_report
+
+__all__ = [
+    "Judged",
+    "Ladder",
+    "LadderReference",
+    "Nets",
+    "Overlap",
+    "Section",
+    "judge",
+    "ladder_reference",
+    "spin_glass",
+    "untrained",
+    "write_report",
+]

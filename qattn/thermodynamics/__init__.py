@@ -21,6 +21,7 @@ from qattn.thermodynamics.curves import (
     QUANTITIES,
     Curves,
     OverlapWarning,
+    curves_of_reads,
     thermodynamic_curves,
 )
 from qattn.thermodynamics.growth import (
@@ -47,6 +48,7 @@ from qattn.thermodynamics.modern_hopfield import (
 from qattn.thermodynamics.overlap import (
     OverlapDistribution,
     overlap_distribution,
+    overlaps_of_reads,
 )
 from qattn.thermodynamics.regimes import (
     REGIMES,
@@ -85,6 +87,7 @@ __all__ = [
     "correlations_by_distance",
     "critical_beta",
     "critical_betas_of_heads",
+    "curves_of_reads",
     "hebbian_couplings",
     "hopfield_batch",
     "hopfield_energy",
@@ -92,6 +95,7 @@ __all__ = [
     "ising_force",
     "ising_free_energy",
     "overlap_distribution",
+    "overlaps_of_reads",
     "peak_growth",
     "positions_held",
     "recall",

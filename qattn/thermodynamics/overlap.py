@@ -2,8 +2,10 @@ r"""The distribution of the overlap of two independent states."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qattn.backends import Backend
@@ -61,26 +63,50 @@ def overlap_distribution(
     >>> found.probabilities
     tensor([[[0.5000, 0.0000, 0.5000]]], dtype=torch.float64)
     """
-    G, Q, n = batch.h.shape
-    lengths = torch.from_numpy(batch.num_active.copy())
-    d = torch.arange(n + 1, dtype=torch.float64)
-    overlaps = 1 - 2 * d / lengths.unsqueeze(-1)
-    overlaps = overlaps.masked_fill(d > lengths.unsqueeze(-1), torch.nan)
-    P = torch.zeros(BLOCKS + 1, G, Q, n + 1, dtype=torch.float64)
     if backend is None and exact_engine(batch) == "enumeration":
+        G, Q, n = batch.h.shape
+        overlaps = _overlaps(batch.num_active, n)
+        P = torch.zeros(G, Q, n + 1, dtype=torch.float64)
         at = torch.tensor([beta], dtype=torch.float64)
         for g, q, found in enumeration.overlaps(batch, at):
-            P[:, g, q, : found.shape[2]] = found[:, 0]
-        return OverlapDistribution(overlaps, P[0], torch.zeros_like(P[0]))
+            P[g, q, : found.shape[2]] = found[:, 0]
+        return OverlapDistribution(overlaps, P, torch.zeros_like(P))
     spins, counts = reads_at(batch, beta, backend, num_reads, seed)
+    return overlaps_of_reads(spins, counts, batch.num_active)
+
+
+@torch.no_grad()
+def overlaps_of_reads(
+    spins: Int8[Tensor, "groups queries reads spins"],
+    weights: Float[Tensor, "groups queries reads"],
+    num_active: NDArray[np.int64],
+) -> OverlapDistribution:
+    r"""P(q) from weighted reads: pairs of reads of different blocks, each as both weights say.
+
+    Args:
+        spins: Reads of every query, a multiple of 23 of them, in blocks that are independent; 0 at
+            absent spins.
+        weights: What each counts, not negative.
+        num_active: Number of spins of each query.
+    """
+    G, Q, _, n = spins.shape
+    lengths = torch.from_numpy(num_active.copy())
+    P = torch.zeros(BLOCKS + 1, G, Q, n + 1, dtype=torch.float64)
     kept = kept_blocks()[:, :, None]
     for g, q in torch.cartesian_prod(torch.arange(G), torch.arange(Q)).tolist():
         s = spins[g, q].unflatten(0, (BLOCKS, -1)).float()
-        weights = counts[g, q].unflatten(0, (BLOCKS, -1)) * kept
+        of_reads = weights[g, q].double().unflatten(0, (BLOCKS, -1)) * kept
         for shift in range(1, (BLOCKS + 1) // 2):
             # Reads of different blocks; their product says how many spins differ.
             differing = (int(lengths[g, q]) - (s * s.roll(-shift, 0)).sum(2)) / 2
-            pairs = (weights * weights.roll(-shift, 1)).flatten(1)
+            pairs = (of_reads * of_reads.roll(-shift, 1)).flatten(1)
             P[:, g, q].index_add_(1, differing.round().long().flatten(), pairs)
     P /= P.sum(-1, keepdim=True)
-    return OverlapDistribution(overlaps, P[0], standard_error(P[1:]))
+    return OverlapDistribution(_overlaps(num_active, n), P[0], standard_error(P[1:]))
+
+
+def _overlaps(num_active: NDArray[np.int64], n: int) -> Float[Tensor, "groups queries distances"]:
+    """q = 1 - 2d/n of d = 0, 1, … differing spins, nan behind a query's last."""
+    lengths = torch.from_numpy(num_active.copy()).unsqueeze(-1)
+    d = torch.arange(n + 1, dtype=torch.float64)
+    return (1 - 2 * d / lengths).masked_fill(d > lengths, torch.nan)

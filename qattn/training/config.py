@@ -27,6 +27,9 @@ from qattn.transformer import Transformer
 LR_DECAYS = ("none", "linear", "cosine")
 """How the learning rate falls to 0 at the end of the run."""
 
+Fields = Iterable["dataclasses.Field[Any]"]
+"""Settings as fields of a dataclass."""
+
 LARGEST = 2**63 - 1
 """Largest whole number of a setting."""
 
@@ -281,18 +284,20 @@ def toml_text(path: Path, what: str) -> str:
         raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
 
 
-def parse_settings(text: str, path: Path) -> dict[str, Any]:
+def parse_settings(text: str, path: Path, declared: Fields | None = None) -> dict[str, Any]:
     """Settings from the text of a TOML file at this path; see :func:`read_settings`."""
     try:
         settings = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"'{path}' is not a TOML file: {error}.") from None
-    return typed_settings(settings, path)
+    return typed_settings(settings, path, declared)
 
 
-def typed_settings(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def typed_settings(
+    table: Mapping[str, Any], path: Path, declared: Fields | None = None
+) -> dict[str, Any]:
     """Settings of a table of TOML that is in the file at this path; see :func:`read_settings`."""
-    known = {field.name: field for field in SETTINGS}
+    known = {field.name: field for field in (SETTINGS if declared is None else declared)}
     settings: dict[str, Any] = {}
     for name, value in table.items():
         if name not in known:
@@ -328,7 +333,7 @@ def _hint(name: str, value: Any, known: Iterable[str]) -> str:
     if isinstance(value, dict):
         return ": settings stand at the top level, not in tables."
     near = difflib.get_close_matches(name, known, 1, 0.75)
-    return f": did you mean `{near[0]}`?" if near else "; `qattn train --help` lists all."
+    return f": did you mean `{near[0]}`?" if near else "; the command's --help lists all."
 
 
 def _one_of(name: str, value: str, known: Any) -> None:

@@ -6,13 +6,14 @@ import io
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from qattn._atomic import write_atomically
-from qattn.training.config import TrainConfig, parse_settings, read_settings
+from qattn.training.config import TrainConfig, parse_settings, toml_text
 from qattn.training.resuming import resume_command
 
 log = logging.getLogger("qattn.training")
@@ -21,18 +22,38 @@ CHECKPOINT = {"learner", "progress", "pending", "config", "environment"}
 """What a checkpoint holds."""
 
 
-class RunFolder:
-    """The files of a run; each is whole at any moment, whenever the process is killed."""
+@runtime_checkable
+class Settings(Protocol):
+    """Settings that a run's folder can keep."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def to_toml(self) -> str:
+        """All settings."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class Folder(Generic[S]):
+    """The files of a run; each is whole at any moment, whenever the process is killed.
+
+    Args:
+        path: The folder.
+        parse: Makes settings of the text of a TOML file at a path.
+        command: The command that makes the run.
+        keys: What a checkpoint holds.
+    """
+
+    def __init__(
+        self, path: Path, parse: Callable[[str, Path], S], command: str, keys: set[str]
+    ) -> None:
+        self.path, self.parse, self.command, self.keys = path, parse, command, keys
         self.config_file = path / "config.toml"
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoint_file = path / "checkpoint.pt"
         self.previous_file = path / "checkpoint.previous.pt"
         self.summary_file = path / "summary.json"
 
-    def create(self, config: TrainConfig) -> None:
+    def create(self, config: S) -> None:
         """Make the folder and write the configuration.
 
         Raises:
@@ -43,7 +64,8 @@ class RunFolder:
             self.path.mkdir(parents=True)
         except FileExistsError:
             if self.config_file.is_file():
-                what = f"A run is in '{self.path}': {resume_command(self.path)} continues it"
+                command = resume_command(self.path, command=self.command)
+                what = f"A run is in '{self.path}': {command} continues it"
             else:
                 kind = "folder that is not one of a run" if self.path.is_dir() else "file"
                 what = f"There is a {kind} at '{self.path}'"
@@ -54,11 +76,11 @@ class RunFolder:
             ) from None
         self.write_config(config)
 
-    def write_config(self, config: TrainConfig) -> None:
+    def write_config(self, config: S) -> None:
         """Write or replace config.toml."""
         write_atomically(self.config_file, config.to_toml().encode())
 
-    def read_config(self) -> TrainConfig:
+    def read_config(self) -> S:
         """The settings of config.toml, or if it is gone those of the checkpoint.
 
         Raises:
@@ -67,7 +89,9 @@ class RunFolder:
         """
         if self.config_file.is_file():
             try:
-                return TrainConfig(**read_settings(self.config_file))
+                return self.parse(
+                    toml_text(self.config_file, "configuration file"), self.config_file
+                )
             except ValueError as error:
                 if not self.checkpoint_file.is_file():
                     raise
@@ -80,7 +104,7 @@ class RunFolder:
             raise FileNotFoundError(f"No run in '{self.path}': it has no {self.config_file.name}.")
         return self.trained_config(state)
 
-    def trained_config(self, state: dict[str, Any] | None) -> TrainConfig:
+    def trained_config(self, state: dict[str, Any] | None) -> S:
         """The settings with which a checkpoint was trained, whatever config.toml says by now.
 
         Raises:
@@ -89,7 +113,7 @@ class RunFolder:
         """
         if state is None:
             return self.read_config()
-        return TrainConfig(**parse_settings(state["config"], self.checkpoint_file))
+        return self.parse(state["config"], self.checkpoint_file)
 
     def write_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint, and keep the one before."""
@@ -112,7 +136,7 @@ class RunFolder:
             content = io.BytesIO(file.read_bytes())
             try:
                 state = torch.load(content, map_location="cpu", weights_only=True)
-                if not isinstance(state, dict) or state.keys() != CHECKPOINT:
+                if not isinstance(state, dict) or state.keys() != self.keys:
                     raise ValueError("it is not one of this version")
             except Exception as error:  # the unpickler's, the archive's, or PyTorch's own
                 reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
@@ -179,3 +203,14 @@ class RunFolder:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+class RunFolder(Folder[TrainConfig]):
+    """The files of a training."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _train_config, "train", CHECKPOINT)
+
+
+def _train_config(text: str, file: Path) -> TrainConfig:
+    return TrainConfig(**parse_settings(text, file))

@@ -21,9 +21,9 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
     """
 
 
-def resume_command(folder: Path, flags: str = "") -> str:
+def resume_command(folder: Path, flags: str = "", *, command: str = "train") -> str:
     """The command that continues a run."""
-    return f"qattn train --resume {shlex.quote(str(folder))} {flags}".rstrip()
+    return f"qattn {command} --resume {shlex.quote(str(folder))} {flags}".rstrip()
 
 
 def check_resumes(started: TrainConfig, config: TrainConfig, folder: Path) -> None:

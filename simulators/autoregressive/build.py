@@ -11,6 +11,7 @@ from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
+from qattn.simulators.autoregressive.tables import narrowed
 from qattn.simulators.autoregressive.tap import Tap
 
 PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
@@ -23,18 +24,25 @@ PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
 """What makes the physics of a logit, by its name."""
 
 
-def build_net(settings: NetSettings, batch: IsingBatch) -> AutoregressiveNet:
+def build_net(
+    settings: NetSettings, batch: IsingBatch, plan: Plan | None = None
+) -> AutoregressiveNet:
     """A sampler for models whose couplings have the graph of a batch's.
 
     Args:
         settings: What it is made of.
         batch: The models; J is a tensor.
+        plan: The order of drawing; None means that of the settings for the batch's graph.
     """
     adjacency = (batch.matrix != 0).any(0)
-    plan = plan_of(adjacency, settings.order)
+    if plan is None:
+        plan = plan_of(adjacency, settings.order)
+        plan = narrowed(plan, settings.exact_width, batch.num_groups * batch.num_queries)
+    if not plan.num_core:
+        return AutoregressiveNet(plan, [])
     logit = settings.logit
     if logit == "auto":
-        logit = "tap" if plan.is_dense else "pair"
+        logit = "tap" if plan.is_dense else "bp"
     parts = [PHYSICS[logit](settings, plan, batch)]
     if settings.head > 0:
         parts.append(

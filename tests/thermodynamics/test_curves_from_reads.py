@@ -51,6 +51,17 @@ class Aggregated(Backend):
         )
 
 
+class Weighted(Backend):
+    """Thrown coins, each with the weight of its state."""
+
+    def sample(self, batch, *, num_reads, seed=None):
+        generator = torch.Generator().manual_seed(seed)
+        shape = (batch.num_groups, batch.num_queries, num_reads, batch.num_spins)
+        spins = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) * 2 - 1
+        weights = (-batch.beta[:, None, None] * batch.energies(spins)).softmax(-1)
+        return SpinSamples(spins, num_reads * weights)
+
+
 def repeated(n, field, repetitions):
     """The same glass many times over, so that one call of a backend repeats its experiment."""
     generator = torch.Generator().manual_seed(3)
@@ -69,7 +80,14 @@ def within(curves, right):
 
 
 @pytest.mark.parametrize(
-    "backend", ["exact", "gibbs", Aggregated(), Hotter()], ids=["exact", "gibbs", "rows", "hotter"]
+    "backend",
+    [
+        pytest.param("exact", id="exact"),
+        pytest.param("gibbs", id="gibbs"),
+        pytest.param(Aggregated(), id="rows"),
+        pytest.param(Weighted(), id="weighted", marks=pytest.mark.slow),
+        pytest.param(Hotter(), id="hotter"),
+    ],
 )
 def test_exact_curves_lie_within_error_bars_in_95_of_100_repetitions(backend):
     # Binomial: 95 ± 2.2; at 5 sigma each of 36 numbers is 84 or more. χ_SG and what else is of

@@ -211,7 +211,7 @@ def test_settings_file(tmp_path):
     for text, message in (
         ("num_sweeps = 'many'", "`num_sweeps` in .* must be of type int or 'auto', but is 'many'"),
         ("num_sweeps = 1.5", "must be of type int or 'auto', but is 1.5"),
-        ("learning_rate = 1.0", "unknown setting `learning_rate`; `qattn train --help` lists all"),
+        ("learning_rate = 1.0", "unknown setting `learning_rate`; the command.s --help lists all"),
         ("contxt = 4", "unknown setting `contxt`: did you mean `context`"),
         ("[train]\nsteps = 3", "`train`: settings stand at the top level, not in tables"),
         ("betas = [1.0]", "`betas` in .* must be of type"),

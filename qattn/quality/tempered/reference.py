@@ -42,6 +42,22 @@ def tempered_reference(
     Warns:
         EquilibriumWarning: Problems did not reach equilibrium.
     """
+    runs = long_runs_of(problems, direction, seed, num_sweeps, progress)
+    return _reference(problems, direction, runs)
+
+
+def long_runs_of(
+    problems: IsingBatch,
+    direction: Float[Tensor, "problems n"],
+    seed: int,
+    num_sweeps: int = TEMPERING_SWEEPS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[stored.LongRun]:
+    """A long run of each problem, read from disk or kept there; as :func:`tempered_reference`.
+
+    Raises:
+        ValueError: There are no sweeps.
+    """
     if num_sweeps < 1:
         raise ValueError(f"Argument `tempering_sweeps` must be positive, but is {num_sweeps}.")
     files = [
@@ -59,7 +75,7 @@ def tempered_reference(
         for p, found in zip(missing, new, strict=True):
             runs[p] = found
             stored.save(found, files[p])
-    return _reference(problems, direction, [found for found in runs if found is not None])
+    return [found for found in runs if found is not None]
 
 
 def _reference(problems: IsingBatch, direction: Tensor, runs: list[stored.LongRun]) -> Reference:

@@ -33,7 +33,7 @@ def fit_sampler(
         typer.Argument(
             help="Problems as in qattn compare, sk:spins=50, or a file of BQMs; one of them is "
             "fitted, --problem.",
-            metavar="PROBLEM",
+            metavar="problems",
         ),
     ] = None,
     out: Annotated[

@@ -128,11 +128,19 @@ def table(results: Sequence[Row]) -> str:
             if row["problem"] == problem:
                 nets.setdefault(row["net"], []).append(row)
         tempering = {row["seed"]: row for row in nets.get("tempering", [])}
+        known = nets.pop("reference", [])
         lines = [HEAD, ["---"] * len(HEAD)]
         lines += [cells(net, rows, tempering) for net, rows in chosen(nets).items()]
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         count = len({row["seed"] for row in results if row["problem"] == problem})
-        parts.append(f"`{problem}`, {count} instance{'s' * (count > 1)}:\n\n{text}")
+        against = ""
+        if known:
+            error = max(row["F_error"] for row in known)
+            doubtful = sum(not row["in_equilibrium"] for row in known)
+            against = f", against {known[0]['kind']}"
+            against += f" (error of F up to {number(error)} a spin)" if error else ""
+            against += f", {doubtful} not known to be in equilibrium" if doubtful else ""
+        parts.append(f"`{problem}`, {count} instance{'s' * (count > 1)}{against}:\n\n{text}")
     return "\n\n".join(parts)
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from qattn.spin_glass.results import Ladder, Section
 
-HEADINGS = ("β", "F/n", "(F_q − F)/n", "(F_w − F)/n", "ESS", "forward", "P(q)", "reads are")
+HEADINGS = ("β", "F/n", "F_q − F", "F_w − F", "ESS", "forward", "P(q)", "reads are")
 
 SHORT = {
     "usable with weights": "usable",

@@ -60,9 +60,10 @@ def test_of_several_problems_each_is_drawn_by_its_own(tmp_path):
 def test_a_fit_goes_on_from_one_beta_to_the_next(problem):
     """Parameters move at each β; the weighted reads stay right."""
     nets = fitted(NetSettings(logit="tap", iterations=2), seconds=0.4)
-    seen = []
-    for net in nets(problem, [1.0, 2.0]):
-        seen.append(torch.cat([p.detach().flatten().clone() for p in net.parameters()]))
+    seen = [
+        torch.cat([p.detach().flatten().clone() for p in net.parameters()])
+        for net in nets(problem, [1.0, 2.0])
+    ]
     fresh = parameters_of(build_net(SETTINGS, problem))
     start = torch.cat([p.flatten() for p in fresh.values()])
     assert not torch.equal(seen[0], start)

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Int8
@@ -16,6 +16,7 @@ from qattn.chains.equilibrium import warn_of
 from qattn.chains.neighbours import sweepable
 from qattn.chains.settle import LEAST_CHAINS, enough_chains, opposite_starts, settle
 from qattn.chains.store import ChainStore
+from qattn.chains.tempering import Moves
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.simulators.chain_options import ChainOptions
@@ -59,6 +60,10 @@ class GibbsBackend(Backend):
             False,
             "Start chains where those of the last call of the same shape ended (needs a number of "
             "sweeps).",
+        )
+        proposals: Literal["none", "autoregressive"] = option(
+            "none",
+            "Global moves of tempered replicas: none, or draws of an autoregressive sampler.",
         )
 
         def __post_init__(self) -> None:
@@ -104,6 +109,7 @@ class GibbsBackend(Backend):
             enough_chains(num_reads),
             max_sweeps=self.options.max_sweeps,
             generator=generator,
+            moves=None if self.options.proposals == "none" else _global_moves,
         )
         assert settled.test is not None
         info = settled.test.summary() | {
@@ -147,3 +153,10 @@ class GibbsBackend(Backend):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._store.load_state_dict(state)
+
+
+def _global_moves(models: IsingBatch) -> Moves:
+    from qattn.simulators.autoregressive.sampling import GlobalMoves, Sampler
+    from qattn.simulators.autoregressive.settings import NetSettings
+
+    return GlobalMoves(Sampler(NetSettings()), models)

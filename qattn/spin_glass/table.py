@@ -8,7 +8,7 @@ from rich.table import Table
 
 from qattn.spin_glass.results import Ladder, Section
 
-HEADINGS = ("β", "F/n", "(F_q − F)/n", "(F_w − F)/n", "ESS", "forward", "P(q)", "reads are")
+HEADINGS = ("β", "F/n", "F_q − F", "F_w − F", "ESS", "forward", "P(q)", "reads are")
 
 SHORT = {
     "usable with weights": "usable",
@@ -24,7 +24,9 @@ def table_rows(section: Section) -> list[list[str]]:
     for b, beta in enumerate(section.betas.tolist()):
         bound, weighted = zip(*(excess(ladder, b) for ladder in section.ladders), strict=True)
         judged = [ladder.judged[b] for ladder in section.ladders]
-        free = [float(ladder.of("free_energy")[2][b]) / ladder.num_spins for ladder in section.ladders]
+        free = [
+            float(ladder.of("free_energy")[2][b]) / ladder.num_spins for ladder in section.ladders
+        ]
         counts = section.verdicts(b)
         rows.append(
             [

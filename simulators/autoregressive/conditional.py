@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -39,6 +40,16 @@ class Conditional(nn.Module, ABC):
     def drawn(self, state: Any, level: slice, spins: Float[Tensor, "g n columns"]) -> None:
         """A level was drawn: bring the state up to date. Does nothing unless overridden."""
         return
+
+    def draw_all(
+        self, models: Models, num_reads: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "g n columns"], Float[Tensor, "g columns"]] | None:
+        """States and ln q as :meth:`AutoregressiveNet.draw` returns them, of this part alone.
+
+        For a part that is quicker at once than level by level; None, unless overridden, means
+        that it is not.
+        """
+        return None
 
     @abstractmethod
     def of_states(

@@ -26,7 +26,7 @@ from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.neal import NealBackend
 from qattn.simulators.schedules import get_schedule
 
-OURS = ("exact", "gibbs", "neal", "diabatic", "qutip", "dwave", "replay")
+OURS = ("exact", "gibbs", "neal", "autoregressive", "diabatic", "qutip", "dwave", "replay")
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -195,7 +195,7 @@ def test_options_of_all_backends_load_no_heavy_package():
     code = """
 import sys
 from qattn.backends import options_of
-for name in ("exact", "gibbs", "neal", "diabatic", "qutip", "dwave", "replay"):
+for name in ("exact", "gibbs", "neal", "autoregressive", "diabatic", "qutip", "dwave", "replay"):
     options_of(name)
 heavy = {"qutip", "dwave.system", "dwave.samplers", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy

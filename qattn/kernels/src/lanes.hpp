@@ -6,6 +6,9 @@
 #define QATTN_LANES
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 #define INLINE static inline __attribute__((always_inline))
 #endif
 #ifndef LANES_BYTES
@@ -51,6 +54,17 @@ INLINE lanes select(ints mask, lanes yes, lanes no) {
 
 INLINE lanes maximum(lanes a, lanes b) { return select(a > b, a, b); }
 INLINE lanes minimum(lanes a, lanes b) { return select(a < b, a, b); }
+INLINE lanes magnitude(lanes x) { return (lanes)((ints)x & 0x7fffffff); }
+
+// 1/x to 2 units in the last place.
+INLINE lanes reciprocal(lanes x) {
+#if defined(__AVX512F__)
+    lanes r = (lanes)_mm512_rcp14_ps((__m512)x);
+    return r * (splat(2.0f) - x * r);
+#else
+    return splat(1.0f) / x;
+#endif
+}
 
 // e^x to 2 units in the last place, 0 below the normal numbers (denormal ones are slow).
 INLINE lanes exponential(lanes x) {
@@ -71,6 +85,27 @@ INLINE lanes exponential(lanes x) {
     p = p * r * r + r + splat(1.0f);
     lanes result = (lanes)((ints)p + (k << 23));
     return select(tiny, lanes{}, result);
+}
+
+// log x of normal numbers x > 0, to 1e-7 besides rounding: Cephes' polynomial.
+INLINE lanes logarithm(lanes x) {
+    ints bits = (ints)x;
+    ints exponent = (bits >> 23) - 127;
+    lanes m = (lanes)((bits & 0x7fffff) | 0x3f800000);
+    ints high = m > splat(1.41421356f);
+    m = select(high, m * splat(0.5f), m) - splat(1.0f);
+    lanes k = __builtin_convertvector(exponent - high, lanes);  // a true mask is -1
+    lanes z = m * m, p = splat(7.0376836292e-2f);
+    p = p * m + splat(-1.1514610310e-1f);
+    p = p * m + splat(1.1676998740e-1f);
+    p = p * m + splat(-1.2420140846e-1f);
+    p = p * m + splat(1.4249322787e-1f);
+    p = p * m + splat(-1.6668057665e-1f);
+    p = p * m + splat(2.0000714765e-1f);
+    p = p * m + splat(-2.4999993993e-1f);
+    p = p * m + splat(3.3333331174e-1f);
+    lanes y = p * m * z + k * splat(-2.12194440e-4f) - splat(0.5f) * z;
+    return m + y + k * splat(0.693359375f);
 }
 
 #undef LANES_BYTES

@@ -6,3 +6,4 @@
 #include "dense/calls.hpp"
 #include "gibbs.hpp"
 #include "quadrature_calls.hpp"
+#include "tap.hpp"

@@ -7,9 +7,6 @@
 #include <vector>
 #include "lanes.hpp"
 #include "parallel.hpp"
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
 
 namespace quadrature {
 
@@ -22,17 +19,6 @@ constexpr int ITERATIONS = 100;
 
 INLINE doubles wide(lanes x) { return __builtin_convertvector(x, doubles); }
 INLINE lanes narrow(doubles x) { return __builtin_convertvector(x, lanes); }
-INLINE lanes magnitude(lanes x) { return (lanes)((ints)x & 0x7fffffff); }
-
-// 1/x to 2 units in the last place.
-INLINE lanes reciprocal(lanes x) {
-#if defined(__AVX512F__)
-    lanes r = (lanes)_mm512_rcp14_ps((__m512)x);
-    return r * (splat(2.0f) - x * r);
-#else
-    return splat(1.0f) / x;
-#endif
-}
 
 // The first `count` lanes from memory; the others repeat the last.
 INLINE lanes load_repeating(const float* p, int64_t count) {
@@ -53,27 +39,6 @@ INLINE float total(lanes x) {
     for (int64_t half = LANES / 2; half > 0; half /= 2)
         for (int64_t l = 0; l < half; ++l) sums[l] += sums[l + half];
     return sums[0];
-}
-
-// log x of normal numbers x > 0, to 1e-7 besides rounding: Cephes' polynomial.
-INLINE lanes logarithm(lanes x) {
-    ints bits = (ints)x;
-    ints exponent = (bits >> 23) - 127;
-    lanes m = (lanes)((bits & 0x7fffff) | 0x3f800000);
-    ints high = m > splat(1.41421356f);
-    m = select(high, m * splat(0.5f), m) - splat(1.0f);
-    lanes k = __builtin_convertvector(exponent - high, lanes);  // a true mask is -1
-    lanes z = m * m, p = splat(7.0376836292e-2f);
-    p = p * m + splat(-1.1514610310e-1f);
-    p = p * m + splat(1.1676998740e-1f);
-    p = p * m + splat(-1.2420140846e-1f);
-    p = p * m + splat(1.4249322787e-1f);
-    p = p * m + splat(-1.6668057665e-1f);
-    p = p * m + splat(2.0000714765e-1f);
-    p = p * m + splat(-2.4999993993e-1f);
-    p = p * m + splat(3.3333331174e-1f);
-    lanes y = p * m * z + k * splat(-2.12194440e-4f) - splat(0.5f) * z;
-    return m + y + k * splat(0.693359375f);
 }
 
 // To 1e-7 for |x| up to some thousands: Cephes' polynomials on |x| <= π/4.

@@ -66,9 +66,7 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, keys, values, bias, index = ctx.saved_tensors
-        of_query, of_keys, of_values, of_bias = map(
-            torch.zeros_like, (query, keys, values, bias)
-        )
+        of_query, of_keys, of_values, of_bias = map(torch.zeros_like, (query, keys, values, bias))
         for rows, slots in _chunks(index, keys):
             k, q, grad = keys[slots], query[rows].unsqueeze(1), grads[0][rows].unsqueeze(1)
             weights = _weights(query[rows], k, bias[rows, : slots.shape[1]])

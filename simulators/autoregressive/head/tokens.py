@@ -6,7 +6,7 @@ its field βh_i, the field ξ_i = Σ_j βJ_ij s_j of the neighbours that are dra
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from qattn.simulators.autoregressive.head.layer import matrix, times

@@ -10,7 +10,7 @@ ancestors in the tree of parents, drawn before. On dense graphs that is nothing 
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from qattn.exact import memory

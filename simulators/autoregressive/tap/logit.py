@@ -4,14 +4,15 @@ The spins after i, in the field ξ of those before and *without* i itself (its c
 fields H that approximate message passing finds in T steps from zero,
 
 .. math::
-    m^t &= \tanh H^t, \qquad \mu^t = \mu^{t-1} + \alpha_t (m^t - \mu^{t-1}),\\
-    H^{t+1} &= H^t + \alpha_t \big(\xi + J m^t - \gamma_t\, \mu^{t-1} \circ J^{\circ 2}
+    m^t &= \tanh H^t, \qquad \mu^t = \mu^{t-1} + \delta\alpha_t (m^t - \mu^{t-1}),\\
+    H^{t+1} &= H^t + \delta\alpha_t \big(\xi + J m^t - \gamma_t\, \mu^{t-1} \circ J^{\circ 2}
     (1 - (m^t)^2) - H^t\big), \qquad H^0 = \xi,\ \mu^{-1} = 0.
 
-At α = γ = 1 these are Bolthausen's time indices of the equations of Thouless, Anderson and Palmer
-(Commun. Math. Phys. 325, 333 (2014)); where α < 1 averages the steps, the reaction term has the
-average μ of the step before, since it takes back what J m^t owes to the means that led to it. Spin
-i is then coupled to spins of known fields,
+At δ = α = γ = 1 these are Bolthausen's time indices of the equations of Thouless, Anderson and
+Palmer (Commun. Math. Phys. 325, 333 (2014)). Shorter steps
+(:mod:`~qattn.simulators.autoregressive.tap.damping`) average what came before; the reaction term
+then has the average μ of the step before, since it takes back what J m^t owes to the means that led
+to it. Spin i is coupled to spins of known fields,
 
 .. math::
     \ell_i = 2 \xi_i + \sum_{l > i} \ln \frac{\cosh(H_l + J_{il})}{\cosh(H_l - J_{il})},
@@ -31,14 +32,13 @@ from qattn.simulators.autoregressive.models import Models
 from qattn.simulators.autoregressive.pair import log_cosh
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
-
-DAMPING = 0.8
-"""α at the start of a fit, and without one."""
+from qattn.simulators.autoregressive.tap.compiled import Compiled
+from qattn.simulators.autoregressive.tap.damping import damping
 
 CHUNK = 8
 """Positions that :meth:`Tap.of_states` takes at a time."""
 
-ITERATIONS = 4
+ITERATIONS = 6
 """T where none is asked for."""
 
 KEPT = 1 << 26
@@ -50,6 +50,7 @@ class _State:
 
     def __init__(self, models: Models, num_reads: int) -> None:
         self.models = models
+        self.damping = models.to_columns(damping(models), num_reads).unsqueeze(1)
         self.field = models.to_columns(models.h, num_reads).clone()
         self.present = None
         if models.active is not None:
@@ -80,7 +81,7 @@ class Tap(Conditional):
         super().__init__()
         n, T = num_spins, iterations
         self.iterations = T
-        alpha, gamma, readout = torch.full((T, 1), DAMPING), torch.ones(T, 1), torch.ones(1)
+        alpha, gamma, readout = torch.ones(T, 1), torch.ones(T, 1), torch.ones(1)
         self.delta: nn.Parameter | None = None
         if parameters == "couplings":
             alpha, gamma, readout = alpha.repeat(1, n), gamma.repeat(1, n), readout.repeat(n)
@@ -107,6 +108,13 @@ class Tap(Conditional):
             float(coupled.square().mean().sqrt()) if len(coupled) else 1.0,
         )
 
+    def draw_all(
+        self, models: Models, num_reads: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor] | None:
+        """All spins by the compiled kernel, where there is one."""
+        compiled = self._compiled(models)
+        return None if compiled is None else compiled.draw(num_reads, generator)
+
     def begin(self, models: Models, num_reads: int) -> _State:
         """Fields of the models alone."""
         return _State(models, num_reads)
@@ -115,7 +123,7 @@ class Tap(Conditional):
         """Logits of a level, whose spins are not coupled."""
         models, later = state.models, slice(level.stop, None)
         present = None if state.present is None else state.present[:, later]
-        H = self._cavity_fields(models, state.field[:, later], present, later)
+        H = self._cavity_fields(models, state.field[:, later], state.damping, present, later)
         if present is not None:
             present = present.unsqueeze(2)
         positions = torch.arange(level.start, level.stop, device=spins.device)
@@ -129,9 +137,12 @@ class Tap(Conditional):
 
     def of_states(self, models: Models, spins: Tensor, positions: Tensor) -> Tensor:
         """Logits of some positions: spins after the first of a few at a time."""
+        differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        if not differentiable and (compiled := self._compiled(models)) is not None:
+            return compiled.logits(spins, positions)
         state = _State(models, spins.shape[2] // models.num_queries)
         size = self.iterations * len(positions) * spins.numel()
-        again = torch.is_grad_enabled() and size > KEPT
+        again = differentiable and size > KEPT
         found, drawn = [], 0
         for chunk in positions.split(CHUNK):
             fields = []
@@ -147,18 +158,18 @@ class Tap(Conditional):
                     )
                 )
             else:
-                found.append(self._of_chunk(models, xi, state.present, chunk))
+                found.append(self._of_chunk(state, xi, chunk))
         return torch.cat(found, 1) if found else spins[:, :0]
 
-    def _of_chunk(self, models: Models, xi: Tensor, active: Tensor | None, chunk: Tensor) -> Tensor:
+    def _of_chunk(self, state: _State, xi: Tensor, chunk: Tensor) -> Tensor:
         """Logits of positions, each with the fields ξ from the spins before it.
 
         Args:
-            models: The models.
+            state: The models, their present spins and their damping.
             xi: Fields of all spins for each position, (g, n, chosen, columns).
-            active: 1 at present spins, 0 at others, (g, n, columns).
             chunk: The positions.
         """
+        models, active = state.models, state.present
         later = slice(int(chunk[0]) + 1, None)
         own = xi[:, chunk, range(len(chunk))]
         xi = xi[:, later]
@@ -167,11 +178,12 @@ class Tap(Conditional):
         present = (index[:, None, None] > chunk[:, None]).to(xi.dtype)
         present = present if active is None else present * active[:, later].unsqueeze(2)
         present = present.expand(xi.shape)
-        H = self._cavity_fields(models, xi.flatten(2), present.flatten(2), later)
+        damping = state.damping.repeat(1, 1, len(chunk))
+        H = self._cavity_fields(models, xi.flatten(2), damping, present.flatten(2), later)
         return self._logits(models, own, H.view_as(xi), present, chunk, later)
 
     def _cavity_fields(
-        self, models: Models, xi: Tensor, present: Tensor | None, later: slice
+        self, models: Models, xi: Tensor, damping: Tensor, present: Tensor | None, later: slice
     ) -> Tensor:
         """H^T of the spins of `later` in the fields ξ, (g, spins, columns)."""
         K = models.J[:, later, later].square()
@@ -184,7 +196,7 @@ class Tap(Conditional):
             step = xi - H + self._couplings(models, t)[:, later, later] @ m
             if t > 0:
                 step = step - _at(self.gamma[t], later) * mu * (K @ variance)
-            alpha = _at(self.alpha[t], later)
+            alpha = damping * _at(self.alpha[t], later)
             H = H + alpha * step
             mu = mu + alpha * (m - mu)
         return H
@@ -225,6 +237,26 @@ class Tap(Conditional):
             return models.J
         unit = (models.beta * self.scale).view(-1, 1, 1)
         return models.J + unit * (self.delta[t] * self.mask)
+
+    def _compiled(self, models: Models) -> Compiled | None:
+        """What the compiled kernel takes, where there is one."""
+        T, n = self.iterations, models.num_spins
+        if not Compiled.takes(models, self.alpha):
+            return None
+        couplings = residual = None
+        if self.delta is not None:
+            couplings = torch.stack([self._couplings(models, t) for t in range(T + 1)], 1)
+            residual = self.g * self.mask, self.v
+        alpha, gamma, readout = self.alpha, self.gamma, self.readout
+        return Compiled(
+            models,
+            damping(models),
+            couplings,
+            alpha.expand(T, n),
+            gamma.expand(T, n),
+            readout.expand(n),
+            residual,
+        )
 
 
 def _at(values: Tensor, later: slice) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an autoregressive sampler is made of, as plain values: for options, flags and checkpoints."""
+"""What an autoregressive sampler is made of, as plain values: for options, flags, checkpoints."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +24,7 @@ class NetSettings:
         head: Layers of a transformer that adds to the logit; 0 means none.
         head_width: Its embedding dimension.
         head_heads: Its attention heads.
+        table_width: Spins that the tables of the logit "tables" depend on, at most.
     """
 
     logit: Logit = "auto"
@@ -34,3 +35,4 @@ class NetSettings:
     head: int = 0
     head_width: int = 64
     head_heads: int = 4
+    table_width: int = 12

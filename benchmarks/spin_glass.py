@@ -7,7 +7,7 @@ A problem is SET:SIZE:BETA: `sk` (spins), `ea` (side of a square torus), `ea3` (
 instances are seeds 0, 1, …, not chosen. What runs, with its options after colons:
 
     pair, tap, bp, auto          ours, untrained
-    fitted[:LOGIT]               ours, fitted
+    fitted[:LOGIT[:HEAD]]        ours, fitted, couplings as parameters; HEAD layers of a transformer
     made[:DEPTH:WIDTH]           variational autoregressive network (VAN), as published
     made-cached                  the same, drawn with a cache
     pixelcnn[:DEPTH:WIDTH:HALF]  VAN of convolutions, square lattices only; pixelcnn-cached
@@ -16,8 +16,9 @@ instances are seeds 0, 1, …, not chosen. What runs, with its options after col
     gibbs, neal                  reads in equilibrium
 
 Time is CPU time of this process, of one thread unless told otherwise. Each trained net runs once
-with each of `--optimisers` RATE:CLIP; 1e-3:1 is what VANs were published with. Each finished piece
-is kept in the JSON file, and not run again. `spin_glass_figures.py` says what the figures are.
+with each of `--optimisers` RATE:CLIP[:LAST]; 1e-3:1 is what VANs were published with, LAST the rate
+at the end relative to RATE. Each finished piece is kept in the JSON file, and not run again.
+`spin_glass_figures.py` says what the figures are.
 """
 
 import argparse
@@ -25,19 +26,21 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from spin_glass_figures import Problem, figures, quality
+from spin_glass_figures import Problem, figures, quality, seconds_a_read
 from spin_glass_peers import (
     MADE,
     OfNet,
     Optimiser,
     PixelCNN,
     Sampler,
+    Training,
     TwoBody,
+    Van,
     independent_reads,
     reads_of,
     train,
@@ -94,6 +97,33 @@ def untrained(net: str, problem: Problem, given: argparse.Namespace) -> dict[str
     return figures(sampler_of(net, problem)[0], problem, given.reads, seed=10)
 
 
+def fitted(net: str, problem: Problem, given: argparse.Namespace) -> dict[str, Any]:
+    """Figures of a net of ours after its fit."""
+    from qattn.fitting import Fit, FitSettings
+
+    logit, head = [*net.split(":")[1:], *("auto", "0")[net.count(":") :]]
+    start = time.process_time()
+    torch.manual_seed(1000 + problem.seed)  # of the weights at the start
+    settings = NetSettings(logit=logit, head=int(head), parameters="couplings")
+    ours = build_net(settings, problem.batch)
+    of_fit = FitSettings(seconds=given.seconds, batch_size=given.reads_a_step, seed=problem.seed)
+    fit, spent = Fit([(ours, problem.batch)], 1.0, of_fit), 0.0
+    while not fit.schedule.is_over(spent):
+        fit.step(spent)
+        spent = min(1.0, (time.process_time() - start) / given.seconds)
+    took = Training(time.process_time() - start, fit.steps)
+    with fit.averaged():
+        sampler = OfNet(ours, Models.arranged(problem.batch, ours.plan))
+        found = figures(sampler, problem, given.reads, seed=10)
+    return found | facts(took, fit.learned.values())
+
+
+def facts(took: Training, parameters: Iterable[nn.Parameter]) -> dict[str, Any]:
+    """What a training took, and the number of parameters."""
+    size = sum(p.numel() for p in parameters)
+    return {"training_" + k: v for k, v in vars(took).items()} | {"parameters": size}
+
+
 def trained(
     net: str, problem: Problem, given: argparse.Namespace, optimiser: Optimiser
 ) -> dict[str, Any]:
@@ -110,9 +140,26 @@ def trained(
         optimiser=optimiser,
         generator=torch.Generator().manual_seed(problem.seed),
     )
-    found = figures(sampler, problem, given.reads, seed=10)
-    size = sum(p.numel() for p in parameters)
-    return found | {"training_" + k: v for k, v in vars(took).items()} | {"parameters": size}
+    uncached = {}
+    if isinstance(sampler, Van) and not sampler.cached:
+        seconds = seconds_a_read(sampler)
+        # The same reads with a cache: what is judged need not take as long.
+        sampler.cached = True
+        uncached = {"seconds_a_read": seconds}
+    found = figures(sampler, problem, given.reads, seed=10) | uncached
+    found["seconds_a_read_over_ESS"] = found["seconds_a_read"] / found["ESS"]
+    return found | facts(took, parameters)
+
+
+def reference(problem: Problem) -> dict[str, Any]:
+    """What an instance is compared with."""
+    log_Z, error = problem.log_Z
+    return {
+        "kind": problem.reference.kind,
+        "log_Z": log_Z,
+        "F_error": error / (problem.beta * problem.batch.num_spins),
+        "in_equilibrium": not problem.reference.not_in_equilibrium,
+    }
 
 
 def chain(net: str, problem: Problem, given: argparse.Namespace) -> dict[str, Any]:
@@ -127,11 +174,13 @@ def chain(net: str, problem: Problem, given: argparse.Namespace) -> dict[str, An
 
 def pieces(given: argparse.Namespace) -> dict[str, Callable[[Problem], dict[str, Any]]]:
     """What is to be run for each problem, by the name of its row."""
-    found: dict[str, Callable[[Problem], dict[str, Any]]] = {}
+    found: dict[str, Callable[[Problem], dict[str, Any]]] = {"reference": reference}
     for net in given.nets:
         kind = net.partition(":")[0]
         if kind in UNTRAINED:
             found[net] = lambda p, net=net: untrained(net, p, given)
+        elif kind == "fitted":
+            found[f"{net}, {given.seconds:g} s"] = lambda p, net=net: fitted(net, p, given)
         elif kind in CHAINS:
             found[net] = lambda p, net=net: chain(net, p, given)
         elif kind in ("made", "made-cached", "pixelcnn", "pixelcnn-cached", "two-body"):
@@ -178,13 +227,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--reads-a-step", type=int, default=256)
     parser.add_argument("--reads", type=int, default=10_000, help="reads that are judged")
     parser.add_argument("--chain-reads", type=int, default=1000, help="those of gibbs and neal")
-    parser.add_argument("--optimisers", nargs="+", default=["1e-3:1"], help="RATE:CLIP of peers")
-    parser.add_argument("--tempering-sweeps", type=int, default=10_000, help="of references")
+    parser.add_argument(
+        "--optimisers", nargs="+", default=["1e-3:1"], help="RATE:CLIP[:LAST] of peers"
+    )
+    parser.add_argument("--tempering-sweeps", type=int, default=100_000, help="of references")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=Path("spin_glass.json"))
     given = parser.parse_args(arguments)
     given.optimisers = [Optimiser(*map(float, o.split(":"))) for o in given.optimisers]
     torch.set_num_threads(given.threads)
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # imports what the first training need not pay
     results = Results(given.json)
     for name in given.problems:
         for seed in range(given.instances):

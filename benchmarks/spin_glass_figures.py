@@ -47,7 +47,7 @@ class Problem:
 
     name: str
     seed: int
-    tempering_sweeps: int = 10_000
+    tempering_sweeps: int = 100_000
     reads_of_p: int = 10_000
 
     @cached_property
@@ -138,6 +138,18 @@ def figures(sampler: Sampler, problem: Problem, num_reads: int, seed: int) -> di
         "seconds_a_read_over_ESS": seconds / ess,
         **quality(columns.T.to(torch.int8), weights, problem),
     }
+
+
+def seconds_a_read(sampler: Sampler) -> float:
+    """CPU time of a read, from a draw that takes a second or is as large as draws get."""
+    num_reads, generator = 16, torch.Generator().manual_seed(0)
+    while True:
+        start = time.process_time()
+        sampler.draw(num_reads, generator, 1.0)
+        seconds = time.process_time() - start
+        if seconds > 1 or num_reads >= AT_A_TIME:
+            return seconds / num_reads
+        num_reads = min(AT_A_TIME, num_reads * 4)
 
 
 def quality(spins: Tensor, weights: Tensor | None, problem: Problem) -> dict[str, float]:

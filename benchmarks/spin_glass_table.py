@@ -37,12 +37,12 @@ HEAD = (
 )
 
 
-def number(x: float, digits: int = 2) -> str:
-    """A number in a few digits: 0.0012 as 1.2e-3."""
+def number(x: float) -> str:
+    """A number in two or three digits: 0.00123 as 1.2e-3."""
     if not math.isfinite(x):
         return "∞" if x > 0 else "-∞" if x < 0 else "–"
     if x == 0 or 0.01 <= abs(x) < 1e4:
-        places = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else digits
+        places = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else 2 if abs(x) >= 0.1 else 3
         return f"{x:,.{places}f}"
     mantissa, exponent = f"{x:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
@@ -128,11 +128,19 @@ def table(results: Sequence[Row]) -> str:
             if row["problem"] == problem:
                 nets.setdefault(row["net"], []).append(row)
         tempering = {row["seed"]: row for row in nets.get("tempering", [])}
+        known = nets.pop("reference", [])
         lines = [HEAD, ["---"] * len(HEAD)]
         lines += [cells(net, rows, tempering) for net, rows in chosen(nets).items()]
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         count = len({row["seed"] for row in results if row["problem"] == problem})
-        parts.append(f"`{problem}`, {count} instance{'s' * (count > 1)}:\n\n{text}")
+        against = ""
+        if known:
+            error = max(row["F_error"] for row in known)
+            doubtful = sum(not row["in_equilibrium"] for row in known)
+            against = f", against {known[0]['kind']}"
+            against += f" (error of F up to {number(error)} a spin)" if error else ""
+            against += f", {doubtful} not known to be in equilibrium" if doubtful else ""
+        parts.append(f"`{problem}`, {count} instance{'s' * (count > 1)}{against}:\n\n{text}")
     return "\n\n".join(parts)
 
 

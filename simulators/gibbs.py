@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Int8
@@ -10,12 +10,13 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
-from qattn.backends.options import option
+from qattn.backends.options import check_words, option
 from qattn.chains import Chains, equilibrium
 from qattn.chains.equilibrium import warn_of
 from qattn.chains.neighbours import sweepable
 from qattn.chains.settle import LEAST_CHAINS, enough_chains, opposite_starts, settle
 from qattn.chains.store import ChainStore
+from qattn.chains.tempering import Moves
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.simulators.chain_options import ChainOptions
@@ -60,9 +61,14 @@ class GibbsBackend(Backend):
             "Start chains where those of the last call of the same shape ended (needs a number of "
             "sweeps).",
         )
+        proposals: Literal["none", "autoregressive"] = option(
+            "none",
+            "Global moves of tempered replicas: none, or draws of an autoregressive sampler.",
+        )
 
         def __post_init__(self) -> None:
             super().__post_init__()
+            check_words(self)
             if self.persistent and self.num_sweeps == "auto":
                 raise ValueError(
                     "Argument `num_sweeps` must be a number with `persistent`, but is 'auto': "
@@ -104,6 +110,7 @@ class GibbsBackend(Backend):
             enough_chains(num_reads),
             max_sweeps=self.options.max_sweeps,
             generator=generator,
+            moves=None if self.options.proposals == "none" else _global_moves,
         )
         assert settled.test is not None
         info = settled.test.summary() | {
@@ -147,3 +154,10 @@ class GibbsBackend(Backend):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._store.load_state_dict(state)
+
+
+def _global_moves(models: IsingBatch) -> Moves:
+    from qattn.simulators.autoregressive.sampling import GlobalMoves, Sampler
+    from qattn.simulators.autoregressive.settings import NetSettings
+
+    return GlobalMoves(Sampler(NetSettings()), models)

@@ -27,6 +27,7 @@ COMMANDS = {
     "experiment report": "Write the reports of experiments, of what is done of them.",
     "experiment run": "Run an experiment, or go on with it; ends by writing its report.",
     "experiment status": "Say how far experiments are, and what the rest takes.",
+    "fit-sampler": "Fit an autoregressive sampler to a problem, or to a family of problems.",
     "qpu-check": "Check a QPU in under ten seconds of its time; one file of results to attach.",
     "spin-glass": "Judge an autoregressive sampler of spin glasses over a ladder of temperatures.",
     "thermo": "Draw heat capacity, susceptibilities, Binder cumulants and entropy against β.",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.training import RunFolder, TrainConfig, plots, read_settings
 from qattn.training import train as run
 from qattn.training.config import SETTINGS
@@ -44,7 +44,7 @@ def train(
     """
     if download:
         shakespeare.download()
-    given = {name: value for name, value in options.items() if _is_flag(ctx, name)}
+    given = {name: value for name, value in options.items() if is_flag(ctx, name)}
     if resume is not None:
         if out is not None or config is not None:
             raise ValueError("--resume takes the folder and its settings: drop --out and --config.")
@@ -80,7 +80,7 @@ def train(
             console.print(f"{path} (and .svg)")
 
 
-def _is_flag(ctx: typer.Context, name: str) -> bool:
+def is_flag(ctx: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line, and not in a default."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -16,6 +16,7 @@ A table has the first spin of its scope as the most significant bit of an entry'
 that spin is +1. All steps are PyTorch's and differentiable.
 """
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import NamedTuple
 
@@ -38,15 +39,27 @@ class Conditionals(NamedTuple):
 
 
 def eliminate(
-    h: Float[Tensor, "problems n"], J: Float[Tensor, "problems n n"], elimination: Elimination
+    h: Float[Tensor, "problems n"],
+    J: Float[Tensor, "problems n n"],
+    elimination: Elimination,
+    readout: Callable[[Tensor], Tensor] = torch.sigmoid,
 ) -> Conditionals:
-    """The way up: messages from the first spin of the order to the last."""
+    """The way up: messages from the first spin of the order to the last.
+
+    Args:
+        h: Fields with β.
+        J: Couplings with β.
+        elimination: The order; where it ends before the last spin, log Z is without the messages
+            that go to the spins that are left.
+        readout: What is kept of ln p(s_v = +1 | S_v) - ln p(s_v = -1 | S_v).
+    """
     log_Z = h.new_zeros(len(h))
+    linked = (J != 0).any(0).tolist()
     messages: dict[int, list[tuple[tuple[int, ...], Tensor]]] = {}
     up = []
     for v, scope in zip(elimination.order, elimination.scopes, strict=True):
         # f_v over the spins of the scope that are coupled to v in any problem.
-        coupled = tuple(u for u in scope if bool((J[:, v, u] != 0).any()))
+        coupled = tuple(u for u in scope if linked[v][u])
         field = h[:, v, None]
         for u in coupled:
             coupling = J[:, v, u, None]
@@ -59,7 +72,7 @@ def eliminate(
                 for exponent, half in zip(exponents, halves, strict=True)
             ]
         down_exponent, up_exponent = exponents
-        up.append(torch.sigmoid(up_exponent - down_exponent))
+        up.append(readout(up_exponent - down_exponent))
         message = torch.logaddexp(up_exponent, down_exponent)
         if scope:
             messages.setdefault(scope[0], []).append((scope, message))

@@ -109,11 +109,15 @@ class FitConfig(FitSettings):
         J = batch.matrix[group, :length, :length]
         return [IsingBatch(h[None, None], J.unsqueeze(0), beta=beta, validate=False)]
 
-    def to_toml(self) -> str:
-        """All settings but those that are None, which TOML cannot say."""
+    def as_values(self) -> dict[str, Any]:
+        """All settings by name, those of the net too; without those that are None."""
         values = dataclasses.asdict(self)
         values |= values.pop("net")
-        return tomli_w.dumps({k: v for k, v in values.items() if v is not None})
+        return {name: value for name, value in values.items() if value is not None}
+
+    def to_toml(self) -> str:
+        """All settings but those that are None, which TOML cannot say."""
+        return tomli_w.dumps(self.as_values())
 
     @classmethod
     def of_settings(cls, values: Mapping[str, Any]) -> "FitConfig":

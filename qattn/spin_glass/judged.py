@@ -29,8 +29,10 @@ Verdict = Literal["usable with weights", "too few effective reads", "collapsed"]
 FAR_BELOW = 0.5
 """Forward ESS relative to ESS below which a sampler may have collapsed."""
 
-SIGMA = 5.0
-"""Standard errors by which the lost share must be above 0 for a sampler to have collapsed."""
+SIGMA = 7.0
+"""Standard errors by which the lost share must be above 0 for a sampler to have collapsed. Of 3,600
+samplers that had lost nothing (log-normal weights, ESS from 0.9 to 0.02, 2,001 reads) none came to
+more than 6.3: where weights spread widely, few reads make the error too small."""
 
 ENOUGH = 100
 """Effective reads, by the lower one of both ESS, from which on they are usable."""
@@ -126,4 +128,5 @@ def _log_means(log_values: Float[Tensor, "*replicates reads"]) -> Float[Tensor, 
     kept = kept_blocks()
     by_block = log_values.unflatten(-1, (BLOCKS, -1)).logsumexp(-1)
     number = kept.sum(1) * (log_values.shape[-1] // BLOCKS)
-    return (by_block + kept.log()).logsumexp(-1) - number.log()
+    means: Tensor = (by_block + kept.log()).logsumexp(-1) - number.log()
+    return means

@@ -143,4 +143,3 @@ class Section:
 def _number(x: float) -> float | None:
     """As JSON can hold it."""
     return x if isfinite(x) else None
-

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from qattn.spin_glass.results import Ladder, Section
 
-HEADINGS = ("β", "F/n", "(F_q − F)/n", "(F_w − F)/n", "ESS", "forward", "P(q)", "reads are")
+HEADINGS = ("β", "F/n", "F_q − F", "F_w − F", "ESS", "forward", "P(q)", "reads are")
 
 SHORT = {
     "usable with weights": "usable",
@@ -24,7 +24,9 @@ def table_rows(section: Section) -> list[list[str]]:
     for b, beta in enumerate(section.betas.tolist()):
         bound, weighted = zip(*(excess(ladder, b) for ladder in section.ladders), strict=True)
         judged = [ladder.judged[b] for ladder in section.ladders]
-        free = [float(ladder.of("free_energy")[2][b]) / ladder.num_spins for ladder in section.ladders]
+        free = [
+            float(ladder.of("free_energy")[2][b]) / ladder.num_spins for ladder in section.ladders
+        ]
         counts = section.verdicts(b)
         rows.append(
             [
@@ -63,10 +65,10 @@ def table(section: Section) -> Table:
     """The ladder for a terminal of 80 columns."""
     shown = Table(
         title=f"{section.name}\n{section.sampler}; reference: {references(section)}",
-        caption="F_q: variational bound; F_w: from weighted reads; less F of the reference in\n"
-        "thousandths a spin, with standard errors. ESS: effective share of reads, from\n"
-        "the sampler's own; forward: from reads of the reference. P(q): distance to the\n"
-        "reference over what errors make.",
+        caption="F_q: variational bound; F_w: from weighted reads; less F of the\n"
+        "reference in thousandths a spin, with standard errors. ESS: effective\n"
+        "share of reads, from the sampler's own; forward: from reads of the\n"
+        "reference. P(q): distance to the reference over what errors make.",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
-from qattn.backends.options import option
+from qattn.backends.options import check_words, option
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.simulators.autoregressive.checkpoint import load_sampler
@@ -25,7 +25,9 @@ from qattn.simulators.autoregressive.sampling import (
     normalised,
     resampled,
 )
-from qattn.simulators.autoregressive.sampling.pilot import choose
+from qattn.simulators.autoregressive.sampling.lost_states import least_ess
+from qattn.simulators.autoregressive.sampling.pilot import choose, largest_eigenvalue
+from qattn.simulators.autoregressive.sampling.population_annealing import START_ESS
 from qattn.simulators.autoregressive.sampling.sampler import as_groups
 from qattn.simulators.autoregressive.settings import Logit, NetSettings, Order
 
@@ -47,7 +49,7 @@ class EssWarning(UserWarning):
 
 
 class AutoregressiveBackend(Backend):
-    r"""Reads drawn spin by spin from q(s) = Π_i q(s_i | s_{<i}), with the weights that make them p's.
+    r"""Reads drawn spin by spin from q(s) = Π_i q(s_i | s_{<i}), with weights that make them p's.
 
     The conditionals come from mean-field theory or message passing and need no training; a fitted
     sampler (`checkpoint`) is nearer to p. As ln q is known, weights
@@ -86,8 +88,8 @@ class AutoregressiveBackend(Backend):
         )
         anneal: Literal["never", "auto", "always"] = option(
             "never",
-            "Population annealing from q at a lower β, of problems with an ESS below 0.3 (auto) or "
-            "of all.",
+            "Population annealing from q at a lower β: never, of problems with a low ESS here or "
+            "there (auto), or always.",
         )
         anneal_sweeps: int = option(2, "Gibbs sweeps at each of its temperatures.")
         metropolis_steps: int = option(
@@ -106,6 +108,7 @@ class AutoregressiveBackend(Backend):
         )
 
         def __post_init__(self) -> None:
+            check_words(self)
             for name, least in (
                 ("anneal_sweeps", 1),
                 *((name, 0) for name in ("metropolis_steps", "iterations", "exact_width")),
@@ -129,10 +132,12 @@ class AutoregressiveBackend(Backend):
         """Draw reads; see :meth:`Backend.sample`.
 
         ``info`` holds, of each query, ``ess``, ``log_Z`` with ``log_Z_error``, the variational
-        ``log_Z_bound`` ≤ ln Z; of each read ``log_q`` and ``energies`` (βE); the ``logits`` and
-        ``iterations`` that were chosen, by group; the most ``levels`` in which spins were drawn;
-        ``is_annealed``: such reads have nan for ``log_q``, and an ESS of families; the number of
-        ``temperatures`` of that; the ``acceptance`` of Metropolis steps; ``seconds``.
+        ``log_Z_bound`` ≤ ln Z with ``log_Z_bound_error``, and whether it ``is_annealed``; of each
+        group the ``least_ess`` at lower β, and the ``logits`` and ``iterations`` that were chosen;
+        of each read ``log_q`` and ``energies`` (βE); the most ``levels`` in which spins were drawn;
+        ``mean_ess``, ``worst_ess`` and ``worst_query``, (group, query); the ``acceptance`` of
+        Metropolis steps; ``seconds``. Annealed problems have nan for ``log_q``, and an ESS of
+        families, in at most so many ``temperatures``.
         """
         start = time.perf_counter()
         generator = torch.Generator(batch.h.device).manual_seed(drawn_seed(seed))
@@ -151,7 +156,8 @@ class AutoregressiveBackend(Backend):
     def _drawn(
         self, batch: IsingBatch, num_reads: int, generator: torch.Generator
     ) -> tuple[SpinSamples, dict[str, Any]]:
-        settings = choose(self._sampler, batch, num_reads, generator)
+        strength = largest_eigenvalue(batch, generator)
+        settings = choose(self._sampler, batch, strength, num_reads, generator)
         draws = self._sampler.draw(batch, num_reads, generator, settings)
         log_w = draws.log_weights
         info: dict[str, Any] = dict(vars(importance(draws.log_q, draws.energies)))
@@ -160,8 +166,11 @@ class AutoregressiveBackend(Backend):
             "iterations": [s.iterations for s in settings],
             "levels": max(len(net.plan.levels) for _, net in self._sampler.nets(batch, settings)),
         }
-        least = {"never": 0.0, "auto": ANNEALED_ESS, "always": torch.inf}[self.options.anneal]
-        info["is_annealed"] = info["ess"] < least
+        info["least_ess"] = least_ess(self._sampler, batch, strength, generator, settings)
+        info["is_annealed"] = torch.full_like(info["ess"], self.options.anneal == "always").bool()
+        if self.options.anneal == "auto":
+            dips = (info["least_ess"] < START_ESS).unsqueeze(1)
+            info["is_annealed"] = dips | (info["ess"] < ANNEALED_ESS)
         if bool(info["is_annealed"].any()):
             draws, log_w = self._annealed(batch, draws, info, settings, generator)
         weights = None
@@ -213,19 +222,26 @@ class AutoregressiveBackend(Backend):
         return draws, log_w
 
     def _warn(self, info: dict[str, Any]) -> None:
-        low = info["ess"] < torch.where(info["is_annealed"], LOW_ESS_OF_FAMILIES, LOW_ESS)
-        if not bool(low.any()):
+        annealed = info["is_annealed"]
+        low = info["ess"] < torch.where(annealed, LOW_ESS_OF_FAMILIES, LOW_ESS)
+        lost = (info["least_ess"] < LOW_ESS).unsqueeze(1) & ~annealed
+        if not bool((low | lost).any()):
             return
+        found = [
+            f"the ESS is {info['worst_ess']:.2g} of the reads in (group, query) "
+            f"{info['worst_query']} and low in {int(low.sum())} of {low.numel()} problems"
+        ] * bool(low.any())
+        found += [
+            f"in {int(lost.sum())} it is low at lower β, down to {info['least_ess'].min():.2g}, so "
+            f"that q may have lost states, which its own draws do not show"
+        ] * bool(lost.any())
         annealing = "more `anneal_sweeps`"
         if self.options.anneal == "never":
             annealing = "population annealing (`anneal=auto`)"
-        fitting = ", fit a sampler (`qattn fit-sampler`)" * (self.options.checkpoint is None)
+        fitting = "fit a sampler (`qattn fit-sampler`), " * (self.options.checkpoint is None)
         warnings.warn(
-            f"Few effective reads of {int(low.sum())} of {low.numel()} problems, least in "
-            f"(group, query) {info['worst_query']} with an ESS of {info['worst_ess']:.2g} of the "
-            f"reads: estimates for these have at least the noise of so few. Use {annealing}, "
-            f"`resample=true` with `refine_sweeps`{fitting}, or take the backend gibbs, which "
-            f"tempers.",
+            f"Few effective reads: {'; '.join(found)}. Use {annealing} or `resample=true` with "
+            f"`refine_sweeps`, {fitting}or take the backend gibbs, which tempers.",
             EssWarning,
             stacklevel=5,
         )

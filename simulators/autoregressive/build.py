@@ -11,6 +11,7 @@ from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
+from qattn.simulators.autoregressive.tables import narrowed
 from qattn.simulators.autoregressive.tap import Tap
 
 PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
@@ -36,6 +37,9 @@ def build_net(
     adjacency = (batch.matrix != 0).any(0)
     if plan is None:
         plan = plan_of(adjacency, settings.order)
+        plan = narrowed(plan, settings.exact_width, batch.num_groups * batch.num_queries)
+    if not plan.num_core:
+        return AutoregressiveNet(plan, [])
     logit = settings.logit
     if logit == "auto":
         logit = "tap" if plan.is_dense else "bp"

@@ -1,12 +1,13 @@
 r"""An autoregressive sampler: draws with ln q, and ln q of given states.
 
 The way of a draw: the models' spins in the plan's order (:class:`Models`); for each level the sum
-of the parts' logits; a spin where a uniform number is below σ(ℓ); ln q += ln σ(s ℓ) in float64. The
-ln q that is returned belongs to the logits that the draw used, so that weights e^(-βE)/q are
-unbiased whatever their rounding.
+of the parts' logits, or a look-up where spins are drawn exactly; a spin where a uniform number is
+below σ(ℓ); ln q += ln σ(s ℓ) in float64. The ln q that is returned belongs to the logits that the
+draw used, so that weights e^(-βE)/q are unbiased whatever their rounding.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.simulators.autoregressive.conditional import Conditional
 from qattn.simulators.autoregressive.models import Models
 from qattn.simulators.autoregressive.plan import Plan
+from qattn.simulators.autoregressive.tables import Tables
 
 
 class AutoregressiveNet(nn.Module):
@@ -24,13 +26,18 @@ class AutoregressiveNet(nn.Module):
 
     Args:
         plan: The order of drawing.
-        parts: Parts of the logits.
+        parts: Parts of the logits. Where the plan draws spins exactly, they are not asked for
+            those, nor told of them.
+
+    Attributes:
+        exact: The exact logits of the plan's last spins.
     """
 
     def __init__(self, plan: Plan, parts: Sequence[Conditional]) -> None:
         super().__init__()
         self.plan = plan
         self.parts = nn.ModuleList(parts)
+        self.exact = Tables(plan)
 
     def arranged(self, batch: IsingBatch) -> Models:
         """The models of a batch in the order of drawing, float32 or as the parameters are."""
@@ -61,19 +68,19 @@ class AutoregressiveNet(nn.Module):
         active = None
         if models.active is not None:
             active = models.to_columns(models.active, num_reads)
-        states = [part.begin(models, num_reads) for part in self.parts]
+        core, exact = self._sources()
+        states = {part: part.begin(models, num_reads) for part in core + exact}
         for level in self.plan.levels:
-            logit = self._sum(
-                [part.logits(s, level, spins) for part, s in zip(self.parts, states, strict=True)]
-            )
+            parts = core if level.start < self.plan.num_core else exact
+            logit = self._sum([part.logits(states[part], level, spins) for part in parts])
             u = torch.rand(logit.shape, generator=generator, dtype=logit.dtype, device=logit.device)
             drawn = torch.where(u < torch.sigmoid(logit), 1.0, -1.0).to(logit.dtype)
             if active is not None:
                 drawn = drawn * active[:, level]
             spins[:, level] = drawn
             log_q += _log_q(logit, drawn)
-            for part, state in zip(self.parts, states, strict=True):
-                part.drawn(state, level, spins)
+            for part in parts:
+                part.drawn(states[part], level, spins)
         return spins, log_q
 
     def log_q(
@@ -91,8 +98,20 @@ class AutoregressiveNet(nn.Module):
         """
         if positions is None:
             positions = torch.arange(self.plan.num_spins, device=spins.device)
-        logit = self._sum([part.of_states(models, spins, positions) for part in self.parts])
+        is_core = positions < self.plan.num_core
+        asked = zip(self._sources(), (positions[is_core], positions[~is_core]), strict=True)
+        logits = [
+            self._sum([part.of_states(models, spins, chosen) for part in parts])
+            for parts, chosen in asked
+            if len(chosen)
+        ]
+        logit = torch.cat(logits, 1) if logits else spins[:, :0]
         return _log_q(logit, spins[:, positions])
+
+    def _sources(self) -> tuple[list[Conditional], list[Conditional]]:
+        """What the logits of the core are the sum of, and those of exact spins."""
+        core = cast(list[Conditional], list(self.parts)) if self.plan.num_core else []
+        return core, [self.exact]
 
     @staticmethod
     def _sum(logits: list[Tensor]) -> Tensor:

@@ -33,11 +33,12 @@ def plan_of(adjacency: Bool[Tensor, "n n"], order: Order = "auto") -> Plan:
 
     Args:
         adjacency: Which pairs are coupled, symmetric.
-        order: Which order. "auto" takes the one with the least
+        order: Which order; "natural" is that of the models, first spin first. "auto" takes the one
+            with the least
 
             .. math:: (\text{number of levels}) \times \sum_i |S_i|,
 
-            so that 1% fewer levels is worth 1% fewer spins in the scopes S_i, of the natural order,
+            so that 1% fewer levels is worth 1% fewer spins in the scopes S_i: of the natural order,
             four runs of min-fill and nested dissection; and it draws spins one after the other
             where the graph is dense.
 
@@ -60,7 +61,7 @@ def _plan(n: int, adjacency: bytes, order: Order) -> Plan:
         return Plan.dense(n)
     graph, orders = neighbour_sets(n, adjacency), []
     if order in ("auto", "natural"):
-        orders.append(list(range(n)))
+        orders.append(list(range(n))[::-1])
     if order in ("auto", "nested-dissection"):
         orders.append(nested_dissection(matrix))
     if order == "min-fill" or (order == "auto" and n < MANY):

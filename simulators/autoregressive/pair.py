@@ -5,7 +5,8 @@ r"""The logit without correlations between the spins that are not drawn yet.
     \xi_l = h_l + \sum_{j < i} J_{lj} s_j,
 
 is exact where later spins are not coupled among themselves: each then only sees spin i and the
-field ξ of those that are drawn.
+field ξ of those that are drawn. On sparse graphs only neighbours l, and neighbours of neighbours j,
+are looked at, all positions at once.
 """
 
 import math
@@ -29,15 +30,49 @@ class _State:
             self.active = models.to_columns(models.active, num_reads)
 
 
+class _Neighbours:
+    """Neighbours of each position and the couplings to them, padded with couplings of 0."""
+
+    def __init__(self, models: Models, adjacency: Tensor, degree: Tensor) -> None:
+        self.models = models
+        rows, columns = adjacency.nonzero(as_tuple=True)
+        place = torch.arange(len(rows), device=rows.device) - (degree.cumsum(0) - degree)[rows]
+        shape = len(adjacency), int(degree.max())
+        self.index = columns.new_zeros(shape).index_put((rows, place), columns)
+        self.J = models.J.new_zeros(models.num_groups, *shape)
+        self.J[:, rows, place] = models.J[:, rows, columns]
+
+    def logits(self, positions: Tensor, spins: Tensor) -> Tensor:
+        """Logits of positions: O(degree²) for each, from spins that are drawn or all spins."""
+        models, i = self.models, positions.unsqueeze(1)
+        reads, near = spins.shape[2] // models.num_queries, self.index[positions]
+        J = self.J[:, positions].unsqueeze(3)
+        xi = models.to_columns(models.h[:, positions], reads)
+        xi = xi + (J * (near < i).unsqueeze(2) * _taken(spins, near)).sum(2)
+        # Fields of the neighbours that come later, from spins before i.
+        field = models.to_columns(_taken(models.h, near), reads)
+        for k in range(near.shape[1]):
+            other = self.index[near, k]
+            weight = self.J[:, :, k][:, near] * (other < i)
+            field = field + weight.unsqueeze(3) * _taken(spins, other)
+        J = J * (near > i).unsqueeze(2)
+        if models.active is not None:
+            J = J * models.to_columns(_taken(models.active, near), reads)
+        return 2 * xi + (log_cosh(field + J) - log_cosh(field - J)).sum(2)
+
+
 class Pair(Conditional):
     """See the module; no parameters."""
 
-    def begin(self, models: Models, num_reads: int) -> _State:
-        """Fields of the models alone."""
-        return _State(models, num_reads)
+    def begin(self, models: Models, num_reads: int) -> _State | _Neighbours:
+        """Fields of the models alone, or neighbours where there are few."""
+        return _neighbours(models) or _State(models, num_reads)
 
-    def logits(self, state: _State, level: slice, spins: Tensor) -> Tensor:
-        """Logits of a level: O(spins) for each."""
+    def logits(self, state: _State | _Neighbours, level: slice, spins: Tensor) -> Tensor:
+        """Logits of a level: O(spins) for each, or O(degree²)."""
+        if isinstance(state, _Neighbours):
+            positions = torch.arange(level.start, level.stop, device=spins.device)
+            return state.logits(positions, spins)
         later = slice(level.stop, None)
         return 2 * state.field[:, level] + _from_later(
             state.J[:, level, later],
@@ -45,12 +80,16 @@ class Pair(Conditional):
             None if state.active is None else state.active[:, later],
         )
 
-    def drawn(self, state: _State, level: slice, spins: Tensor) -> None:
+    def drawn(self, state: _State | _Neighbours, level: slice, spins: Tensor) -> None:
         """Add the field of the spins that were drawn."""
-        state.field.baddbmm_(state.J[:, :, level], spins[:, level])
+        if isinstance(state, _State):
+            state.field.baddbmm_(state.J[:, :, level], spins[:, level])
 
     def of_states(self, models: Models, spins: Tensor, positions: Tensor) -> Tensor:
-        """Logits of some positions, one after the other."""
+        """Logits of some positions, one after the other where the graph is dense."""
+        sparse = _neighbours(models)
+        if sparse is not None:
+            return sparse.logits(positions, spins)
         state = _State(models, spins.shape[2] // models.num_queries)
         found, drawn = [], 0
         for i in positions.tolist():
@@ -58,6 +97,20 @@ class Pair(Conditional):
             drawn = i
             found.append(self.logits(state, slice(i, i + 1), spins))
         return torch.cat(found, 1) if found else spins[:, :0]
+
+
+def _neighbours(models: Models) -> _Neighbours | None:
+    """Lists of neighbours, unless spins have so many that a sum over all is quicker."""
+    adjacency = (models.J != 0).any(0)
+    degree = adjacency.sum(1)
+    if len(degree) and 0 < int(degree.max()) ** 2 < 2 * len(degree):
+        return _Neighbours(models, adjacency, degree)
+    return None
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """Entries of (g, n, columns) at positions, (g, *index, columns)."""
+    return x.index_select(1, index.flatten()).unflatten(1, index.shape)
 
 
 def _from_later(J: Tensor, field: Tensor, active: Tensor | None) -> Tensor:

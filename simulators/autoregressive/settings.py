@@ -1,4 +1,4 @@
-"""What an autoregressive sampler is made of, as plain values: for options, flags and checkpoints."""
+"""What an autoregressive sampler is made of, as plain values: for options, flags, files."""
 
 from dataclasses import dataclass
 from typing import Literal

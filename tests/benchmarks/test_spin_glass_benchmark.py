@@ -23,10 +23,10 @@ def run(file, *arguments):
 
 def test_a_run_and_its_table(tmp_path, capsys):
     file = tmp_path / "results.json"
-    nets = ["auto", "made-cached", "pixelcnn:2:3:1", "two-body", "tempering", "gibbs"]
+    nets = ["auto", "fitted", "made", "pixelcnn-cached:2:3:1", "two-body", "tempering", "gibbs"]
     given = ["--problems", "sk:8:1", "ea:3:0.5", "--nets", *nets, "--optimisers"]
     rows = run(file, *given, "1e-3:1", "5e-3:10")
-    assert len(rows) == (3 + 2 * 2) + (3 + 2 * 3)
+    assert len(rows) == (5 + 2 * 2) + (5 + 2 * 3)
     assert "left out, PixelCNN needs a square lattice" in capsys.readouterr().err
     # What is finished is not run again.
     assert run(file, *given, "1e-3:1") == rows
@@ -41,7 +41,7 @@ def test_a_run_and_its_table(tmp_path, capsys):
     spin_glass_table.main([str(file), "--into", str(page)])
     assert page.read_text() == text
     assert "| tempering |" in text
-    assert "`ea:3:0.5`, 1 instance:" in text
+    assert "`ea:3:0.5`, 1 instance, against enumeration:" in text
 
 
 def test_unknown_names_are_refused(tmp_path):
@@ -73,3 +73,11 @@ def test_break_even():
     assert spin_glass_table.break_even(rows, {0: {"seconds": 3e-4}}) == "5.0e4"
     assert spin_glass_table.break_even(rows, {0: {"seconds": 0.5e-4}}) == "never"
     assert spin_glass_table.break_even(rows, {}) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.000"), (0.00123, "1.2e-3"), (-0.0123, "-0.012"), (0.985, "0.98"), (12345, "1.2e4")],
+)
+def test_numbers(value, text):
+    assert spin_glass_table.number(value) == text

@@ -49,6 +49,14 @@ GROUPS: dict[str, dict[str, str]] = {
         "Experiments": "names seeds steps data",
         "Folder": "out",
     },
+    "fit-sampler": {
+        "Problem": "problems problem beta family lowest_beta problems_at_a_time",
+        "Net": "logit iterations order exact_width parameters head head_width head_heads",
+        "Steps": "steps seconds batch_size lr positions seed threads",
+        "Lost modes": "distil distil_sweeps tempering_reads",
+        "Measurements": "reference num_reads evaluations log_every",
+        "Run": "out resume checkpoint_seconds",
+    },
     "qpu-check": {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",

@@ -91,7 +91,7 @@ class MessagePassing(Conditional):
                 H += bags.sums(state.messages[t - 1])
             a, factor = state.of_steps[t]
             P, S = ratio(a[own], H.unflatten(1, given.shape))
-            u = P.div_(S).log_().mul_(0.5).flatten(1)
+            u = P.div_(S).log_().flatten(1).mul_(H.sign_().mul_(0.5))
             state.messages[t][own] = u if factor is None else u.mul_(factor[own])
         xi = state.fields.index_select(0, schedule.field[level])
         logit = self._logit(xi, new.into.sums(state.messages[-1]), level)

@@ -32,30 +32,34 @@ def squared_exp(x: Tensor) -> Tensor:
 
 
 def ratio(a: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
-    """P = 1 + e^(2K + 2H) and S = e^(2K) + e^(2H) from a = e^(2K): u = ½ ln P/S."""
-    b = squared_exp(H)
+    """P = 1 + e^(2K + 2H) and S = e^(2K) + e^(2H) from a = e^(2K), at |H|: |u| = ½ |ln P/S|."""
+    b = squared_exp(H.abs())
     return (a * b).add_(1), b.add_(a)
 
 
 class _Message(torch.autograd.Function):
-    """Saves P and S: 1 - 1/P = σ(2K + 2H) and e^(2K)/S = σ(2K - 2H)."""
+    """At |H|, with the sign of H: odd to the last bit.
+
+    Saves P and S: 1 - 1/P = σ(2K + 2|H|), and e^(2K)/S = σ(2K - 2|H|).
+    """
 
     @staticmethod
     def forward(ctx: Any, K: Tensor, H: Tensor) -> Tensor:
         a = squared_exp(K)
         P, S = ratio(a, H)
-        ctx.save_for_backward(a, P, S)
-        return (P / S).log_().mul_(0.5)
+        half_sign = H.sign().mul_(0.5)
+        ctx.save_for_backward(a, P, S, half_sign)
+        return (P / S).log_().mul_(half_sign)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        a, P, S = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)
+        a, P, S, half_sign = cast(tuple[Tensor, Tensor, Tensor, Tensor], ctx.saved_tensors)
         (gradient,) = gradients
         p, s = 1 / P, a / S
-        # ∂u/∂K = σ(2K + 2H) - σ(2K - 2H), ∂u/∂H = σ(2K + 2H) + σ(2K - 2H) - 1.
+        # ∂u/∂K = σ(2K + 2H) - σ(2K - 2H), ∂u/∂H = σ(2K + 2H) + σ(2K - 2H) - 1, at |H|.
         of_K = of_H = None
         if ctx.needs_input_grad[0]:
-            of_K = ((1 - p - s) * gradient).sum(2, keepdim=True)
+            of_K = 2 * ((1 - p - s) * half_sign * gradient).sum(2, keepdim=True)
         if ctx.needs_input_grad[1]:
             of_H = (s - p) * gradient
         return of_K, of_H

@@ -1,4 +1,7 @@
-r"""Which logit draws best, found out with few draws.
+r"""Which logit draws best, found out with few draws, where this is not known.
+
+In a paramagnet it is: TAP with all its steps. With couplings like those of Sherrington and
+Kirkpatrick that ends where the largest eigenvalue of βJ is 2, and fewer steps may be better.
 
 The variance of ln w = -βE - ln q over draws of q is 0 for q = p, twice the Kullback-Leibler
 divergence where q is near p, and with normally distributed ln w the ESS is its e^-Var. A hundred
@@ -13,17 +16,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qattn.ising.batch import IsingBatch
-from qattn.simulators.autoregressive.sampling.sampler import Sampler, selected
+from qattn.simulators.autoregressive.sampling.sampler import Sampler, selected, some_queries
 from qattn.simulators.autoregressive.settings import NetSettings
+
+PARAMAGNET = 2.0
+"""Largest eigenvalue of βJ up to which models count as paramagnets."""
+
+POWERS = 30
+"""Products with βJ in search of it."""
 
 ITERATIONS = (1, 2, 4)
 """Steps of TAP or of message passing among which a pilot chooses."""
 
 PILOT_DRAWS = 96
-"""Draws of each group and candidate, ..."""
-
-PILOT_QUERIES = 12
-"""... from this many of its queries."""
+"""Draws of each group and candidate, of the few queries that :func:`some_queries` takes."""
 
 WORTH_IT = 4
 """A group whose reads are fewer than so many times the draws of one candidate gets no pilot."""
@@ -40,6 +46,7 @@ def candidates(settings: NetSettings) -> list[NetSettings]:
 def choose(
     sampler: Sampler,
     batch: IsingBatch,
+    strength: Float[Tensor, " g"],
     num_reads: int,
     generator: torch.Generator,
 ) -> list[NetSettings]:
@@ -48,20 +55,34 @@ def choose(
     Args:
         sampler: What draws; its settings may leave the number of iterations open.
         batch: The models.
+        strength: :func:`largest_eigenvalue` of each group's βJ.
         num_reads: Reads of each query that are to be drawn.
         generator: Source of randomness, on the device of the batch.
     """
-    G, Q, _ = batch.h.shape
     options = candidates(sampler.settings)
-    if len(options) == 1 or sampler.fitted is not None or Q * num_reads < WORTH_IT * PILOT_DRAWS:
-        return options[:1] * G
-    spread = max(1, Q // PILOT_QUERIES)
-    part = selected(batch, torch.arange(G), slice(None, spread * PILOT_QUERIES, spread))
+    chosen = options[:1] * batch.num_groups
+    (groups,) = (strength > PARAMAGNET).cpu().nonzero(as_tuple=True)
+    enough = batch.num_queries * num_reads >= WORTH_IT * PILOT_DRAWS
+    if len(options) == 1 or sampler.fitted is not None or not enough or not len(groups):
+        return chosen
+    part = some_queries(selected(batch, groups))
     draws = PILOT_DRAWS // part.num_queries
     variances = torch.stack(
-        [_variance(sampler, part, draws, generator, [option] * G) for option in options]
+        [_variance(sampler, part, draws, generator, [option] * len(groups)) for option in options]
     )
-    return [options[i] for i in variances.argmin(0).tolist()]
+    for g, best in zip(groups.tolist(), variances.argmin(0).tolist(), strict=True):
+        chosen[g] = options[best]
+    return chosen
+
+
+def largest_eigenvalue(batch: IsingBatch, generator: torch.Generator) -> Float[Tensor, " groups"]:
+    """Of each group's βJ, in size: by powers, a little too small."""
+    _, J = batch.scaled()
+    J = J.detach()
+    v = torch.rand(*J.shape[:2], 1, generator=generator, device=J.device).to(J)
+    for _ in range(POWERS):
+        v = J @ torch.nn.functional.normalize(v, dim=1)
+    return v.norm(dim=(1, 2)).double()
 
 
 def _variance(

@@ -6,8 +6,8 @@ to p at λ_0 β, and
 .. math:: w_k = e^{-(\lambda_{k+1} - \lambda_k) \beta E}
 
 from there to the target, λ = 1, in steps: at each the population is resampled by its weights, and
-swept at the new temperature. The product of the mean weights, ⟨e^{-λ_0 βE}/q⟩ Π_k ⟨w_k⟩, estimates Z
-without bias, whatever the steps and however few the sweeps (Machta, Phys. Rev. E 82, 026704
+swept at the new temperature. The product of the mean weights, ⟨e^{-λ_0 βE}/q⟩ Π_k ⟨w_k⟩, estimates
+Z without bias, whatever the steps and however few the sweeps (Machta, Phys. Rev. E 82, 026704
 (2010)); for that the λ come from a run of their own. There are several independent populations:
 their Z tell the error, and are the weights of their reads, so that these are of p as a whole.
 
@@ -17,6 +17,7 @@ them as one read: it is a lower bound (Wang, Machta and Katzgraber, Phys. Rev. E
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int8
@@ -25,13 +26,15 @@ from torch import Tensor
 from qattn.chains import Chains
 from qattn.ising.batch import IsingBatch
 from qattn.simulators.autoregressive.importance import importance
+from qattn.simulators.autoregressive.sampling.pilot import PARAMAGNET, largest_eigenvalue
 from qattn.simulators.autoregressive.sampling.sampler import Draws, Sampler, at, selected
 from qattn.simulators.autoregressive.sampling.weights import resampled
 from qattn.simulators.autoregressive.settings import NetSettings
 
-STARTS = (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
-"""λ_0 that are tried, in turn; at 0 every q is exact. Upwards: where q begins to lose states the
-weights are uneven, and beyond, where it never draws them, they may be even again."""
+STARTS = (1.0, 0.75, 0.5, 0.25)
+"""λ_0 that are tried in turn, in units of where the paramagnet ends, beyond which q may have lost
+states unseen (:mod:`qattn.simulators.autoregressive.sampling.lost_states`); then 0, where q is p.
+"""
 
 START_ESS = 0.5
 """Least ESS of q at λ_0."""
@@ -106,7 +109,7 @@ def anneal(
     populations = max(1, min(POPULATIONS[0], num_reads // POPULATIONS[1]))
     size = math.ceil(num_reads / populations)
     run = _Populations(sampler, at(batch, lowest), size, populations, generator, settings)
-    for before, after in zip(ladder, ladder[1:], strict=False):
+    for before, after in pairwise(ladder):
         run.step(batch, before, after, sweeps)
     return run.result(batch, num_reads, lowest, len(ladder))
 
@@ -114,15 +117,17 @@ def anneal(
 def _lowest(
     sampler: Sampler, batch: IsingBatch, generator: torch.Generator, settings: list[NetSettings]
 ) -> Float[Tensor, " g"]:
-    """λ_0 of each problem: the last of :data:`STARTS` before the ESS is too low."""
-    found = torch.zeros(batch.num_groups, dtype=torch.float64, device=batch.h.device)
-    good = torch.arange(batch.num_groups)
+    """λ_0 of each problem: the largest of :data:`STARTS` with a good ESS."""
+    end = (PARAMAGNET / largest_eigenvalue(batch, generator)).clamp_max(1)
+    found = torch.zeros_like(end)
+    tried = torch.arange(batch.num_groups)
     for share in STARTS:
-        scaled = at(selected(batch, good), found.new_full((len(good),), share))
-        draws = sampler.draw(scaled, PILOT_READS, generator, [settings[g] for g in good])
-        good = good[(importance(draws.log_q, draws.energies).ess[:, 0] >= START_ESS).cpu()]
-        found[good] = share
-        if not len(good):
+        scaled = at(selected(batch, tried), share * end[tried])
+        draws = sampler.draw(scaled, PILOT_READS, generator, [settings[g] for g in tried])
+        good = (importance(draws.log_q, draws.energies).ess[:, 0] >= START_ESS).cpu()
+        found[tried[good]] = share * end[tried[good]]
+        tried = tried[~good]
+        if not len(tried):
             break
     return found
 
@@ -140,9 +145,8 @@ def _next(energies: Float[Tensor, "g reads"], share: Float[Tensor, " g"]) -> Flo
         middle = (low + high) / 2
         enough = ess(middle) >= STEP_ESS
         low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-    return torch.where(
-        far, torch.ones_like(share), (share + low.clamp_min(LEAST_STEP)).clamp_max(1)
-    )
+    share = (share + low.clamp_min(LEAST_STEP)).clamp_max(1)
+    return torch.where(far, torch.ones_like(share), share)
 
 
 class _Populations:
@@ -199,7 +203,7 @@ class _Populations:
         self, batch: IsingBatch, num_reads: int, lowest: Tensor, temperatures: int
     ) -> Annealed:
         """The reads; the last population lacks those that are too many."""
-        g, number, size = self.shape
+        _, number, size = self.shape
         log_Z = self.log_Z.logsumexp(1) - math.log(number)
         relative = (self.log_Z - log_Z[:, None]).exp()
         error = relative.std(1) / number**0.5 if number > 1 else torch.full_like(log_Z, torch.nan)

@@ -20,6 +20,9 @@ from qattn.simulators.autoregressive.settings import NetSettings
 KEPT = 256
 """Nets that are kept; the oldest goes."""
 
+FEW_QUERIES = 12
+"""Queries of a group that speak for all of them."""
+
 
 class Draws(NamedTuple):
     """States of each query with what q and p say of them, in float64.
@@ -160,6 +163,13 @@ def selected(
         beta = beta.detach().expand(batch.num_groups)[groups]
     h, J = batch.h.detach()[groups, queries], batch.matrix.detach()[groups]
     return IsingBatch(h, J, lengths, beta, validate=False)
+
+
+def some_queries(batch: IsingBatch) -> IsingBatch:
+    """At most :data:`FEW_QUERIES` of the queries of each group, evenly spread."""
+    spread = max(1, batch.num_queries // FEW_QUERIES)
+    chosen = slice(None, spread * FEW_QUERIES, spread)
+    return selected(batch, torch.arange(batch.num_groups), chosen)
 
 
 def as_groups(batch: IsingBatch, problems: Int[Tensor, "problems two"]) -> IsingBatch:

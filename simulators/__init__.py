@@ -1,10 +1,14 @@
-"""Local samplers: simulated annealing, and diabatic quantum annealing with its schedules."""
+"""Local samplers: Markov chains, autoregressive samplers, and quantum annealing with schedules."""
 
 from typing import TYPE_CHECKING
 
 from qattn._lazy import lazy
 
 if TYPE_CHECKING:
+    from qattn.simulators.autoregressive.backend import (
+        AutoregressiveBackend as AutoregressiveBackend,
+    )
+    from qattn.simulators.autoregressive.backend import EssWarning as EssWarning
     from qattn.simulators.calibration.calibrate import calibrate_simulator as calibrate_simulator
     from qattn.simulators.calibration.calibrate import uniform_divergence as uniform_divergence
     from qattn.simulators.calibration.calibration_file import (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
-from qattn.backends.options import option
+from qattn.backends.options import check_words, option
 from qattn.chains import Chains, equilibrium
 from qattn.chains.equilibrium import warn_of
 from qattn.chains.neighbours import sweepable
@@ -68,6 +68,7 @@ class GibbsBackend(Backend):
 
         def __post_init__(self) -> None:
             super().__post_init__()
+            check_words(self)
             if self.persistent and self.num_sweeps == "auto":
                 raise ValueError(
                     "Argument `num_sweeps` must be a number with `persistent`, but is 'auto': "

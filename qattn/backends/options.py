@@ -141,6 +141,20 @@ def has_dataclass(factory: Callable[..., Any]) -> bool:
     return False
 
 
+def check_words(options: Any) -> None:
+    """Raise a ValueError for a field of an ``Options`` that must be one of some words, and is not.
+
+    Backends whose options are words call it in ``__post_init__``.
+    """
+    types = typing.get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        kind, value = types[field.name], getattr(options, field.name)
+        if typing.get_origin(kind) is typing.Literal and value not in typing.get_args(kind):
+            raise ValueError(
+                f"Argument `{field.name}` must be {described(kind)}, but is {value!r}."
+            )
+
+
 def members_of(type_: Any) -> tuple[Any, ...]:
     """Members of a union other than None; a type that is no union by itself."""
     if typing.get_origin(type_) in (UnionType, typing.Union):
@@ -155,10 +169,10 @@ def words_of(type_: Any) -> tuple[str, ...]:
 
 
 def described(type_: Any) -> str:
-    """What a value must be: "of type int", or "of type int or 'auto'" where it may be a word."""
+    """What a value must be: "of type int", "of type int or 'auto'", or "'auto' or 'never'"."""
     if words := words_of(type_):
         kinds = [kind.__name__ for kind in members_of(type_) if isinstance(kind, type)]
-        return f"of type {' or '.join([*kinds, *map(repr, words)])}"
+        return f"{'of type ' * bool(kinds)}{' or '.join([*kinds, *map(repr, words)])}"
     return f"of type {getattr(type_, '__name__', str(type_))}"
 
 

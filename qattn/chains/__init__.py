@@ -2,6 +2,14 @@
 
 from qattn.chains.equilibrium import Doubling, Equilibrium, EquilibriumWarning, equilibrium
 from qattn.chains.sweeps import Chains
-from qattn.chains.tempering import Tempering
+from qattn.chains.tempering import Moves, Tempering
 
-__all__ = ["Chains", "Doubling", "Equilibrium", "EquilibriumWarning", "Tempering", "equilibrium"]
+__all__ = [
+    "Chains",
+    "Doubling",
+    "Equilibrium",
+    "EquilibriumWarning",
+    "Moves",
+    "Tempering",
+    "equilibrium",
+]

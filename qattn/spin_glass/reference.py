@@ -117,7 +117,8 @@ def _tempered(
     """A long run at each β."""
     h, J = (x.double() for x in problem.scaled())
     K = len(betas)
-    at_all = IsingBatch(h.repeat(K, 1, 1), J.repeat(K, 1, 1), problem.lengths, betas)
+    lengths = None if problem.lengths is None else problem.lengths.expand(1, 1).repeat(K, 1)
+    at_all = IsingBatch(h.repeat(K, 1, 1), J.repeat(K, 1, 1), lengths, betas)
     runs = long_runs_of(
         one_group_per_problem(at_all), torch.zeros(K, h.shape[2]), seed, num_sweeps, progress
     )

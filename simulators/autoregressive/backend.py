@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, drawn_seed
-from qattn.backends.options import option
+from qattn.backends.options import check_words, option
 from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 from qattn.simulators.autoregressive.checkpoint import load_sampler
@@ -108,6 +108,7 @@ class AutoregressiveBackend(Backend):
         )
 
         def __post_init__(self) -> None:
+            check_words(self)
             for name, least in (
                 ("anneal_sweeps", 1),
                 *((name, 0) for name in ("metropolis_steps", "iterations", "exact_width")),

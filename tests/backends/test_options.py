@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from qattn.backends import (
     register_backend,
     registry,
 )
+from qattn.backends.options import check_words
 from qattn.hardware.dwave import DWaveBackend
 from qattn.simulators.diabatic import DiabaticBackend
 from qattn.simulators.neal import NealBackend
@@ -136,7 +138,23 @@ def test_every_option_of_ours_has_a_help_text_and_a_plain_type(name):
     plain |= {int | Literal["auto"]}
     for known in options_of(name).values():
         assert known.help.endswith("."), known
-        assert known.python_only or known.type in plain, known
+        is_word = typing.get_origin(known.type) is Literal
+        assert known.python_only or is_word or known.type in plain, known
+
+
+def test_an_option_may_be_one_of_some_words():
+    assert parse_sampler("autoregressive:anneal=auto").options == {"anneal": "auto"}
+    with pytest.raises(ValueError, match="must be 'never' or 'auto' or 'always', but is 'some'"):
+        parse_sampler("autoregressive:anneal=some").build()
+
+    @dataclass(frozen=True)
+    class Options:
+        kind: Literal["a", "b"] = "a"
+        number: int | Literal["auto"] = 3
+
+    check_words(Options("b"))
+    with pytest.raises(ValueError, match="Argument `kind` must be 'a' or 'b', but is 'c'"):
+        check_words(Options("c"))
 
 
 def test_values_in_texts_are_of_the_options_types():

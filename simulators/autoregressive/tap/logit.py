@@ -152,11 +152,7 @@ class Tap(Conditional):
                 fields.append(state.field.clone())
             xi = torch.stack(fields, 2)
             if again:
-                found.append(
-                    checkpoint(
-                        self._of_chunk, models, xi, state.present, chunk, use_reentrant=False
-                    )
-                )
+                found.append(checkpoint(self._of_chunk, state, xi, chunk, use_reentrant=False))
             else:
                 found.append(self._of_chunk(state, xi, chunk))
         return torch.cat(found, 1) if found else spins[:, :0]

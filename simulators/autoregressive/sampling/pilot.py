@@ -61,7 +61,12 @@ def choose(
     """
     options = candidates(sampler.settings)
     chosen = options[:1] * batch.num_groups
-    (groups,) = (strength > PARAMAGNET).cpu().nonzero(as_tuple=True)
+    is_open = (strength > PARAMAGNET).cpu()
+    if sampler.settings.logit == "auto" and sampler.fitted is None:
+        # Sparse couplings, and spins that are all exact, leave nothing to choose.
+        for groups, net in sampler.nets(batch, chosen):
+            is_open[groups] &= net.plan.is_dense and net.plan.num_core > 0
+    (groups,) = is_open.nonzero(as_tuple=True)
     enough = batch.num_queries * num_reads >= WORTH_IT * PILOT_DRAWS
     if len(options) == 1 or sampler.fitted is not None or not enough or not len(groups):
         return chosen

@@ -45,6 +45,8 @@ class TruncatedTables(Conditional):
             the scope, A starting at 0 ("couplings").
     """
 
+    others: Tensor
+
     def __init__(
         self,
         plan: Plan,
@@ -129,11 +131,11 @@ class TruncatedTables(Conditional):
         return truncated(f, P, below.messages, linked, self.width, self.kept)
 
     def _logits(self, state: "_State", rows: Tensor, spins: Tensor) -> Tensor:
-        table = self.lookup(state.tables, state.bits.values, rows)
+        table: Tensor = self.lookup(state.tables, state.bits.values, rows)
         most = max((self.num_others[row] for row in rows.tolist()), default=0)
         # Sums over the other spins, a query's coefficients for all of its reads.
         others = spins[:, self.others[rows, :most]].unflatten(3, (state.tables.shape[1], -1))
-        linear = torch.einsum("gqrd,grdqc->grqc", state.linear[:, :, rows, :most], others)
+        linear: Tensor = torch.einsum("gqrd,grdqc->grqc", state.linear[:, :, rows, :most], others)
         linear = linear.flatten(2)
         if self.factors is None:
             return table + linear

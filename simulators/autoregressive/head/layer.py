@@ -68,7 +68,7 @@ class Layer(nn.Module):
         # Of each head: b from x and |x|, b from the distance, and c.
         self.of_coupling = nn.Parameter(torch.zeros(2, heads, 1, 1))
         self.of_distance = nn.Parameter(torch.zeros(BUCKETS + 2, heads))
-        self.sign = nn.Parameter(torch.ones(heads, 1, 1))
+        self.sign = nn.Parameter(torch.zeros(heads, 1, 1))
 
     def table(
         self,

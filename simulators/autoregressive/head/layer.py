@@ -128,7 +128,7 @@ class Layer(nn.Module):
     ) -> Tensor:
         m, width, columns = even.shape
         groups = (table.bias.shape[3], -1)
-        query = times(self.query, normed(even)).view(m * self.heads, -1, columns)
+        query = times(self.query, normed(even)).reshape(m * self.heads, -1, columns)
         keys = table.keys[index].transpose(1, 2).flatten(0, 1)
         values = table.values[index].permute(0, 2, 3, 1).flatten(0, 1)
         # Scores of (positions, heads, keys, groups, columns of a group).
@@ -148,6 +148,9 @@ def matrix(rows: int, columns: int, generator: torch.Generator, scale: float = 1
 
 def times(weight: Tensor, x: Tensor) -> Tensor:
     """A matrix times the embeddings of positions, (positions, embedding, columns)."""
+    if x.shape[2] < 8:  # one product is quicker than many with few columns
+        found = weight @ x.transpose(0, 1).flatten(1)
+        return found.unflatten(1, (len(x), -1)).transpose(0, 1)
     return torch.bmm(weight.expand(len(x), *weight.shape), x)
 
 

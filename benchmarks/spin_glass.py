@@ -16,8 +16,9 @@ instances are seeds 0, 1, …, not chosen. What runs, with its options after col
     gibbs, neal                  reads in equilibrium
 
 Time is CPU time of this process, of one thread unless told otherwise. Each trained net runs once
-with each of `--optimisers` RATE:CLIP; 1e-3:1 is what VANs were published with. Each finished piece
-is kept in the JSON file, and not run again. `spin_glass_figures.py` says what the figures are.
+with each of `--optimisers` RATE:CLIP[:LAST]; 1e-3:1 is what VANs were published with, LAST the rate
+at the end relative to RATE. Each finished piece is kept in the JSON file, and not run again.
+`spin_glass_figures.py` says what the figures are.
 """
 
 import argparse
@@ -226,7 +227,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--reads-a-step", type=int, default=256)
     parser.add_argument("--reads", type=int, default=10_000, help="reads that are judged")
     parser.add_argument("--chain-reads", type=int, default=1000, help="those of gibbs and neal")
-    parser.add_argument("--optimisers", nargs="+", default=["1e-3:1"], help="RATE:CLIP of peers")
+    parser.add_argument(
+        "--optimisers", nargs="+", default=["1e-3:1"], help="RATE:CLIP[:LAST] of peers"
+    )
     parser.add_argument("--tempering-sweeps", type=int, default=100_000, help="of references")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=Path("spin_glass.json"))

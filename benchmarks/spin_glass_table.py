@@ -37,12 +37,12 @@ HEAD = (
 )
 
 
-def number(x: float, digits: int = 2) -> str:
-    """A number in a few digits: 0.0012 as 1.2e-3."""
+def number(x: float) -> str:
+    """A number in two or three digits: 0.00123 as 1.2e-3."""
     if not math.isfinite(x):
         return "∞" if x > 0 else "-∞" if x < 0 else "–"
     if x == 0 or 0.01 <= abs(x) < 1e4:
-        places = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else digits
+        places = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else 2 if abs(x) >= 1 else 3
         return f"{x:,.{places}f}"
     mantissa, exponent = f"{x:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"

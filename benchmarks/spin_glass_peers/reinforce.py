@@ -7,6 +7,7 @@ Adam, gradients clipped by their norm, β from 0.1 up. Here it rises with the CP
 linearly over 60% of it, where it was published with a number of steps at each β.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,14 +70,26 @@ class OfNet:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Adam's rate and the norm at which gradients are clipped; 1e-3 and 1 were published."""
+    """Adam's rate and the norm at which gradients are clipped; 1e-3 and 1 were published.
+
+    Attributes:
+        rate: The rate.
+        clip: The norm.
+        last: The rate at the end relative to that, along a cosine from when β has arrived.
+    """
 
     rate: float = 1e-3
     clip: float = 1.0
+    last: float = 1.0
 
     def __str__(self) -> str:
         """As on the command line."""
-        return f"{self.rate:g}:{self.clip:g}"
+        return f"{self.rate:g}:{self.clip:g}" + f":{self.last:g}" * (self.last != 1)
+
+    def at(self, spent: float) -> float:
+        """The rate when a share of the time is spent."""
+        fallen = min(1.0, max(0.0, (spent - RISE) / (1 - RISE)))
+        return self.rate * (self.last + (1 - self.last) * (1 + math.cos(math.pi * fallen)) / 2)
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,7 @@ def train(
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, optimiser.clip)
+        adam.param_groups[0]["lr"] = optimiser.at(used / seconds)
         adam.step()
         steps, used = steps + 1, time.process_time() - start
     return Training(used, steps)

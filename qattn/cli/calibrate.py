@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from qattn.calibration_file import check_writable
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.ising.batch import IsingBatch
 
 ANNEALERS = ("diabatic", "qutip")

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from qattn.backends.spec import parse_samplers
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.cli.terminal.progress import Stages
 from qattn.compare.results import CompareSettings
 from qattn.estimators import available_estimators

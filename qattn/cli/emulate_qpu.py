@@ -12,7 +12,7 @@ import tomli_w
 import typer
 from rich.console import Console
 
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.hardware.emulator import EmulatedQPU, EmulatorSettings, Fault
 
 console = Console(highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.cli.terminal.progress import Stages
 from qattn.cli.train import is_flag
 from qattn.fitting import FitConfig, FitFolder
@@ -33,7 +33,7 @@ def fit_sampler(
         typer.Argument(
             help="Problems as in qattn compare, sk:spins=50, or a file of BQMs; one of them is "
             "fitted, --problem.",
-            metavar="PROBLEM",
+            metavar="problems",
         ),
     ] = None,
     out: Annotated[

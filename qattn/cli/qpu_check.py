@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from qattn.cli._emulated import ANNEALING_TIME
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.training.emulated import write_credentials
 
 console = Console(highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.cli.terminal.progress import Stages
 from qattn.simulators.autoregressive.settings import NetSettings
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from qattn.cli._flags import flags_of, with_flags
+from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.training import RunFolder, TrainConfig, plots, read_settings
 from qattn.training import train as run
 from qattn.training.config import SETTINGS

@@ -5,7 +5,7 @@ The library of ``qattn spin-glass``.
 
 from qattn.spin_glass.judged import Judged, judge
 from qattn.spin_glass.measure import spin_glass
-from qattn.spin_glass.nets import Nets, untrained
+from qattn.spin_glass.nets import Nets, fitted, of_checkpoints, untrained
 from qattn.spin_glass.reference import LadderReference, ladder_reference
 from qattn.spin_glass.results import Ladder, Overlap, Section
 from qattn.spin_glass.write import write_report
@@ -17,8 +17,10 @@ __all__ = [
     "Nets",
     "Overlap",
     "Section",
+    "fitted",
     "judge",
     "ladder_reference",
+    "of_checkpoints",
     "spin_glass",
     "untrained",
     "write_report",

@@ -128,4 +128,5 @@ def _log_means(log_values: Float[Tensor, "*replicates reads"]) -> Float[Tensor, 
     kept = kept_blocks()
     by_block = log_values.unflatten(-1, (BLOCKS, -1)).logsumexp(-1)
     number = kept.sum(1) * (log_values.shape[-1] // BLOCKS)
-    return (by_block + kept.log()).logsumexp(-1) - number.log()
+    means: Tensor = (by_block + kept.log()).logsumexp(-1) - number.log()
+    return means

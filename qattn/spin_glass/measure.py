@@ -8,9 +8,9 @@ from torch import Tensor
 
 from qattn.ising.batch import IsingBatch
 from qattn.problems.by_name import with_strength
-from qattn.quality.split import one_group_per_problem, part_of
 from qattn.simulators.autoregressive import AutoregressiveNet
 from qattn.simulators.autoregressive.models import as_columns, as_reads
+from qattn.simulators.autoregressive.sampling.sampler import as_groups, selected
 from qattn.spin_glass.judged import judge
 from qattn.spin_glass.nets import Nets
 from qattn.spin_glass.reference import LadderReference, ladder_reference
@@ -73,11 +73,11 @@ def spin_glass(
     if overlap_betas is None:
         overlap_betas = betas[[0, len(betas) // 2, -1]].tolist()
     near = {int((betas - beta).abs().argmin()) for beta in overlap_betas}
-    problems = one_group_per_problem(batch).dense()
+    problems = split(batch)
     generator = torch.Generator().manual_seed(seed)
     ladders = []
     for p in range(problems.num_groups):
-        problem = part_of(problems, slice(p, p + 1))
+        problem = selected(problems, torch.tensor([p]))
 
         def say(text: str, which: str = f"{name}, problem {p + 1} of {len(problems.h)}") -> None:
             progress(f"{which}: {text}")
@@ -94,6 +94,20 @@ def spin_glass(
             _ladder(problem, betas, nets, reference, sorted(near), num_reads, generator, say)
         )
     return Section(name, sampler, betas, tuple(ladders))
+
+
+def split(batch: IsingBatch) -> IsingBatch:
+    """Every query with spins as a group of its own, in float64, J dense; β stays what it is.
+
+    Raises:
+        ValueError: No query has spins.
+    """
+    there = torch.from_numpy(batch.num_active > 0).nonzero()
+    if not len(there):
+        raise ValueError("Argument `batch` must hold a query with spins, but holds none.")
+    dense = batch.dense()
+    h, J = dense.h.detach().double(), dense.matrix.detach().double()
+    return as_groups(IsingBatch(h, J, batch.lengths, batch.beta, validate=False), there)
 
 
 @torch.no_grad()

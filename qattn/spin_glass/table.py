@@ -65,10 +65,10 @@ def table(section: Section) -> Table:
     """The ladder for a terminal of 80 columns."""
     shown = Table(
         title=f"{section.name}\n{section.sampler}; reference: {references(section)}",
-        caption="F_q: variational bound; F_w: from weighted reads; less F of the reference in\n"
-        "thousandths a spin, with standard errors. ESS: effective share of reads, from\n"
-        "the sampler's own; forward: from reads of the reference. P(q): distance to the\n"
-        "reference over what errors make.",
+        caption="F_q: variational bound; F_w: from weighted reads; less F of the\n"
+        "reference in thousandths a spin, with standard errors. ESS: effective\n"
+        "share of reads, from the sampler's own; forward: from reads of the\n"
+        "reference. P(q): distance to the reference over what errors make.",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )

@@ -73,3 +73,18 @@ def test_break_even():
     assert spin_glass_table.break_even(rows, {0: {"seconds": 3e-4}}) == "5.0e4"
     assert spin_glass_table.break_even(rows, {0: {"seconds": 0.5e-4}}) == "never"
     assert spin_glass_table.break_even(rows, {}) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0.000"),
+        (0.00123, "1.2e-3"),
+        (-0.0123, "-0.012"),
+        (0.9987, "0.999"),
+        (1.234, "1.23"),
+        (12345, "1.2e4"),
+    ],
+)
+def test_numbers(value, text):
+    assert spin_glass_table.number(value) == text

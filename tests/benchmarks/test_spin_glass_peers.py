@@ -136,12 +136,19 @@ def test_training_lowers_the_divergence():
         1.0,
         seconds=1.0,
         num_reads=128,
-        optimiser=Optimiser(1e-2, 10),
+        optimiser=Optimiser(1e-2, 10, 0.1),
         generator=torch.Generator().manual_seed(0),
     )
     assert took.steps > 1
     assert took.seconds >= 1
     assert divergence(net) < before / 4
+
+
+def test_rates():
+    falling = Optimiser(1e-2, 10, 0.1)
+    assert [falling.at(spent) for spent in (0, 0.5, 1)] == pytest.approx([1e-2, 1e-2, 1e-3])
+    assert Optimiser().at(1) == 1e-3
+    assert (str(falling), str(Optimiser())) == ("0.01:10:0.1", "0.001:1")
 
 
 def test_what_an_independent_read_costs():

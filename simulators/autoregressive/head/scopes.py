@@ -1,7 +1,7 @@
-"""Scopes as tensors: the keys of each query, padded, and how far away they are in the graph."""
+"""Scopes as tensors: the keys of each position, padded, and how far away they are in the graph."""
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor, nn
 
 from qattn.simulators.autoregressive.plan import Plan
@@ -11,50 +11,36 @@ BUCKETS = 8
 
 
 class Scopes(nn.Module):
-    """The keys of a plan's positions, as *slots* of a cache with n + 2 of them.
+    """The keys of a plan's positions, as numbers of *slots*.
 
     Slot 0 is a key that is always there, so that the first position has one; slot i + 1 is
-    position i; the last slot pads rows, and is never seen.
+    position i.
 
     Attributes:
-        index: Slots of the keys of each position: 0, its scope, padding.
-        bucket: Distance of each key: 0 for slot 0, 1 to :data:`BUCKETS`, 1 more beyond or padding.
+        index: Slots of the keys of each position: 0, its scope; 0 again as padding.
+        bucket: Distance of each key: 0 for slot 0, 1 to :data:`BUCKETS`, 1 more beyond.
         valid: What is not padding.
-        sizes: Sizes of the scopes.
+        sizes: Keys of each position, the size of its scope and 1.
     """
 
     index: Int[Tensor, "n keys"]
     bucket: Int[Tensor, "n keys"]
     valid: Bool[Tensor, "n keys"]
-    sizes: Int[Tensor, " n"]
-    widths: dict[int, int]
 
     def __init__(self, plan: Plan, adjacency: Bool[Tensor, "n n"]) -> None:
         super().__init__()
         n, width = plan.num_spins, plan.width
-        rows = [[0, *(j + 1 for j in scope)] for scope in plan.scopes]
-        index = torch.tensor([row + [n + 1] * (1 + width - len(row)) for row in rows])
-        index = index.reshape(n, 1 + width)
-        order = plan.index
-        near = distances(adjacency.cpu()[order][:, order])
-        near = nn.functional.pad(near, (1, 1), value=BUCKETS + 1)
-        near[:, 0] = 0
-        self.register_buffer("index", index, persistent=False)
-        self.register_buffer("bucket", near.gather(1, index).long(), persistent=False)
-        self.register_buffer("valid", index <= n, persistent=False)
-        self.register_buffer("sizes", (index <= n).sum(1) - 1, persistent=False)
-        # Widths of the rows of levels, known without asking a device.
-        self.widths = {v.start: max(map(len, rows[v])) for v in plan.levels}
-        self.dense = sum(map(len, plan.scopes)) == n * (n - 1) // 2
-
-    def keys_of(self, level: slice) -> Int[Tensor, "m keys"] | slice:
-        """Slots of the keys of a level; a slice where all before are the keys of one position."""
-        if self.dense and level.stop == level.start + 1:
-            return slice(0, level.stop)
-        return self.index[level, : self.widths[level.start]]
+        self.sizes = [1 + len(scope) for scope in plan.scopes]
+        rows = [[0, *(j + 1 for j in scope)] + [0] * (width - len(scope)) for scope in plan.scopes]
+        index = torch.tensor(rows, dtype=torch.int64).reshape(n, 1 + width)
+        near = distances(adjacency.cpu()[plan.index][:, plan.index])
+        bucket = nn.functional.pad(near, (1, 0)).gather(1, index).long()
+        valid = torch.arange(1 + width) < torch.tensor(self.sizes).unsqueeze(1)
+        for name, value in (("index", index), ("bucket", bucket), ("valid", valid)):
+            self.register_buffer(name, value, persistent=False)
 
 
-def distances(adjacency: Bool[Tensor, "n n"]) -> Int[Tensor, "n n"]:
+def distances(adjacency: Bool[Tensor, "n n"]) -> UInt8[Tensor, "n n"]:
     """Distances in a graph, up to :data:`BUCKETS`; 1 more for what is farther or in another part.
 
     >>> path = torch.eye(3).roll(1, 0).tril().bool()
@@ -69,7 +55,7 @@ def distances(adjacency: Bool[Tensor, "n n"]) -> Int[Tensor, "n n"]:
     reached = torch.eye(n, dtype=torch.bool)
     found[reached] = 0
     for distance in range(1, BUCKETS + 1):
-        if n == 0 or bool(reached.all()):
+        if bool(reached.all()):
             break
         # A ball grows by the balls of its centre's neighbours.
         grown = torch.stack([reached[[v, *near]].any(0) for v, near in enumerate(neighbours)])

@@ -42,7 +42,7 @@ def number(x: float) -> str:
     if not math.isfinite(x):
         return "∞" if x > 0 else "-∞" if x < 0 else "–"
     if x == 0 or 0.01 <= abs(x) < 1e4:
-        places = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else 2 if abs(x) >= 0.1 else 3
+        places = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else 2 if abs(x) >= 1 else 3
         return f"{x:,.{places}f}"
     mantissa, exponent = f"{x:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"

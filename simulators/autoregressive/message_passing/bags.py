@@ -47,7 +47,8 @@ class Bags(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "bags columns"]:
         """The sum of each bag, 0 where it is empty."""
-        found: Tensor = _Sums.apply(x, self.rows, self.starts, self.back_rows, self.back_starts)
+        back = self.back_rows, self.back_starts
+        found: Tensor = _Sums.apply(x, self.rows, self.starts, *back)  # type: ignore[no-untyped-call]
         return found
 
     def part(self, start: int, stop: int) -> "Part":

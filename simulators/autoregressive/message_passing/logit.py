@@ -17,11 +17,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from qattn.simulators.autoregressive.conditional import Conditional
-from qattn.simulators.autoregressive.message_passing.messages import (
-    message,
-    ratio,
-    squared_exp,
-)
+from qattn.simulators.autoregressive.message_passing.messages import message, ratio, squared_exp
 from qattn.simulators.autoregressive.message_passing.schedule import Schedule, schedule_of
 from qattn.simulators.autoregressive.models import Models
 from qattn.simulators.autoregressive.plan import Plan
@@ -56,15 +52,15 @@ class MessagePassing(Conditional):
         self.messages: nn.Parameter | None = None
         self.readout: nn.Parameter | None = None
         self.terms: nn.Parameter | None = None
-        self._chosen: tuple[Tensor, Schedule] | None = None
+        self._chosen: tuple[torch.device, list[int], Schedule] | None = None
         if parameters != "none":
             each = parameters == "couplings"
-            edges, spins = (len(self.schedule.source), plan.num_spins) if each else (1, 1)
+            edges, spins = (len(self.schedule.source), plan.num_core) if each else (1, 1)
             self.couplings = nn.Parameter(torch.ones(num_steps, edges))
             self.messages = nn.Parameter(torch.ones(num_steps, edges))
             self.readout = nn.Parameter(torch.ones(spins, 1))
             if each:
-                self.terms = nn.Parameter(torch.zeros(sum(map(len, plan.scopes))))
+                self.terms = nn.Parameter(torch.zeros(sum(map(len, plan.scopes[: plan.num_core]))))
 
     def begin(self, models: Models, num_reads: int) -> "_State":
         """Room for all fields and messages, each of which is computed once."""
@@ -90,7 +86,7 @@ class MessagePassing(Conditional):
             if t:
                 H += bags.sums(state.messages[t - 1])
             a, factor = state.of_steps[t]
-            P, S = ratio(a[own], H.unflatten(1, given.shape))
+            P, S = ratio(a[own], given.by_group(H))
             u = P.div_(S).log_().flatten(1).mul_(H.sign_().mul_(0.5))
             state.messages[t][own] = u if factor is None else u.mul_(factor[own])
         xi = state.fields.index_select(0, schedule.field[level])
@@ -116,7 +112,7 @@ class MessagePassing(Conditional):
             if t:
                 H = H + step.before(u)
             K, factor = self._of_step(given, t, step.edge)
-            u = message(K, H.unflatten(1, given.shape)).flatten(1)
+            u = message(K, given.by_group(H)).flatten(1)
             if factor is not None:
                 u = u * factor
         logit = self._logit(fields[schedule.field], schedule.into(u), positions)
@@ -148,16 +144,17 @@ class MessagePassing(Conditional):
         """A as a matrix."""
         if self.terms is None:
             return None
-        mask = self.plan.mask.to(self.terms.device)
+        mask = self.plan.mask[: self.plan.num_core].to(self.terms.device)
         return self.terms.new_zeros(mask.shape).masked_scatter(mask, self.terms)
 
     def _schedule_of(self, positions: Tensor) -> Schedule:
         """The part of the schedule for some positions; the last one is kept."""
-        if len(positions) == self.plan.num_spins:
+        if len(positions) == self.plan.num_core:
             return self.schedule
-        if self._chosen is None or not torch.equal(self._chosen[0], positions):
-            self._chosen = positions, self.schedule.chosen(positions)
-        return self._chosen[1]
+        device, key = positions.device, positions.tolist()
+        if self._chosen is None or self._chosen[:2] != (device, key):
+            self._chosen = device, key, self.schedule.chosen(positions)
+        return self._chosen[2]
 
 
 class _Given(NamedTuple):
@@ -190,15 +187,19 @@ class _Given(NamedTuple):
 
     def along(self, source: Tensor, edges: slice, spins: Tensor) -> Tensor:
         """J s of spins along edges that leave them."""
-        return (self.J[edges] * spins[source].unflatten(1, self.shape)).flatten(1)
+        return (self.J[edges] * self.by_group(spins[source])).flatten(1)
 
     def scaled(self, x: Tensor) -> Tensor:
         """2β x."""
-        return (2 * self.beta * x.unflatten(1, self.shape)).flatten(1)
+        return (2 * self.beta * self.by_group(x)).flatten(1)
+
+    def by_group(self, x: Tensor) -> Tensor:
+        """Rows as (rows, g, columns)."""
+        return x.view(len(x), *self.shape)
 
     def columns(self, x: Tensor) -> Tensor:
         """Rows as (g, rows, columns)."""
-        return x.unflatten(1, self.shape).transpose(0, 1)
+        return self.by_group(x).transpose(0, 1)
 
 
 class _State(NamedTuple):

@@ -22,7 +22,7 @@ def message(
     >>> round(message(torch.full((1, 1, 1), 9.0), torch.full((1, 1, 1), 30.0)).item(), 3)
     9.0
     """
-    found: Tensor = _Message.apply(K, H)
+    found: Tensor = _Message.apply(K, H)  # type: ignore[no-untyped-call]
     return found
 
 

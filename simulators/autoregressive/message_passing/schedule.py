@@ -47,7 +47,7 @@ class New(NamedTuple):
 
 
 class Schedule(nn.Module):
-    """The messages of all positions; edges, fields and messages are rows of matrices.
+    """The messages of all positions of the core; edges, fields and messages are rows of matrices.
 
     Args:
         edges: Source and target of each directed edge, ascending.
@@ -148,6 +148,8 @@ class _Builder:
         levels: dict[int, tuple[int, ...]] = {}
         for level in self.plan.levels:
             first = level.start
+            if first >= self.plan.num_core:
+                break
             known: list[dict[int, int]] = [{} for _ in self.messages]  # of this level, by edge
             for i in range(level.start, level.stop):
                 field.append(self._field(i, first))

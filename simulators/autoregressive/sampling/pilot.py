@@ -25,7 +25,7 @@ PARAMAGNET = 2.0
 POWERS = 30
 """Products with βJ in search of it."""
 
-ITERATIONS = (1, 2, 4)
+ITERATIONS = (2, 4, 6)
 """Steps of TAP or of message passing among which a pilot chooses."""
 
 PILOT_DRAWS = 96

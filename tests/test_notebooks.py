@@ -29,8 +29,8 @@ def cells(notebook, kind):
     return [cell for cell in found if cell["cell_type"] == kind]
 
 
-def test_there_are_six():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_", "6_"]
+def test_there_are_seven():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number}_" for number in range(1, 8)]
 
 
 @every_notebook

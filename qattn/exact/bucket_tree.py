@@ -31,11 +31,22 @@ LEAF_SPINS = 8
 """Spins whose 2^n states are multiplied at once."""
 
 
+Message = tuple[tuple[int, ...], Tensor]
+"""A scope, and a table over it, shape (problems, 2^spins)."""
+
+
 class Conditionals(NamedTuple):
-    """log Z of each problem, and p(s_v = +1 | S_v) in the order of elimination."""
+    """What elimination leaves.
+
+    Attributes:
+        log_Z: log Z of each problem.
+        up: p(s_v = +1 | S_v) in the order of elimination.
+        messages: Messages to spins that were not eliminated.
+    """
 
     log_Z: Float[Tensor, " problems"]
     up: list[Float[Tensor, "problems _"]]
+    messages: dict[int, list[Message]]
 
 
 def eliminate(
@@ -50,12 +61,12 @@ def eliminate(
         h: Fields with β.
         J: Couplings with β.
         elimination: The order; where it ends before the last spin, log Z is without the messages
-            that go to the spins that are left.
+            to the spins that are left.
         readout: What is kept of ln p(s_v = +1 | S_v) - ln p(s_v = -1 | S_v).
     """
     log_Z = h.new_zeros(len(h))
     linked = (J != 0).any(0).tolist()
-    messages: dict[int, list[tuple[tuple[int, ...], Tensor]]] = {}
+    messages: dict[int, list[Message]] = {}
     up = []
     for v, scope in zip(elimination.order, elimination.scopes, strict=True):
         # f_v over the spins of the scope that are coupled to v in any problem.
@@ -68,7 +79,7 @@ def eliminate(
         for child_scope, message in messages.pop(v, []):
             halves = message.unflatten(1, (2, -1)).unbind(1)
             exponents = [
-                _plus(exponent, half, child_scope[1:], scope)
+                plus(exponent, half, child_scope[1:], scope)
                 for exponent, half in zip(exponents, halves, strict=True)
             ]
         down_exponent, up_exponent = exponents
@@ -78,7 +89,7 @@ def eliminate(
             messages.setdefault(scope[0], []).append((scope, message))
         else:
             log_Z = log_Z + message[:, 0]
-    return Conditionals(log_Z, up)
+    return Conditionals(log_Z, up, messages)
 
 
 def moments(
@@ -104,7 +115,7 @@ def moments(
         mean[v] = signed.sum(1)
         # ⟨s_v s_u⟩ for the scope's spins u.
         place = torch.tensor(scope, dtype=torch.int64, device=p.device)
-        row[v] = p.new_zeros(problems, n).index_copy(1, place, _times_spins(signed, len(scope)))
+        row[v] = p.new_zeros(problems, n).index_copy(1, place, times_spins(signed, len(scope)))
         for c in children[v]:
             halves = [_summed(half, scope, scope_of[c][1:]) for half in (minus, plus)]
             weights[c] = torch.stack(halves, 1).flatten(1)
@@ -143,10 +154,10 @@ def _runs(scope: tuple[int, ...], part: tuple[int, ...]) -> list[tuple[bool, int
 
 def _spread(table: Tensor, part: tuple[int, ...], scope: tuple[int, ...]) -> Tensor:
     """A table over a part of the scope as one over the scope."""
-    return _plus(table.new_zeros(len(table), 1 << len(scope)), table, part, scope)
+    return plus(table.new_zeros(len(table), 1 << len(scope)), table, part, scope)
 
 
-def _plus(total: Tensor, table: Tensor, part: tuple[int, ...], scope: tuple[int, ...]) -> Tensor:
+def plus(total: Tensor, table: Tensor, part: tuple[int, ...], scope: tuple[int, ...]) -> Tensor:
     """A table over the scope plus one over a part of it."""
     runs = _runs(scope, part)
     wide = total.reshape(-1, *[size for _, size in runs])
@@ -162,12 +173,12 @@ def _summed(table: Tensor, scope: tuple[int, ...], part: tuple[int, ...]) -> Ten
     return wide.sum(outside).reshape(len(table), -1) if outside else table
 
 
-def _times_spins(table: Tensor, num_spins: int) -> Float[Tensor, "problems spins"]:
+def times_spins(table: Tensor, num_spins: int) -> Float[Tensor, "problems spins"]:
     """Σ over the entries of the table times each spin."""
     if num_spins <= LEAF_SPINS:
         return table @ states(num_spins, table.dtype, table.device).flip(1)
     first = num_spins // 2
     halves = table.unflatten(1, (1 << first, -1))
     return torch.cat(
-        [_times_spins(halves.sum(2), first), _times_spins(halves.sum(1), num_spins - first)], 1
+        [times_spins(halves.sum(2), first), times_spins(halves.sum(1), num_spins - first)], 1
     )

@@ -128,7 +128,7 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
     log_Z = torch.zeros(G * Q, dtype=torch.float64, device=device)
     with sampling_clock.running(device):
         for number, h, J, elimination in _pieces(batch):
-            log_Z[number], up = bucket_tree.eliminate(h, J, elimination)
+            log_Z[number], up, _ = bucket_tree.eliminate(h, J, elimination)
             for reads in torch.arange(num_reads).split(max(1, CHUNK_READS // (len(h) * n))):
                 part = slice(int(reads[0]), int(reads[-1]) + 1)
                 spins[number, part] = bucket_tree.draw(up, elimination, len(reads), generator)
@@ -138,7 +138,7 @@ def sample(batch: IsingBatch, num_reads: int, seed: int | None = None) -> SpinSa
 
 
 def _moments_of(piece: _Piece) -> _Found:
-    log_Z, up = bucket_tree.eliminate(piece.h, piece.J, piece.elimination)
+    log_Z, up, _ = bucket_tree.eliminate(piece.h, piece.J, piece.elimination)
     mean, pairs = bucket_tree.moments(up, piece.elimination)
     return piece.number, log_Z, mean, pairs * (piece.J != 0)
 

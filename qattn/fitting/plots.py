@@ -53,7 +53,8 @@ def fit_curves(records: list[dict[str, Any]], title: str) -> "Figure":
     for axes in grid.flat:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -146,7 +146,10 @@ class _Run:
                 f"{error} The checkpoint of step {self.saved} in '{self.folder.path}' is from "
                 f"before."
             ) from None
-        self.made["seconds"] += self.clock() - start
+        took = self.clock() - start
+        if self.made["step"] == 1:  # the first one warms up
+            self.fit.take_fewer_positions(took)
+        self.made["seconds"] += took
         self.made["step"] += 1
         if self.made["step"] % self.config.log_every == 0:
             record = {"step": self.made["step"], "seconds": self.made["seconds"], **vars(found)}
@@ -161,16 +164,18 @@ class _Run:
         self.made["measured"] = due
         if self.fit.schedule.beta != self.config.beta:
             return
-        self.figures = self._measured(references, READS_ALONG)
+        self.figures = self._measured(references, READS_ALONG)[0]
         measured = {f"measured_{name}": x for name, x in self.figures.as_values().items()}
         self.folder.append_metrics({"step": self.made["step"], **measured})
 
-    def _measured(self, references: list[Reference | None], num_reads: int) -> Figures:
-        """Figures of the averaged net, from random numbers of their own; of a family the first."""
+    def _measured(self, references: list[Reference | None], num_reads: int) -> list[Figures]:
+        """Figures of the averaged net on each set of problems, from a generator of their own."""
         generator = torch.Generator(self.fit.device).manual_seed(self.config.seed + 1)
-        with self.fit.averaged() as net:
-            batch = self.fit.at(self.config.beta, self.batches[0])
-            return measure(net, batch, num_reads, generator, references[0])
+        with self.fit.averaged():
+            return [
+                measure(net, self.fit.at(self.config.beta, batch), num_reads, generator, reference)
+                for (net, batch), reference in zip(self.fit.nets, references, strict=True)
+            ]
 
     def _line(self, found: Step) -> str:
         budget = f" of {self.config.steps}" if self.config.steps else ""
@@ -188,11 +193,10 @@ class _Run:
     def _sampler(self) -> FittedSampler:
         """The averaged net as it is drawn from."""
         is_family = self.config.family is not None
-        lowest = self.config.lowest_beta or self.fit.schedule.first
         return FittedSampler(
             self.config.built,
             self.fit.average,
-            (lowest, self.config.beta) if is_family else (self.config.beta,),
+            (self.fit.lowest, self.config.beta) if is_family else (self.config.beta,),
             None if is_family else couplings_hash(self.batches[0].matrix[0]),
             None if is_family else self.fit.net.plan,
             {} if self.figures is None else self.figures.as_values(),
@@ -221,7 +225,8 @@ class _Run:
     def _finish(self, references: list[Reference | None]) -> dict[str, Any]:
         """The last measurement, the sampler, the summary and the plots."""
         self.progress("measuring the fitted sampler")
-        self.figures = self._measured(references, self.config.num_reads)
+        found = self._measured(references, self.config.num_reads)
+        self.figures = found[0]
         self._save()
         summary = {
             "problems": self.config.problems or self.config.family,
@@ -236,6 +241,11 @@ class _Run:
             "couplings": self._sampler().couplings,
             "versions": {"qattn": __version__, "torch": torch.__version__},
         }
+        if self.config.family:
+            summary["sets"] = [
+                {"num_spins": batch.num_spins, **figures.as_values()}
+                for batch, figures in zip(self.batches, found, strict=True)
+            ]
         self.folder.write_summary(summary)
         self.progress("drawing the plots")
         plot_fit(self.folder)

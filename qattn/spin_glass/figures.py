@@ -69,7 +69,8 @@ def overlaps_figure(section: Section) -> "Figure":
         for axes, (beta, one) in zip(row, ladder.overlaps.items(), strict=True):
             density = ladder.num_spins / 2
             low, high = (density * (one.reference + sign * one.reference_error) for sign in (-1, 1))
-            axes.fill_between(one.q, low, high, color="0.6", linewidth=0, label="reference")
+            axes.fill_between(one.q, low, high, color="0.6", linewidth=0)
+            axes.plot(one.q, density * one.reference, color="0.6", linewidth=1, label="reference")
             values, errors = density * one.sampler, density * one.sampler_error
             style = _dots(index) | {"markersize": 2, "elinewidth": 0.6, "label": "sampler"}
             axes.errorbar(one.q, values, errors, **style, linestyle="none")

@@ -19,7 +19,7 @@ from qattn.simulators.autoregressive import (
 )
 from qattn.simulators.autoregressive.checkpoint import couplings_hash, load_parameters
 from qattn.simulators.autoregressive.sampling import Sampler
-from qattn.simulators.autoregressive.sampling.pilot import choose
+from qattn.simulators.autoregressive.sampling.pilot import choose, largest_eigenvalue
 
 Nets = Callable[[IsingBatch, Sequence[float]], Iterator[AutoregressiveNet]]
 """Of a problem, one group of one query, and the values of β, ascending: a net for each in turn."""
@@ -41,7 +41,8 @@ def untrained(settings: NetSettings | None = None, *, seed: int = 0) -> Nets:
         generator = torch.Generator().manual_seed(seed)
         for beta in betas:
             models = with_strength(problem, beta)
-            best = choose(sampler, models, PILOT_FOR, generator)
+            strength = largest_eigenvalue(models, generator)
+            best = choose(sampler, models, strength, PILOT_FOR, generator)
             ((_, net),) = sampler.nets(models, best)
             yield net
 

@@ -51,7 +51,8 @@ class LadderReference:
         by_block = self.spins.unflatten(1, (BLOCKS, -1))
         held = by_block.shape[2]
         chosen = torch.linspace(0, held - 1, min(held, -(-number // BLOCKS))).round().long()
-        return by_block[:, :, chosen].flatten(1, 2)
+        some: Tensor = by_block[:, :, chosen].flatten(1, 2)
+        return some
 
 
 @torch.no_grad()
@@ -91,20 +92,17 @@ def ladder_reference(
     capacity, error = zip(*map(solver.heat_capacity, betas.tolist()), strict=True)
     log_Z, energy = (torch.stack([getattr(s, x) for s in solved], -1) for x in ("log_Z", "energy"))
     curves = _with_log_Z(_of_reads(problem, betas, spins, log_Z), torch.zeros_like(log_Z))
-    exactly = {"energy": energy, "entropy": log_Z + betas * energy}
-    exactly["heat_capacity"] = torch.stack(capacity, -1)
-    errors = {name: torch.zeros_like(curves.log_Z) for name in exactly}
-    errors["heat_capacity"] = torch.stack(error, -1)[None]
-    return LadderReference(
-        engine,
-        replace(
-            curves,
-            method=engine,
-            errors={**curves.errors, **errors},
-            **{name: values[None] for name, values in exactly.items()},
-        ),
-        spins,
+    none = torch.zeros_like(curves.log_Z)
+    of_capacity = {"heat_capacity": torch.stack(error, -1)[None]}
+    curves = replace(
+        curves,
+        method=engine,
+        energy=energy[None],
+        entropy=(log_Z + betas * energy)[None],
+        heat_capacity=torch.stack(capacity, -1)[None],
+        errors={**curves.errors, "energy": none, "entropy": none, **of_capacity},
     )
+    return LadderReference(engine, curves, spins)
 
 
 def _tempered(

@@ -11,7 +11,7 @@ from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
-from qattn.simulators.autoregressive.tables import narrowed
+from qattn.simulators.autoregressive.tables import TruncatedTables, narrowed
 from qattn.simulators.autoregressive.tap import Tap
 
 PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
@@ -20,6 +20,7 @@ PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
     "bp": lambda settings, plan, batch: MessagePassing(
         plan, (batch.matrix != 0).any(0), settings.iterations or 6, settings.parameters
     ),
+    "tables": TruncatedTables.of_settings,
 }
 """What makes the physics of a logit, by its name."""
 
@@ -42,7 +43,7 @@ def build_net(
         return AutoregressiveNet(plan, [])
     logit = settings.logit
     if logit == "auto":
-        logit = "tap" if plan.is_dense else "bp"
+        logit = "tap" if plan.is_dense else "tables"
     parts = [PHYSICS[logit](settings, plan, batch)]
     if settings.head > 0:
         parts.append(

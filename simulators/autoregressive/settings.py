@@ -24,6 +24,7 @@ class NetSettings:
         head: Layers of a transformer that adds to the logit; 0 means none.
         head_width: Its embedding dimension.
         head_heads: Its attention heads.
+        table_width: Spins that the tables of the logit "tables" depend on, at most.
     """
 
     logit: Logit = "auto"
@@ -34,3 +35,4 @@ class NetSettings:
     head: int = 0
     head_width: int = 64
     head_heads: int = 4
+    table_width: int = 12

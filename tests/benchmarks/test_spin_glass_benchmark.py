@@ -77,7 +77,14 @@ def test_break_even():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0.000"), (0.00123, "1.2e-3"), (-0.0123, "-0.012"), (0.985, "0.98"), (12345, "1.2e4")],
+    [
+        (0, "0.000"),
+        (0.00123, "1.2e-3"),
+        (-0.0123, "-0.012"),
+        (0.9987, "0.999"),
+        (1.234, "1.23"),
+        (12345, "1.2e4"),
+    ],
 )
 def test_numbers(value, text):
     assert spin_glass_table.number(value) == text

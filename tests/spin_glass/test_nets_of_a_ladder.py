@@ -15,7 +15,7 @@ from qattn.spin_glass import fitted, of_checkpoints, spin_glass, untrained
 from qattn.spin_glass.measure import split
 from qattn.spin_glass.nets import chosen
 
-SETTINGS = NetSettings(logit="tap", iterations=2, parameters="couplings")
+SETTINGS = NetSettings(logit="tap", iterations=2, exact_width=0, parameters="couplings")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_of_several_problems_each_is_drawn_by_its_own(tmp_path):
 
 def test_a_fit_goes_on_from_one_beta_to_the_next(problem):
     """Parameters move at each β; the weighted reads stay right."""
-    nets = fitted(NetSettings(logit="tap", iterations=2), seconds=0.4)
+    nets = fitted(NetSettings(logit="tap", iterations=2, exact_width=0), seconds=0.4)
     seen = [
         torch.cat([p.detach().flatten().clone() for p in net.parameters()])
         for net in nets(problem, [1.0, 2.0])

@@ -16,7 +16,9 @@ def z_scores(section: Section) -> dict[str, torch.Tensor]:
     found = {}
     for name in QUANTITIES:
         rows = [ladder.of(name) for ladder in section.ladders]
-        found[name] = torch.stack([(a - r) / (e**2 + s**2).sqrt() for a, e, r, s in rows])
+        found[name] = torch.stack(
+            [(a - r) / (e**2 + s**2).sqrt().clamp_min(1e-5) for a, e, r, s in rows]
+        )
     return found
 
 

@@ -1,7 +1,7 @@
 """Scopes as tensors: the keys of each position, padded, and how far away they are in the graph."""
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor, nn
 
 from qattn.simulators.autoregressive.plan import Plan
@@ -40,7 +40,7 @@ class Scopes(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
 
-def distances(adjacency: Bool[Tensor, "n n"]) -> Int[Tensor, "n n"]:
+def distances(adjacency: Bool[Tensor, "n n"]) -> UInt8[Tensor, "n n"]:
     """Distances in a graph, up to :data:`BUCKETS`; 1 more for what is farther or in another part.
 
     >>> path = torch.eye(3).roll(1, 0).tril().bool()

@@ -7,7 +7,7 @@ tanh(βh_i + ξ_i).
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from qattn.simulators.autoregressive.head.layer import matrix, times
@@ -64,7 +64,7 @@ class Tokens(nn.Module):
         return fixed + times(self.of_even, even), times(self.of_odd, odd)
 
 
-def beside(x: Float[Tensor, "g m c"]) -> Float[Tensor, "m columns"]:
+def beside(x: Shaped[Tensor, "g m c"]) -> Shaped[Tensor, "m columns"]:
     """Columns of all groups side by side."""
     return x.transpose(0, 1).flatten(1)
 

@@ -14,10 +14,10 @@ does not depend on how the rest came out. Weights are those of the core alone, a
 made of them has less noise. Where all spins are exact, q is the Boltzmann distribution.
 """
 
-from itertools import accumulate
+from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn.exact import bucket_tree, memory
@@ -25,6 +25,7 @@ from qattn.exact.elimination import Elimination
 from qattn.simulators.autoregressive.conditional import Conditional
 from qattn.simulators.autoregressive.models import Models
 from qattn.simulators.autoregressive.plan import Plan
+from qattn.simulators.autoregressive.tables.lookup import Bits, Lookup
 
 CHUNK_ENTRIES = 1 << 22
 """Numbers in tables, or couplings, of queries that are eliminated side by side."""
@@ -50,6 +51,45 @@ def narrowed(plan: Plan, width: int, num_queries: int) -> Plan:
     return next(p for p in found if num_entries(p) * num_queries <= MAX_ENTRIES)
 
 
+def exact_elimination(plan: Plan) -> Elimination:
+    """The exact spins from the last to the first, by position."""
+    exact = range(plan.num_spins - 1, plan.num_core - 1, -1)
+    # The spin of a scope that is eliminated next comes first.
+    return Elimination(tuple(exact), tuple(plan.scopes[i][::-1] for i in exact))
+
+
+def problems(
+    models: Models, entries: int, dtype: torch.dtype = torch.float64
+) -> Iterator[tuple[Float[Tensor, "problems n"], Float[Tensor, "problems n n"]]]:
+    """Fields and couplings of the queries, few enough for the memory at a time.
+
+    Args:
+        models: The models.
+        entries: Numbers in the tables of one.
+        dtype: What they are computed in.
+
+    Raises:
+        MemoryError: The tables need more than ``qattn.exact.memory.MEMORY_LIMIT``.
+    """
+    g, n, q = models.h.shape
+    chunk = min(g * q, max(1, CHUNK_ENTRIES // max(entries, n * n)))
+    need = g * q * entries * models.h.element_size() + 4 * dtype.itemsize * chunk * entries
+    if need > memory.MEMORY_LIMIT:
+        raise MemoryError(
+            f"Tables of conditionals need about {need / 2**30:.3g} GiB, and the limit is "
+            f"{memory.MEMORY_LIMIT / 2**30:.3g} GiB: give fewer queries at once, a smaller "
+            f"`exact_width` or `table_width`, or raise qattn.exact.memory.MEMORY_LIMIT."
+        )
+    for number in torch.arange(g * q, device=models.h.device).split(chunk):
+        group, query = number // q, number % q
+        h, J = models.h[group, :, query].to(dtype), models.J[group].to(dtype)
+        if models.active is not None:
+            # An absent spin is a free one.
+            there = models.active[group, :, query].to(dtype)
+            J = J * there.unsqueeze(1) * there.unsqueeze(2)
+        yield h, J
+
+
 class Tables(Conditional):
     """Logits of the spins that a plan draws exactly; it is not asked for others.
 
@@ -57,114 +97,49 @@ class Tables(Conditional):
         plan: The order of drawing.
     """
 
-    scope: Tensor
-    start: Tensor
-
     def __init__(self, plan: Plan) -> None:
         super().__init__()
-        n = plan.num_spins
         self.first = plan.num_core
-        # An elimination order: a scope begins with the spin that is eliminated next.
-        exact = range(n - 1, self.first - 1, -1)
-        scopes = [plan.scopes[i][::-1] for i in exact]
-        self.elimination = Elimination(tuple(exact), tuple(scopes))
-        # Scopes from the first exact spin on, behind places of no spin; where its table starts.
-        width = self.elimination.width
-        rows = [[n] * (width - len(scope)) + list(scope) for scope in reversed(scopes)]
-        sizes = [1 << len(scope) for scope in reversed(scopes)]
-        scope = torch.tensor(rows, dtype=torch.int64).view(len(rows), width)
-        self.register_buffer("scope", scope, persistent=False)
-        starts = list(accumulate(sizes, initial=0))[:-1]
-        self.register_buffer("start", torch.tensor(starts, dtype=torch.int64), persistent=False)
+        self.elimination = exact_elimination(plan)
+        self.lookup = Lookup(self.elimination.scopes[::-1], plan.num_spins)
         self._last: tuple[Models, Tensor] | None = None
 
-    def begin(self, models: Models, num_reads: int) -> "_State":
-        """The tables of the models."""
-        return _State(models, self.of_models(models), num_reads)
+    def begin(self, models: Models, num_reads: int) -> tuple[Tensor, Bits]:
+        """The tables of the models, and no spins yet."""
+        return self.of_models(models), Bits(models.to_columns(models.h, num_reads))
 
-    def logits(self, state: "_State", level: slice, spins: Tensor) -> Tensor:
+    def logits(self, state: tuple[Tensor, Bits], level: slice, spins: Tensor) -> Tensor:
         """Look up a level."""
-        state.learn(spins, level.start)
-        return self._looked_up(state, torch.arange(level.start, level.stop, device=spins.device))
+        tables, bits = state
+        rows = torch.arange(level.start, level.stop, device=spins.device) - self.first
+        found: Tensor = self.lookup(tables, bits.learn(spins, level.start), rows)
+        return found
 
-    def of_states(self, models: Models, spins: Tensor, positions: Tensor) -> Tensor:
+    def of_states(self, models: Models, spins: Tensor, positions: Int[Tensor, " chosen"]) -> Tensor:
         """Look up all positions at once."""
-        state = _State(models, self.of_models(models), spins.shape[2] // models.num_queries)
-        state.learn(spins, models.num_spins)
-        return self._looked_up(state, positions)
+        bits = Bits(spins).learn(spins, models.num_spins)
+        found: Tensor = self.lookup(self.of_models(models), bits, positions - self.first)
+        return found
 
+    @torch.no_grad()
     def of_models(self, models: Models) -> Float[Tensor, "g q entries"]:
         """The tables of all queries, spin after spin; those of the last models are kept.
 
         Raises:
             MemoryError: They need more than ``qattn.exact.memory.MEMORY_LIMIT``.
         """
-        if self._last is None or self._last[0] is not models:
-            self._last = models, self._tables(models)
-        return self._last[1]
+        if self._last is not None and self._last[0] is models:
+            return self._last[1]
+        g, _, q = models.h.shape
+        found = [models.h.new_zeros(g * q, 0)]
+        if self.elimination.order:
+            found = [
+                torch.cat(self._tables(h, J)[::-1], 1).to(models.h.dtype)
+                for h, J in problems(models, self.elimination.num_entries)
+            ]
+        tables = torch.cat(found).view(g, q, self.lookup.num_entries)
+        self._last = models, tables
+        return tables
 
-    @torch.no_grad()
-    def _tables(self, models: Models) -> Tensor:
-        g, n, q = models.h.shape
-        entries = self.elimination.num_entries
-        if not entries:
-            return models.h.new_zeros(g, q, 0)
-        chunk = min(g * q, max(1, CHUNK_ENTRIES // max(entries, n * n)))
-        self._check_memory(g * q * entries * models.h.element_size() + 32 * chunk * entries)
-        found = []
-        for number in torch.arange(g * q, device=models.h.device).split(chunk):
-            group, query = number // q, number % q
-            h, J = models.h[group, :, query].double(), models.J[group].double()
-            if models.active is not None:
-                # An absent spin is a free one.
-                there = models.active[group, :, query].double()
-                J = J * there.unsqueeze(1) * there.unsqueeze(2)
-            tables = bucket_tree.eliminate(h, J, self.elimination, readout=lambda logit: logit).up
-            found.append(torch.cat(tables[::-1], 1).to(models.h.dtype))
-        return torch.cat(found).view(g, q, entries)
-
-    def _looked_up(self, state: "_State", positions: Tensor) -> Tensor:
-        """Logits of positions, whose scopes are drawn."""
-        rows = positions - self.first
-        scope = self.scope[rows]
-        # Number of the entry, the first spin of a scope as its most significant bit.
-        widest = int((scope < state.bits.shape[1] - 1).sum(1).max()) if len(rows) else 0
-        entry = torch.zeros_like(state.bits[:, : len(rows)])
-        for place in scope[:, scope.shape[1] - widest :].unbind(1):
-            entry = torch.add(state.bits[:, place], entry, alpha=2)
-        entry = entry.long() + self.start[rows].unsqueeze(1)
-        g, size, columns = entry.shape
-        q = state.tables.shape[1]
-        of_query = entry.view(g, size, q, -1).transpose(1, 2).flatten(2)
-        found = state.tables.gather(2, of_query).view(g, q, size, -1)
-        return found.transpose(1, 2).reshape(g, size, columns)
-
-    @staticmethod
-    def _check_memory(need: int) -> None:
-        if need > memory.MEMORY_LIMIT:
-            raise MemoryError(
-                f"Tables of exact conditionals need about {need / 2**30:.3g} GiB, and the limit is "
-                f"{memory.MEMORY_LIMIT / 2**30:.3g} GiB: give fewer queries at once, a smaller "
-                f"`exact_width`, or raise qattn.exact.memory.MEMORY_LIMIT."
-            )
-
-
-class _State:
-    """Tables, and the spins drawn so far as bits; the last row is that of no spin."""
-
-    def __init__(self, models: Models, tables: Tensor, num_reads: int) -> None:
-        self.tables = tables
-        columns = models.num_queries * num_reads
-        self.bits = torch.zeros(
-            models.num_groups,
-            models.num_spins + 1,
-            columns,
-            dtype=torch.int32,
-            device=tables.device,
-        )
-        self.known = 0
-
-    def learn(self, spins: Tensor, stop: int) -> None:
-        """Take over spins up to a position."""
-        self.bits[:, self.known : stop] = spins[:, self.known : stop] > 0
-        self.known = stop
+    def _tables(self, h: Tensor, J: Tensor) -> list[Tensor]:
+        return bucket_tree.eliminate(h, J, self.elimination, readout=lambda logit: logit).up

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qattn import kernels
 from qattn.simulators.autoregressive.models import Models
+from qattn.simulators.autoregressive.tap.spectrum import Spectrum
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,18 @@ class Compiled:
 
     Attributes:
         models: The models.
-        damping: What multiplies α, (g, q).
-        couplings: J of each step and of the sum, (g, T + 1, n, n); None means that of the models.
+        spectrum: What their J asks for.
+        rings: Whether to add the rings of the mode that stands out.
+        couplings: J of each step and of Φ, (g, T + 1, n, n); None means that of the models.
         alpha: α, (T, n).
-        gamma: γ, (T, n).
-        readout: Factors of the sum, (n).
+        gamma: γ of each step and of Φ, (T + 1, n).
+        readout: Factors of the difference of two Φ, (n).
         residual: g and v, (n, n) each; None means none.
     """
 
     models: Models
-    damping: Tensor
+    spectrum: Spectrum
+    rings: bool
     couplings: Tensor | None
     alpha: Tensor
     gamma: Tensor
@@ -71,7 +74,8 @@ class Compiled:
         J = models.J.contiguous()
         of_net = [J, J.square(), self.couplings, self.alpha, self.gamma, self.readout]
         of_net += self.residual or (None, None)
-        of_reads = [models.h, self.damping, lengths]
+        step, mode = self.spectrum
+        of_reads = [models.h, step, mode if self.rings else None, lengths]
         inputs = [None if x is None else x.detach().contiguous() for x in (*of_net, *of_reads)]
         sizes = (g, n, models.num_queries, columns // models.num_queries)
         steps = len(self.alpha)

@@ -1,23 +1,27 @@
-r"""The logit from TAP's mean-field equations of the spins that are not drawn yet.
+r"""The logit from TAP's free energies of the spins that are not drawn yet.
 
-The spins after i, in the field ξ of those before and *without* i itself (its cavity), have the
-fields H that approximate message passing finds in T steps from zero,
-
-.. math::
-    m^t &= \tanh H^t, \qquad \mu^t = \mu^{t-1} + \delta\alpha_t (m^t - \mu^{t-1}),\\
-    H^{t+1} &= H^t + \delta\alpha_t \big(\xi + J m^t - \gamma_t\, \mu^{t-1} \circ J^{\circ 2}
-    (1 - (m^t)^2) - H^t\big), \qquad H^0 = \xi,\ \mu^{-1} = 0.
-
-At δ = α = γ = 1 these are Bolthausen's time indices of the equations of Thouless, Anderson and
-Palmer (Commun. Math. Phys. 325, 333 (2014)). Shorter steps
-(:mod:`~qattn.simulators.autoregressive.tap.damping`) average what came before; the reaction term
-then has the average μ of the step before, since it takes back what J m^t owes to the means that led
-to it. Spin i is coupled to spins of known fields,
+With s_i = ±1 the spins after i are an Ising model in the fields x = ξ ± J_i, where ξ is the field
+of the spins before. The logit is the difference of two ln Z,
 
 .. math::
-    \ell_i = 2 \xi_i + \sum_{l > i} \ln \frac{\cosh(H_l + J_{il})}{\cosh(H_l - J_{il})},
+    \ell_i &= 2 \xi_i + \Phi(\xi + J_i) - \Phi(\xi - J_i),\\
+    \Phi(x) &= \sum_l \big(\ln \cosh H_l - H_l m_l + x_l m_l\big) + \tfrac12 m^\top J m
+    + \tfrac14 v^\top J^{\circ 2} v, \qquad m = \tanh H,\ v = 1 - m^2,
 
-which T = 0 makes the logit of pairs (:mod:`~qattn.simulators.autoregressive.pair`).
+the free energy of Thouless, Anderson and Palmer in Plefka's form (J. Phys. A 15, 1971 (1982)). Its
+fields H are those that approximate message passing finds in T steps,
+
+.. math::
+    \mu^t &= \mu^{t-1} + \delta\alpha_t (m^t - \mu^{t-1}),\\
+    H^{t+1} &= H^t + \delta\alpha_t \big(x + J m^t - \gamma_t\, \mu^{t-1} \circ J^{\circ 2} v^t
+    - H^t\big), \qquad H^0 = x,\ \mu^{-1} = 0.
+
+At δ = α = γ = 1 these have Bolthausen's time indices (Commun. Math. Phys. 325, 333 (2014)).
+Shorter steps average what came before; the reaction term then has the average μ of the step before,
+since it takes back what J m^t owes to the means that led to it. Where an eigenvalue of J stands out
+below, rings of couplings add Φ_∘ to Φ and its derivative to the reaction
+(:mod:`~qattn.simulators.autoregressive.tap.spectrum`, which has δ too). Two free energies, each of
+its own solution, weigh the two phases of a ferromagnet, of which a single mean field sees one.
 """
 
 from typing import Literal
@@ -33,7 +37,7 @@ from qattn.simulators.autoregressive.pair import log_cosh
 from qattn.simulators.autoregressive.plan import Plan
 from qattn.simulators.autoregressive.settings import NetSettings
 from qattn.simulators.autoregressive.tap.compiled import Compiled
-from qattn.simulators.autoregressive.tap.damping import damping
+from qattn.simulators.autoregressive.tap.spectrum import spectrum
 
 CHUNK = 8
 """Positions that :meth:`Tap.of_states` takes at a time."""
@@ -48,9 +52,11 @@ KEPT = 1 << 26
 class _State:
     """Fields ξ of all positions from the spins that are drawn."""
 
-    def __init__(self, models: Models, num_reads: int) -> None:
+    def __init__(self, models: Models, num_reads: int, rings: bool) -> None:
         self.models = models
-        self.damping = models.to_columns(damping(models), num_reads).unsqueeze(1)
+        found = spectrum(models)
+        self.step = models.to_columns(found.step, num_reads).unsqueeze(1)
+        self.mode = models.to_columns(found.mode, num_reads) if rings else None
         self.field = models.to_columns(models.h, num_reads).clone()
         self.present = None
         if models.active is not None:
@@ -63,12 +69,20 @@ class Tap(Conditional):
     Args:
         num_spins: Number of spins.
         iterations: T.
-        parameters: "none"; or "scalars", α_t, γ_t and a factor of the sum over l; or "couplings",
-            where these are numbers of each spin, J of each step and of the sum is β(J + σδ), and
-            Σ_l g_il tanh(v_il H_l) adds to the logit.
+        parameters: "none"; or "scalars": α_t, γ_t, another γ for Φ, and a factor of the difference
+            of two Φ; or "couplings": these for each spin, β(J + σδ) for the J of each step and of
+            Φ, and Σ_l g_il (tanh v_il H_l⁺ + tanh v_il H_l⁻) that adds to the logit.
         mask: Which spins may be coupled by δ and g, symmetric; None means all.
         scale: σ, a typical |J|: the unit of δ.
+        rings: Add Φ_∘, which depends on all spins: not for sparse graphs, of which scopes are
+            parts.
     """
+
+    alpha: Tensor
+    gamma: Tensor
+    readout: Tensor
+    mask: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -77,11 +91,13 @@ class Tap(Conditional):
         parameters: Literal["none", "scalars", "couplings"] = "none",
         mask: Tensor | None = None,
         scale: float = 1.0,
+        rings: bool = True,
     ) -> None:
         super().__init__()
+        self.rings = rings
         n, T = num_spins, iterations
         self.iterations = T
-        alpha, gamma, readout = torch.ones(T, 1), torch.ones(T, 1), torch.ones(1)
+        alpha, gamma, readout = torch.ones(T, 1), torch.ones(T + 1, 1), torch.ones(1)
         self.delta: nn.Parameter | None = None
         if parameters == "couplings":
             alpha, gamma, readout = alpha.repeat(1, n), gamma.repeat(1, n), readout.repeat(n)
@@ -106,6 +122,7 @@ class Tap(Conditional):
             settings.parameters,
             plan.mask | plan.mask.mT,
             float(coupled.square().mean().sqrt()) if len(coupled) else 1.0,
+            plan.is_dense,
         )
 
     def draw_all(
@@ -117,19 +134,17 @@ class Tap(Conditional):
 
     def begin(self, models: Models, num_reads: int) -> _State:
         """Fields of the models alone."""
-        return _State(models, num_reads)
+        return _State(models, num_reads, self.rings)
 
     def logits(self, state: _State, level: slice, spins: Tensor) -> Tensor:
         """Logits of a level, whose spins are not coupled."""
-        models, later = state.models, slice(level.stop, None)
-        present = None if state.present is None else state.present[:, later]
-        H = self._cavity_fields(models, state.field[:, later], state.damping, present, later)
-        if present is not None:
-            present = present.unsqueeze(2)
+        later, size = slice(level.stop, None), level.stop - level.start
+        xi = state.field[:, later].unsqueeze(2).expand(-1, -1, size, -1)
+        present = None
+        if state.present is not None:
+            present = state.present[:, later].unsqueeze(2).expand_as(xi)
         positions = torch.arange(level.start, level.stop, device=spins.device)
-        return self._logits(
-            models, state.field[:, level], H.unsqueeze(2), present, positions, later
-        )
+        return self._logits(state, state.field[:, level], xi, present, positions, later)
 
     def drawn(self, state: _State, level: slice, spins: Tensor) -> None:
         """Add the field of the spins that were drawn."""
@@ -140,7 +155,7 @@ class Tap(Conditional):
         differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         if not differentiable and (compiled := self._compiled(models)) is not None:
             return compiled.logits(spins, positions)
-        state = _State(models, spins.shape[2] // models.num_queries)
+        state = _State(models, spins.shape[2] // models.num_queries, self.rings)
         size = self.iterations * len(positions) * spins.numel()
         again = differentiable and size > KEPT
         found, drawn = [], 0
@@ -161,74 +176,103 @@ class Tap(Conditional):
         """Logits of positions, each with the fields ξ from the spins before it.
 
         Args:
-            state: The models, their present spins and their damping.
+            state: The models, their present spins and their spectrum.
             xi: Fields of all spins for each position, (g, n, chosen, columns).
             chunk: The positions.
         """
-        models, active = state.models, state.present
         later = slice(int(chunk[0]) + 1, None)
         own = xi[:, chunk, range(len(chunk))]
         xi = xi[:, later]
-        # Spins of the chunk are absent from the cavities of those after them.
-        index = torch.arange(models.num_spins, device=xi.device)[later]
+        # Spins of the chunk are absent from the models of those after them.
+        index = torch.arange(state.models.num_spins, device=xi.device)[later]
         present = (index[:, None, None] > chunk[:, None]).to(xi.dtype)
-        present = present if active is None else present * active[:, later].unsqueeze(2)
-        present = present.expand(xi.shape)
-        damping = state.damping.repeat(1, 1, len(chunk))
-        H = self._cavity_fields(models, xi.flatten(2), damping, present.flatten(2), later)
-        return self._logits(models, own, H.view_as(xi), present, chunk, later)
-
-    def _cavity_fields(
-        self, models: Models, xi: Tensor, damping: Tensor, present: Tensor | None, later: slice
-    ) -> Tensor:
-        """H^T of the spins of `later` in the fields ξ, (g, spins, columns)."""
-        K = models.J[:, later, later].square()
-        H, mu = xi, torch.zeros_like(xi)
-        for t in range(self.iterations):
-            m = H.tanh()
-            variance = 1 - m.square()
-            if present is not None:
-                m, variance = m * present, variance * present
-            step = xi - H + self._couplings(models, t)[:, later, later] @ m
-            if t > 0:
-                step = step - _at(self.gamma[t], later) * mu * (K @ variance)
-            alpha = damping * _at(self.alpha[t], later)
-            H = H + alpha * step
-            mu = mu + alpha * (m - mu)
-        return H
+        if state.present is not None:
+            present = present * state.present[:, later].unsqueeze(2)
+        return self._logits(state, own, xi, present.expand_as(xi), chunk, later)
 
     def _logits(
         self,
-        models: Models,
+        state: _State,
         own: Tensor,
-        H: Tensor,
+        xi: Tensor,
         present: Tensor | None,
         positions: Tensor,
         later: slice,
     ) -> Tensor:
-        """What spins in their own fields ξ owe to those of `later` in fields H.
+        """What spins in fields ξ of their own owe to later ones in fields ξ.
 
         Args:
-            models: The models.
+            state: The models and their spectrum.
             own: ξ of the positions, (g, chosen, columns).
-            H: Fields of the later spins for each of them or all, (g, later, chosen or 1, columns).
-            present: 1 where a spin is there, of the same shape.
+            xi: ξ of the later spins for each of them, (g, later, chosen, columns).
+            present: 1 where a spin is there, 0 where not, of the same shape.
             positions: The positions.
             later: The later spins.
         """
-        J = self._couplings(models, self.iterations)[:, positions, later].mT.unsqueeze(3)
-        terms = log_cosh(H + J) - log_cosh(H - J)
-        readout = self.readout if len(self.readout) == 1 else self.readout[positions]
-        terms = terms * readout.unsqueeze(1)
-        if self.delta is not None:
-            g, v = ((x * self.mask)[positions, later].mT.unsqueeze(2) for x in (self.g, self.v))
-            terms = terms + g * (v * H).tanh()
+        models, shape = state.models, xi.shape
+        W = self._couplings(models, self.iterations)
+        R = W[:, positions, later].mT.unsqueeze(3)
+        # Both signs side by side as columns.
+        x = torch.cat([(xi + R).flatten(2), (xi - R).flatten(2)], 2)
         if present is not None:
-            terms = terms * present
-        return 2 * own + terms.sum(1)
+            present = present.flatten(2).repeat(1, 1, 2)
+        H = self._fields(state, x, present, later)
+        # The terms of Φ, spin by spin, then those of rings.
+        m, v = _moments(H, present)
+        entropy = log_cosh(H) - H * m
+        if present is not None:
+            entropy = entropy * present
+        gamma = _at(self.gamma[self.iterations], later)
+        reaction = gamma / 4 * v * (models.J[:, later, later].square() @ v)
+        terms = entropy + m * (x + W[:, later, later] @ m / 2) + reaction
+        plus, minus = (part.reshape(shape) for part in terms.chunk(2, 2))
+        difference = (plus - minus).sum(1)
+        if state.mode is not None:
+            X = (self._mode(state, x, later) * v).sum(1)
+            rings = (X - X.square() / 2 - X.log1p()) / 2
+            plus, minus = (part.reshape(own.shape) for part in rings.chunk(2, 1))
+            difference = difference + plus - minus
+        readout = self.readout if len(self.readout) == 1 else self.readout[positions]
+        logits = 2 * own + readout.unsqueeze(1) * difference
+        if self.delta is None:
+            return logits
+        # What a fit adds.
+        g, slope = ((a * self.mask)[positions, later].mT.unsqueeze(2) for a in (self.g, self.v))
+        plus, minus = ((slope * part.reshape(shape)).tanh() for part in H.chunk(2, 2))
+        more = g * (plus + minus)
+        if present is not None:
+            more = more * present.chunk(2, 2)[0].reshape(shape)
+        return logits + more.sum(1)
+
+    def _fields(self, state: _State, x: Tensor, present: Tensor | None, later: slice) -> Tensor:
+        """H of the spins of `later` in fields x, (g, later, columns)."""
+        models = state.models
+        K = models.J[:, later, later].square()
+        step = state.step.repeat(1, 1, x.shape[2] // state.step.shape[2])
+        mode = None if state.mode is None else self._mode(state, x, later)
+        H, mu = x, torch.zeros_like(x)
+        for t in range(self.iterations):
+            m, v = _moments(H, present)
+            change = x - H + self._couplings(models, t)[:, later, later] @ m
+            if t > 0:  # before, there are no means to be taken back
+                back = K @ v
+                if mode is not None:
+                    X = (mode * v).sum(1, keepdim=True)
+                    back = back - mode * (X.square() / (1 + X))
+                change = change - _at(self.gamma[t], later) * mu * back
+            alpha = step * _at(self.alpha[t], later)
+            H = H + alpha * change
+            mu = mu + alpha * (m - mu)
+        return H
+
+    @staticmethod
+    def _mode(state: _State, x: Tensor, later: slice) -> Tensor:
+        """The mode that stands out, for each column of x."""
+        assert state.mode is not None
+        return state.mode[:, later].repeat(1, 1, x.shape[2] // state.mode.shape[2])
 
     def _couplings(self, models: Models, t: int) -> Tensor:
-        """βJ of step t, or of the sum where t = T."""
+        """βJ of step t, or that of the free energies where t = T."""
         if self.delta is None:
             return models.J
         unit = (models.beta * self.scale).view(-1, 1, 1)
@@ -246,13 +290,21 @@ class Tap(Conditional):
         alpha, gamma, readout = self.alpha, self.gamma, self.readout
         return Compiled(
             models,
-            damping(models),
+            spectrum(models),
+            self.rings,
             couplings,
             alpha.expand(T, n),
-            gamma.expand(T, n),
+            gamma.expand(T + 1, n),
             readout.expand(n),
             residual,
         )
+
+
+def _moments(H: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Means and variances of spins in fields H, 0 of those that are not there."""
+    m = H.tanh()
+    v = 1 - m.square()
+    return (m, v) if present is None else (m * present, v * present)
 
 
 def _at(values: Tensor, later: slice) -> Tensor:

@@ -38,6 +38,12 @@ PARTS = {
     "bp, min-fill": (NetSettings(logit="bp", order="min-fill", iterations=7), "torus"),
     "bp, scalars": (NetSettings(logit="bp", parameters="scalars"), "torus"),
     "bp, couplings": (NetSettings(logit="bp", parameters="couplings"), "torus"),
+    "head": (NetSettings(logit="tap", head=2, head_width=16, head_heads=2), "dense"),
+    "head, torus": (NetSettings(logit="pair", head=3, head_width=8, head_heads=1), "torus"),
+    "head, some spins exact": (
+        NetSettings(logit="pair", exact_width=4, head=1, head_width=8, head_heads=2),
+        "torus",
+    ),
     "bp, dense": (NetSettings(logit="bp", parameters="couplings", iterations=2), "dense"),
 }
 

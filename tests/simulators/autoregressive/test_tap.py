@@ -3,7 +3,7 @@
 import pytest
 import torch
 from _support.annealing import problems
-from _support.brute_force import expectations
+from _support.brute_force import all_states, expectations
 from _support.closed_forms import sherrington_kirkpatrick
 
 from qattn import IsingBatch, kernels
@@ -11,7 +11,7 @@ from qattn.problems import synthetic
 from qattn.simulators.autoregressive import AutoregressiveNet, Models, Plan, importance
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.tap import Tap, logit
-from qattn.simulators.autoregressive.tap.damping import damping
+from qattn.simulators.autoregressive.tap.spectrum import Spectrum, spectrum
 
 loops = pytest.mark.skipif(kernels.level() is None, reason="no compiled loops here")
 
@@ -110,12 +110,28 @@ def test_strong_fields_and_couplings():
     assert torch.allclose(found, twin, rtol=1e-4, atol=1e-2)
 
 
-def test_no_steps_make_pairs():
-    batch = problems(11, queries=3, lengths=torch.tensor([11, 5, 8]))
+def test_spins_that_are_not_coupled():
+    """One more spin is exact: no step is needed."""
+    batch = problems(2, queries=3)
     models = arranged(batch, torch.float64)
-    spins, positions = states_like(models, reads=4), torch.arange(11)
-    found, pair = (x.of_states(models, spins, positions) for x in (Tap(11, 0), Pair()))
-    assert torch.allclose(found * spins.abs(), pair * spins.abs(), rtol=0, atol=1e-12)
+    spins, positions = states_like(models, reads=4), torch.arange(2)
+    found, pair = (x.of_states(models, spins, positions) for x in (Tap(2, 3), Pair()))
+    assert torch.allclose(found, pair, rtol=0, atol=1e-12)
+
+
+def test_both_phases_of_a_ferromagnet():
+    """Of reads of p, by enumeration: a mean field that sees one phase would lose the other."""
+    n = 10
+    h = problems(n, groups=1, queries=20, fields=0.3, dtype=torch.float64, seed=2).h
+    batch = IsingBatch(h, 0.6 * (1 - torch.eye(n, dtype=torch.float64))[None])
+    net = AutoregressiveNet(Plan.dense(n), [Tap(n, logit.ITERATIONS)])
+    models = net.arranged(batch)
+    spins = all_states(n).T.repeat(1, 1, 20).float()
+    log_q = net.log_q(models, spins).unflatten(1, (20, -1))
+    log_p = -models.energies(spins).unflatten(1, (20, -1))
+    divergence = (log_p.softmax(2) * (log_p.log_softmax(2) - log_q)).sum(2)  # of p from q
+    assert (divergence < 0.02).all()
+    assert not (log_p.softmax(2).amax(2) > 0.99).all()  # both phases are there
 
 
 @pytest.mark.parametrize("parameters", ["scalars", "couplings"])
@@ -186,28 +202,43 @@ def test_log_Z():
     assert (found.log_Z_bound - log_Z < 5 * found.log_Z_bound_error).all()
 
 
-def test_steps_are_shorter_where_an_eigenvalue_stands_out(monkeypatch):
-    """Mean fields of an antiferromagnet would oscillate."""
+def test_an_eigenvalue_that_stands_out(monkeypatch):
+    """An antiferromagnet: mean fields would oscillate, and its rings of couplings count."""
     n = 24
     h = problems(n, groups=4, dtype=torch.float32).h
-    J = (torch.eye(n) - 1).expand(4, n, n)
-    antiferromagnet = IsingBatch(h, 0.2 * J)
-    assert (damping(arranged(antiferromagnet)) < 0.5).all()
-    b = 0.2 * (n - 1) ** 0.5
-    ferromagnet = damping(arranged(IsingBatch(h, -0.2 * J)))
-    assert torch.allclose(ferromagnet, torch.full_like(ferromagnet, 1 / (1 + b**2 / 4)))
-    assert (ess_of(antiferromagnet).ess > 0.9).all()
-    monkeypatch.setattr(logit, "damping", lambda models: torch.ones(4, 2))
-    assert (ess_of(antiferromagnet).ess < 0.2).all()
+    J = -0.4 * (1 - torch.eye(n)).expand(4, n, n)
+    batch = IsingBatch(h, J)
+    found = spectrum(arranged(batch))
+    assert (found.step < 0.25).all()
+    assert torch.allclose(found.mode, torch.full((4, n, 2), 0.4), rtol=0.05)
+    assert (ess_of(batch).ess > 0.97).all()
+    assert (ess_of(batch, part=Tap(n, logit.ITERATIONS, rings=False)).ess < 0.95).all()
+    whole = Spectrum(torch.ones(4, 2), found.mode)
+    monkeypatch.setattr(logit, "spectrum", lambda models: whole)
+    assert (ess_of(batch).ess < 0.2).all()
 
 
-def test_damping_of_queries_is_that_of_their_spins():
+def test_the_spectrum_where_nothing_stands_out():
+    """A ferromagnet: the highest eigenvalue has no part in it."""
+    n, J = 24, 0.05
+    couplings = J * (1 - torch.eye(n, dtype=torch.float64)).expand(2, n, n)
+    batch = IsingBatch(problems(n).h, couplings)
+    found = spectrum(arranged(batch, torch.float64))
+    b_squared = J**2 * (n * (n - 1) - 1) / n  # less the square of the lowest, -J
+    step = torch.full((2, 2), 1 / (1 + b_squared / 4), dtype=torch.float64)
+    assert torch.allclose(found.step, step, rtol=0, atol=1e-12)
+    assert torch.equal(found.mode, torch.zeros_like(found.mode))
+
+
+def test_the_spectrum_of_queries_is_that_of_their_spins():
     lengths = torch.tensor([[9, 4, 7], [2, 9, 1]])
     batch = problems(9, queries=3, couplings=1.0, dtype=torch.float64, lengths=lengths)
-    found = damping(arranged(batch, torch.float64))
+    found = spectrum(arranged(batch, torch.float64))
     for g in range(2):
         for q in range(3):
             n = int(lengths[g, q])
             lone = IsingBatch(batch.h[g : g + 1, q : q + 1, :n], batch.matrix[g : g + 1, :n, :n])
-            alone = damping(arranged(lone, torch.float64))
-            assert torch.allclose(alone[0, 0], found[g, q], rtol=0, atol=1e-12)
+            alone = spectrum(arranged(lone, torch.float64))
+            assert torch.allclose(alone.step[0, 0], found.step[g, q], rtol=0, atol=1e-12)
+            assert torch.allclose(alone.mode[0, :, 0], found.mode[g, :n, q], rtol=0, atol=1e-12)
+            assert (found.mode[g, n:, q] == 0).all()

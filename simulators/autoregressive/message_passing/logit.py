@@ -46,7 +46,7 @@ class MessagePassing(Conditional):
         self,
         plan: Plan,
         adjacency: Bool[Tensor, "n n"],
-        num_steps: int = 4,
+        num_steps: int = 6,
         parameters: Literal["none", "scalars", "couplings"] = "none",
     ) -> None:
         super().__init__()

@@ -12,7 +12,16 @@ from _support.trainings import EVERY, SMALL
 from qattn import BoltzmannAttention, IsingBatch, as_dimod_sampler, exact, get_backend
 from qattn.backends.spec import parse_samplers
 from qattn.compare import CompareSettings, compare
+from qattn.simulators.autoregressive import NetSettings
 from qattn.simulators.autoregressive.backend import AutoregressiveBackend, EssWarning
+from qattn.simulators.autoregressive.build import build_net
+from qattn.simulators.autoregressive.checkpoint import (
+    FittedSampler,
+    couplings_hash,
+    parameters_of,
+    save_sampler,
+)
+from qattn.simulators.autoregressive.models import as_columns
 from qattn.simulators.autoregressive.sampling import sampler as sampler_module
 from qattn.testing import BackendConformance, deviation_from_exact
 from qattn.training import TrainConfig, train
@@ -122,6 +131,38 @@ def test_lengths_and_one_read():
     samples = AutoregressiveBackend().sample(batch, num_reads=1, seed=0)
     assert torch.equal(samples.weights, torch.ones(2, 3, 1, dtype=torch.float64))
     assert (samples.info["log_q"][:, 1] == 0).all()
+
+
+def fitted(folder, batch, couplings):
+    """A sampler with other parameters than an untrained one, as a file."""
+    settings = NetSettings(logit="tap", parameters="scalars", exact_width=0)
+    net = build_net(settings, batch)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(0.9)
+    save_sampler(folder, FittedSampler(settings, parameters_of(net), (1.0,), couplings))
+    return net
+
+
+def test_a_fitted_sampler(tmp_path):
+    batch = glass(8, groups=1)
+    net = fitted(tmp_path, batch, couplings_hash(batch.matrix[0]))
+    backend = AutoregressiveBackend(checkpoint=tmp_path, resample=True)
+    samples = backend.sample(batch, num_reads=500, seed=0)
+    models = net.arranged(batch)
+    with torch.no_grad():
+        log_q = net.log_q(models, as_columns(samples.spins, net.plan, torch.float32))
+    assert torch.allclose(samples.info["log_q"].flatten(), log_q.flatten(), atol=1e-5)
+    with pytest.raises(ValueError, match="fitted to others than those of group 0"):
+        backend.sample(glass(8), num_reads=5)
+
+
+def test_a_sampler_of_a_family_draws_any_couplings(tmp_path):
+    fitted(tmp_path, glass(8, groups=1), None)
+    batch = glass(6)
+    samples = AutoregressiveBackend(checkpoint=tmp_path).sample(batch, num_reads=2000, seed=0)
+    found, bound = deviation_from_exact(samples, batch)
+    assert found * samples.info["worst_ess"] ** 0.5 < bound
 
 
 def test_few_effective_reads_give_one_warning():

@@ -43,7 +43,7 @@ def build_net(
         return AutoregressiveNet(plan, [])
     logit = settings.logit
     if logit == "auto":
-        logit = "tap" if plan.is_dense else "bp"
+        logit = "tap" if plan.is_dense else "tables"
     parts = [PHYSICS[logit](settings, plan, batch)]
     if settings.head > 0:
         parts.append(

@@ -79,10 +79,10 @@ def largest_eigenvalue(batch: IsingBatch, generator: torch.Generator) -> Float[T
     """Of each group's βJ, in size: by powers, a little too small."""
     _, J = batch.scaled()
     J = J.detach()
-    v = torch.rand(*J.shape[:2], 1, generator=generator, device=J.device).to(J)
+    v: Tensor = torch.rand(*J.shape[:2], 1, generator=generator, device=J.device).to(J)
     for _ in range(POWERS):
         v = J @ torch.nn.functional.normalize(v, dim=1)
-    return v.norm(dim=(1, 2)).double()
+    return torch.linalg.vector_norm(v, dim=(1, 2)).double()
 
 
 def _variance(

@@ -10,16 +10,7 @@ import torch
 from _support.brute_force import all_states
 
 from qattn import exact
-from qattn.fitting import (
-    Fit,
-    FitConfig,
-    FitFolder,
-    FitSettings,
-    Schedule,
-    fit_sampler,
-    plot_fit,
-    run,
-)
+from qattn.fitting import Fit, FitConfig, FitFolder, FitSettings, Schedule, fit_sampler, plot_fit, run
 from qattn.problems import named
 from qattn.simulators.autoregressive import NetSettings, build_net, load_sampler
 from qattn.simulators.autoregressive.models import as_columns

@@ -24,13 +24,15 @@ def run(file, *arguments):
 def test_a_run_and_its_table(tmp_path, capsys):
     file = tmp_path / "results.json"
     nets = ["auto", "fitted", "made", "pixelcnn-cached:2:3:1", "two-body", "tempering", "gibbs"]
-    given = ["--problems", "sk:8:1", "ea:3:0.5", "--nets", *nets, "--optimisers"]
+    given = ["--problems", "sk:14:1", "ea:3:0.5", "--nets", *nets, "--optimisers"]
     rows = run(file, *given, "1e-3:1", "5e-3:10")
-    assert len(rows) == (5 + 2 * 2) + (5 + 2 * 3)
-    assert "left out, PixelCNN needs a square lattice" in capsys.readouterr().err
+    assert len(rows) == (5 + 2 * 2) + (4 + 2 * 3)
+    left_out = capsys.readouterr().err
+    assert "left out, PixelCNN needs a square lattice" in left_out
+    assert "all spins are drawn exactly" in left_out
     # What is finished is not run again.
     assert run(file, *given, "1e-3:1") == rows
-    assert capsys.readouterr().err.count("left out") == 1
+    assert capsys.readouterr().err.count("left out") == 2
     page = tmp_path / "page.md"
     page.write_text("\n".join(["before", *spin_glass_table.MARKERS, "after"]))
     spin_glass_table.main([str(file), "--into", str(page)])

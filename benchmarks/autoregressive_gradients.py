@@ -5,8 +5,9 @@ dL/dh and dL/dJ for a random dL/d<s>. Numbers of reads are chosen so that all sa
 seconds of `gibbs` with 100 reads (the estimator counts). Prints the error of the gradients over the
 gradient, rms over repetitions, and its standard error; the last column is the squared error in J
 times the seconds, over gibbs': by how much longer it must draw for the same error. The reference
-at 32 positions is a mean of many gibbs steps, its own error is in its row; with `--spins 20` it is
-exact: `python benchmarks/autoregressive_gradients.py`.
+at 32 positions is the mean of steps with 320 Gibbs sweeps, whose own error is in its row, and z² of
+its chains from two starts (1 in equilibrium); with `--spins 20` it is exact:
+`python benchmarks/autoregressive_gradients.py`.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def repeated(batch, direction, sampler, num_reads, repetitions, first=0):
 def reads_for(seconds, batch, direction, sampler):
     """Reads whose step takes so long."""
     reads = READS
-    for _ in range(3):
+    for _ in range(4):
         *_, taken = repeated(batch, direction, sampler, reads, 3)
         reads = max(2, round(reads * min(4.0, seconds / taken)))
     return reads
@@ -83,9 +84,9 @@ def error(values, reference):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--spins", type=int, default=32)
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 1.5])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 1.25, 1.5])
     parser.add_argument("--repetitions", type=int, default=12)
-    parser.add_argument("--reference-steps", type=int, default=60, help="of 400 reads each")
+    parser.add_argument("--reference-steps", type=int, default=25, help="of 400 reads each")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(
@@ -99,26 +100,33 @@ def main():
             known, _ = gradients(IsingBatch(batch.h.double(), batch.J.double()), direction, None)
         else:
             steps = repeated(
-                batch, direction, get_backend("gibbs"), 400, arguments.reference_steps, 10**6
+                batch,
+                direction,
+                get_backend("gibbs", num_sweeps=320),
+                400,
+                arguments.reference_steps,
+                10**6,
             )
             known = tuple(x.mean(0) for x in steps[:2])
             own = [error(x, y)[0] / len(x) ** 0.5 for x, y in zip(steps, known, strict=False)]
-            print(f"{strength:5.2f}  reference{'':42s}{own[0]:.4f}           {own[1]:.4f}")
-        cost = None
+            sweeps = get_backend("gibbs", num_sweeps=320)
+            z2 = sweeps.sample(batch, num_reads=1000, seed=0).info["z2"]
+            name = f"reference, z² = {z2:.2f}"
+            print(f"{strength:5.2f}  {name:51s}{own[0]:.4f}           {own[1]:.4f}")
+        budget = cost = 0.0  # those of the first, gibbs
         for name, (backend, options) in SAMPLERS.items():
             sampler = get_backend(backend, **options)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if name == "gibbs":
-                    reads = READS
-                    *_, budget = repeated(batch, direction, sampler, reads, 3)
-                else:
+                reads = READS
+                if name != "gibbs":
                     reads = reads_for(budget, batch, direction, sampler)
                 *found, taken = repeated(
                     batch, direction, sampler, reads, arguments.repetitions, 100
                 )
             of_h, of_J = (error(x, y) for x, y in zip(found, known, strict=True))
-            cost = cost or of_J[0] ** 2 * taken
+            if name == "gibbs":
+                budget, cost = taken, of_J[0] ** 2 * taken
             print(
                 f"{strength:5.2f}  {name:32s} {reads:5d}  {1000 * taken:9.1f}   "
                 f"{of_h[0]:.4f} ± {of_h[1]:.4f}  {of_J[0]:.4f} ± {of_J[1]:.4f}  "

@@ -58,12 +58,13 @@ def of_instances(rows: Sequence[Row], key: str, worst: Callable[[Iterable[float]
 
 
 def with_error(rows: Sequence[Row], key: str) -> str:
-    """Mean of a figure and its standard error."""
+    """Mean of a figure and its standard error, and the value that is farthest from 0."""
     values = [row[key] for row in rows if key in row]
     if not values:
         return "–"
     error = math.hypot(*(row[f"{key}_error"] for row in rows if key in row)) / len(values)
-    return f"{number(sum(values) / len(values))} ± {number(error)}"
+    mean = f"{number(sum(values) / len(values))} ± {number(error)}"
+    return mean if len(values) == 1 else f"{mean} ({number(max(values, key=abs))})"
 
 
 def break_even(rows: Sequence[Row], tempering: dict[int, Row]) -> str:

@@ -229,7 +229,8 @@ class Tempering:
         place = replica_at.unsqueeze(1).expand_as(replicas)
         by_temperature = replicas.gather(3, place).permute(0, 2, 3, 4, 1).to(torch.int8)
         moved = self.moves(g, q, betas, by_temperature, self.generator)
-        return replicas.scatter(3, place, moved.permute(0, 4, 1, 2, 3).to(s.dtype)).flatten(2)
+        moved = moved.permute(0, 4, 1, 2, 3).to(s.dtype)
+        return torch.scatter(replicas, 3, place, moved).flatten(2)
 
     def _swap(self, g: slice, q: slice, energies: Tensor, betas: Tensor, parity: int) -> None:
         """Swap the replicas of every second pair of neighbouring temperatures."""

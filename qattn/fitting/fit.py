@@ -27,6 +27,10 @@ CLIP = 10.0
 AVERAGED = 0.99
 """Memory of the averaged parameters, in steps."""
 
+FEWEST = 100
+"""Steps below which random subsets of positions are taken: of a glass of 100 spins, thirds of the
+positions in 2.4 times as many steps, 330, came no nearer in equal time."""
+
 LADDER = 16
 """Steps of β, down to its 16th, among which the first is chosen."""
 
@@ -154,6 +158,18 @@ class Fit:
         n = batch.num_spins
         self.schedule.record(spent, found.ess, found.F * n * found.beta, found.error * n)
         return replace(found, rate=rate * self.settings.lr)
+
+    def take_fewer_positions(self, seconds: float) -> None:
+        """Differentiate so few positions that the time allows :data:`FEWEST` steps.
+
+        Args:
+            seconds: Time of a step as it is.
+        """
+        if self.settings.seconds is None or self.settings.positions is not None:
+            return
+        share = self.settings.seconds / (FEWEST * seconds)
+        if share < 1:
+            self.positions = max(1, math.ceil(share * self.net.plan.num_core))
 
     @contextmanager
     def averaged(self) -> Iterator[AutoregressiveNet]:

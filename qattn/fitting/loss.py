@@ -25,7 +25,8 @@ def returns(
     log_q: Float[Tensor, "g columns"], energies: Float[Tensor, "g columns"], num_queries: int
 ) -> Float[Tensor, "g q reads"]:
     """R = ln q + βE of the reads of each query."""
-    return (log_q.detach() + energies).unflatten(1, (num_queries, -1))
+    R: Tensor = (log_q.detach() + energies).unflatten(1, (num_queries, -1))
+    return R
 
 
 def advantages(R: Float[Tensor, "g q reads"]) -> Float[Tensor, "g q reads"]:
@@ -53,7 +54,8 @@ def reverse_kl(
         share: How many of all positions they are.
     """
     log_q = net.log_q(models, spins, positions).unflatten(1, R.shape[1:])
-    return (advantages(R) * log_q).mean() / share
+    loss: Tensor = (advantages(R) * log_q).mean() / share
+    return loss
 
 
 def forward_kl(

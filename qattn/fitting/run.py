@@ -146,7 +146,10 @@ class _Run:
                 f"{error} The checkpoint of step {self.saved} in '{self.folder.path}' is from "
                 f"before."
             ) from None
-        self.made["seconds"] += self.clock() - start
+        took = self.clock() - start
+        if self.made["step"] == 1:  # the first one warms up
+            self.fit.take_fewer_positions(took)
+        self.made["seconds"] += took
         self.made["step"] += 1
         if self.made["step"] % self.config.log_every == 0:
             record = {"step": self.made["step"], "seconds": self.made["seconds"], **vars(found)}

@@ -3,8 +3,8 @@ r"""The way of β and of the learning rate along a fit.
 β starts where the net as it is has an effective share of reads of at least :data:`ENOUGH`, is at
 its target after :data:`RISE` of the budget, and moves on only while the share is at least that
 much; it never lags behind its way by more than :data:`LAG` of the budget. The learning rate is
-constant until then, and falls to :data:`LAST_RATE` of it along a cosine. Where the free energy has
-stopped falling before, the fall begins at once and is over soon.
+constant until then, and falls to :data:`LAST_RATE` of it along a cosine; from the start, where β
+starts at its target. Where the free energy has stopped falling before, the rest is over soon.
 """
 
 import math
@@ -87,7 +87,8 @@ class Schedule:
 
     def rate(self, spent: float) -> float:
         """Learning rate relative to that at the start."""
-        fallen = (spent - RISE) / (1 - RISE)
+        begin = RISE if self.first < self.target else 0.0
+        fallen = (spent - begin) / (1 - begin)
         if self.fall_from is not None:
             length = SHORTENED * max(self.fall_from, 0.1)
             fallen = max(fallen, (spent - self.fall_from) / length)

@@ -30,7 +30,7 @@ class FitSettings:
     positions: int | None = setting(
         None,
         "Positions, chosen anew in each step, whose logits are differentiated (default: all, or as "
-        "many as leave enough steps in --seconds).",
+        "many as leave 100 steps in --seconds).",
     )
     problems_at_a_time: int = setting(8, "Problems of a family in a step.")
     lowest_beta: float | None = setting(

@@ -51,7 +51,8 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "fit-sampler": {
         "Problem": "problems problem beta family lowest_beta problems_at_a_time",
-        "Net": "logit iterations order exact_width parameters head head_width head_heads",
+        "Net": "logit iterations order exact_width table_width parameters head head_width "
+        "head_heads",
         "Steps": "steps seconds batch_size lr positions seed threads",
         "Lost modes": "distil distil_sweeps tempering_reads",
         "Measurements": "reference num_reads evaluations log_every",

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from qattn.exact import memory
 from qattn.simulators.autoregressive.conditional import Conditional
 from qattn.simulators.autoregressive.head.layer import Layer, Table
 from qattn.simulators.autoregressive.head.scopes import Scopes
@@ -18,6 +19,9 @@ from qattn.simulators.autoregressive.plan import Plan
 
 CHUNK = 2**19
 """Numbers of an array that are in work at once: what a core's cache holds."""
+
+CHUNK_ON_GPU = 2**27
+"""The same on a GPU, which wants many."""
 
 
 class _Cache:
@@ -34,6 +38,7 @@ class _Cache:
     """
 
     def __init__(self, head: "Transformer", models: Models, rows: Tensor, num_reads: int) -> None:
+        head.check_memory(models, len(rows))
         scopes, sites = head.scopes, head.tokens.sites()
         index, bucket, valid = scopes.index[rows], scopes.bucket[rows], scopes.valid[rows]
         self.models, self.rows, self.sites = models, rows, sites[rows]
@@ -63,6 +68,8 @@ class Transformer(Conditional):
 
     Raises:
         ValueError: There is no layer, or the width is no multiple of the heads.
+        MemoryError: Models need more than ``qattn.exact.memory.MEMORY_LIMIT`` for the biases of
+            the scores, when they are drawn or given states.
     """
 
     def __init__(
@@ -86,8 +93,22 @@ class Transformer(Conditional):
         self.degree = float(adjacency.sum()) / max(1, len(adjacency))
         self.scopes = Scopes(plan, adjacency)
         self.tokens = Tokens(plan, width, generator)
-        self.layers = nn.ModuleList(Layer(width, heads, layers, generator) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            Layer(width, heads, layers, k == layers - 1, generator) for k in range(layers)
+        )
         self.readout = nn.Parameter(torch.zeros(width, 1))
+
+    def check_memory(self, models: Models, num_positions: int) -> None:
+        """Raise a MemoryError if biases and couplings of positions would exceed the limit."""
+        numbers = self.scopes.index.shape[1] * models.num_groups * num_positions
+        need = numbers * (1 + 2 * self.heads * len(self.layers)) * models.h.element_size()
+        if need > memory.MEMORY_LIMIT:
+            raise MemoryError(
+                f"The head's biases for {models.num_groups} groups x {num_positions} positions x "
+                f"{self.scopes.index.shape[1]} keys need {need / 2**30:.3g} GiB, and the limit is "
+                f"{memory.MEMORY_LIMIT / 2**30:.3g} GiB: use fewer groups at a time, fewer heads "
+                f"or layers, or raise qattn.exact.memory.MEMORY_LIMIT."
+            )
 
     def begin(self, models: Models, num_reads: int) -> _Cache:
         """Keys, values and biases of all positions, no spin drawn."""
@@ -112,9 +133,10 @@ class Transformer(Conditional):
     def _logits(self, cache: _Cache, rows: slice) -> Tensor:
         """Logits of some of the cache's positions, (g, positions, columns), a chunk at a time."""
         found, start, columns = [], rows.start, cache.spins.shape[1]
+        limit = CHUNK if cache.spins.device.type == "cpu" else CHUNK_ON_GPU
         while start < rows.stop:
             numbers = columns * max(self.heads * cache.sizes[start], 2 * self.width)
-            chunk = slice(start, min(rows.stop, start + max(1, CHUNK // numbers)))
+            chunk = slice(start, min(rows.stop, start + max(1, limit // numbers)))
             found.append(self._chunk(cache, chunk))
             start = chunk.stop
         logits = torch.cat(found) if found else cache.spins[:0]

@@ -1,4 +1,4 @@
-"""The transformer head: odd, causal, the same while spins are drawn and afterwards; and it learns."""
+"""The transformer head: odd, causal, the same while spins are drawn and afterwards; it learns."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from _support.annealing import problems
 from _support.brute_force import all_states
 from scipy.sparse.csgraph import shortest_path
 
+from qattn.exact import memory
 from qattn.ising.batch import IsingBatch
 from qattn.problems import edwards_anderson
 from qattn.simulators.autoregressive import AutoregressiveNet, Plan
@@ -74,7 +75,7 @@ def test_drawn_as_rescored(graph, dtype, close, lengths):
 
 
 def test_spin_that_sees_itself_is_found():
-    """Its own slot among the keys of the last position: empty while it is drawn, full afterwards."""
+    """Its own slot among the keys of the last position, empty while it is drawn, full later."""
     batch = lattice()
     net = net_for(batch)
     models = net.arranged(batch)
@@ -186,6 +187,14 @@ def test_divergence_falls_when_it_is_fitted():
         divergence().backward()
         optimizer.step()
     assert 0 < divergence().item() < before / 4
+
+
+def test_memory_is_refused_before_it_is_taken(monkeypatch):
+    batch = lattice()
+    net = net_for(batch)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 1000)
+    with pytest.raises(MemoryError, match=r"2 groups x 25 positions x .* keys need .* GiB"):
+        net.draw(net.arranged(batch), 1, torch.Generator())
 
 
 def test_wrong_sizes():

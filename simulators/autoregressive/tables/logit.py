@@ -32,8 +32,8 @@ class TruncatedTables(Conditional):
     r"""ℓ_i = T_i(K_i) + Σ_d c_id s_d: a table of the kept spins of the scope, linear in the others.
 
     What is kept is chosen for couplings of random signs on the graph, and is the same whatever the
-    couplings, fields and β are. (Chosen for the couplings themselves it would be somewhat better, as
-    two more spins in the tables are.)
+    couplings, fields and β are. (Chosen for the couplings themselves it would be somewhat better,
+    as two more spins in the tables are.)
 
     Args:
         plan: The order of drawing.

@@ -64,8 +64,8 @@ PIXEL_CNN = (3, 64, 6)
 """Depth, width and half of a window of PixelCNN, as published."""
 
 
-class LatticeError(ValueError):
-    """A net of lattices and a problem on another graph."""
+class LeftOutError(ValueError):
+    """A net that a problem has no use for."""
 
 
 def sampler_of(net: str, problem: Problem) -> tuple[Sampler, list[nn.Parameter]]:
@@ -80,7 +80,7 @@ def sampler_of(net: str, problem: Problem) -> tuple[Sampler, list[nn.Parameter]]
         return made, list(made.parameters())
     if kind.startswith("pixelcnn"):
         if problem.size is None:
-            raise LatticeError("PixelCNN needs a square lattice")
+            raise LeftOutError("PixelCNN needs a square lattice")
         cnn = PixelCNN(problem.size, *(sizes or PIXEL_CNN), cached="-" in kind)
         return cnn, list(cnn.parameters())
     if kind == "two-body":
@@ -107,7 +107,10 @@ def fitted(net: str, problem: Problem, given: argparse.Namespace) -> dict[str, A
     settings = NetSettings(logit=logit, head=int(head), parameters="couplings")
     ours = build_net(settings, problem.batch)
     of_fit = FitSettings(seconds=given.seconds, batch_size=given.reads_a_step, seed=problem.seed)
-    fit, spent = Fit([(ours, problem.batch)], 1.0, of_fit), 0.0
+    try:
+        fit, spent = Fit([(ours, problem.batch)], 1.0, of_fit), 0.0
+    except ValueError as error:  # all spins are drawn exactly
+        raise LeftOutError(error) from None
     while not fit.schedule.is_over(spent):
         fit.step(spent)
         spent = min(1.0, (time.process_time() - start) / given.seconds)
@@ -247,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
                 start = time.process_time()
                 try:
                     found = run(problem)
-                except LatticeError as error:
+                except LeftOutError as error:
                     print(f"{name} {seed} {net}: left out, {error}", file=sys.stderr)
                     continue
                 results.add(problem, net, found)

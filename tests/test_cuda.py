@@ -5,7 +5,7 @@ import torch
 from _support.brute_force import SCALES, TOLERANCE, expectations, random_batch, random_couplings
 
 from qattn import IsingBatch, exact
-from qattn.simulators import GibbsBackend
+from qattn.simulators import AutoregressiveBackend, GibbsBackend
 from qattn.training import Learner, TrainConfig, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -66,6 +66,18 @@ def test_chains_settle(coupling):
     assert ("tempered" in samples.info) == (coupling == 0.6)
     expected = exact.mean_spins(batch)
     sigma = ((1 - expected**2).clamp_min(1e-4) / 2000).sqrt()
+    assert ((samples.mean_spins() - expected).abs() < 5 * sigma).all()
+
+
+@pytest.mark.parametrize("how", [{}, {"anneal": "always"}, {"metropolis_steps": 4}])
+def test_autoregressive(how):
+    batch = to_cuda(random_batch(10, 0.6, 0.5, seed=0, dtype=torch.float32))
+    samples = AutoregressiveBackend(**how).sample(batch, num_reads=2000, seed=0)
+    assert samples.spins.device.type == "cuda"
+    assert samples.info["ess"].device.type == "cuda"
+    expected = exact.mean_spins(batch)
+    effective = 2000 * samples.info["ess"].clamp(0.05, 1).unsqueeze(-1)
+    sigma = ((1 - expected**2).clamp_min(1e-4) / effective).sqrt()
     assert ((samples.mean_spins() - expected).abs() < 5 * sigma).all()
 
 

@@ -83,8 +83,8 @@ def spin_glass(
     """
     from qattn.cli.thermo import parsed_betas
     from qattn.problems import named
+    from qattn.spin_glass import Section, write_report
     from qattn.spin_glass import spin_glass as measured
-    from qattn.spin_glass import write_report
     from qattn.spin_glass.nets import chosen
 
     if out.exists():
@@ -94,29 +94,35 @@ def spin_glass(
     names = list(dict.fromkeys(problems or ["sk:spins=50,problems=3"]))
     sets = {name: named(name, seed=seed) for name in names}
     nets, sampler = chosen(NetSettings(**options), checkpoint or [], fit_seconds, seed)
+    sections: list[Section] = []
+    paths: list[Path] = []
     with ExitStack() as stack:
         stages = stack.enter_context(Stages())
-        sections = [
-            measured(
-                name,
-                batch,
-                ladder,
-                nets,
-                sampler=sampler,
-                overlap_betas=near,
-                num_reads=num_reads,
-                tempering_sweeps=tempering_sweeps,
-                seed=seed,
-                progress=stages.begin,
-            )
-            for name, batch in sets.items()
-        ]
-        stages.begin("writing the report")
-        settings: dict[str, Any] = {"betas": betas, "sampler": sampler, "num_reads": num_reads}
-        settings |= {"tempering_sweeps": tempering_sweeps, "seed": seed}
-        command = shlex.join(["qattn", *sys.argv[1:]])
-        created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        paths = write_report(sections, out, settings=settings, command=command, created=created)
+        try:
+            for name, batch in sets.items():
+                found = measured(
+                    name,
+                    batch,
+                    ladder,
+                    nets,
+                    sampler=sampler,
+                    overlap_betas=near,
+                    num_reads=num_reads,
+                    tempering_sweeps=tempering_sweeps,
+                    seed=seed,
+                    progress=stages.begin,
+                )
+                sections.append(found)
+        finally:
+            # What is done is kept, whatever stops the rest.
+            if sections:
+                stages.begin("writing the report")
+                settings: dict[str, Any] = {"betas": betas, "sampler": sampler}
+                settings |= {"num_reads": num_reads, "tempering_sweeps": tempering_sweeps}
+                settings["seed"] = seed
+                command = shlex.join(["qattn", *sys.argv[1:]])
+                now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+                paths = write_report(sections, out, settings=settings, command=command, created=now)
     if json:
         print(paths[0].read_text(encoding="utf-8"), end="")
         return

@@ -3,6 +3,7 @@
 The library of ``qattn spin-glass``.
 """
 
+from qattn.spin_glass.figures import figures_of
 from qattn.spin_glass.judged import Judged, judge
 from qattn.spin_glass.measure import spin_glass
 from qattn.spin_glass.nets import Nets, fitted, of_checkpoints, untrained
@@ -17,6 +18,7 @@ __all__ = [
     "Nets",
     "Overlap",
     "Section",
+    "figures_of",
     "fitted",
     "judge",
     "ladder_reference",

@@ -18,7 +18,7 @@ PHYSICS: dict[str, Callable[[NetSettings, Plan, IsingBatch], Conditional]] = {
     "pair": lambda settings, plan, batch: Pair(),
     "tap": Tap.of_settings,
     "bp": lambda settings, plan, batch: MessagePassing(
-        plan, (batch.matrix != 0).any(0), settings.iterations or 4, settings.parameters
+        plan, (batch.matrix != 0).any(0), settings.iterations or 6, settings.parameters
     ),
     "tables": TruncatedTables.of_settings,
 }

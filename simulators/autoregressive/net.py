@@ -58,8 +58,9 @@ class AutoregressiveNet(nn.Module):
         Returns:
             States in the order of drawing, 0 at absent spins, and ln q of each, float64.
         """
-        if len(self.parts) == 1:
-            found = self.parts[0].draw_all(models, num_reads, generator)
+        core, exact = self._sources()
+        if len(core) == 1 and self.plan.num_core == self.plan.num_spins:
+            found = core[0].draw_all(models, num_reads, generator)
             if found is not None:
                 return found
         g, n, q = models.h.shape
@@ -68,7 +69,6 @@ class AutoregressiveNet(nn.Module):
         active = None
         if models.active is not None:
             active = models.to_columns(models.active, num_reads)
-        core, exact = self._sources()
         states = {part: part.begin(models, num_reads) for part in core + exact}
         for level in self.plan.levels:
             parts = core if level.start < self.plan.num_core else exact

@@ -6,7 +6,16 @@ import pytest
 import torch
 from _support.annealing import problems
 from _support.brute_force import all_states, expectations
-from spin_glass_peers import MADE, OfNet, Optimiser, PixelCNN, TwoBody, independent_reads, train
+from spin_glass_peers import (
+    MADE,
+    OfNet,
+    Optimiser,
+    PixelCNN,
+    TwoBody,
+    chains,
+    independent_reads,
+    train,
+)
 
 from qattn import IsingBatch
 from qattn.problems import named
@@ -151,11 +160,12 @@ def test_rates():
     assert (str(falling), str(Optimiser())) == ("0.01:10:0.1", "0.001:1")
 
 
-def test_what_an_independent_read_costs():
+def test_what_an_independent_read_costs(monkeypatch):
+    monkeypatch.setattr(chains, "FIRST_SWEEPS", 512)
     free = IsingBatch(torch.zeros(1, 1, 6), torch.zeros(1, 6, 6))
-    found = independent_reads(free, most=2048)
+    found = independent_reads(free, most=1024)
     assert found.resolved
     assert 1 <= found.sweeps < 1.5  # a sweep of free spins forgets everything
-    glass = independent_reads(named("sk:spins=20,problems=1,beta=2", seed=0), most=2048)
+    glass = independent_reads(named("sk:spins=20,problems=1,beta=2", seed=0), most=1024)
     assert glass.sweeps > 2
     assert glass.seconds > 0

@@ -2,43 +2,13 @@
 
 import pytest
 import torch
+from _support.samplers import Constant, pushed
 
 from qattn import IsingBatch, problems
-from qattn.simulators.autoregressive import AutoregressiveNet, Conditional
-from qattn.simulators.autoregressive.pair import Pair
-from qattn.simulators.autoregressive.plan import Plan
+from qattn.simulators.autoregressive import AutoregressiveNet, Plan
 from qattn.spin_glass import judge, spin_glass, untrained
 from qattn.spin_glass.judged import verdict_of
 from qattn.thermodynamics.curves.jackknife import BLOCKS
-
-
-class Constant(Conditional):
-    """Logits that depend on no spin."""
-
-    def __init__(self, values):
-        super().__init__()
-        self.values = values
-
-    def begin(self, models, num_reads):
-        return models.num_queries * num_reads
-
-    def logits(self, state, level, spins):
-        return self.values[None, level, None].expand(len(spins), -1, state)
-
-    def of_states(self, models, spins, positions):
-        return self.values[None, positions, None].expand(len(spins), -1, spins.shape[2])
-
-
-def pushed(by):
-    """The untrained sampler with a constant added to its first logit."""
-
-    def nets(problem, betas):
-        for _ in betas:
-            values = torch.zeros(problem.num_spins)
-            values[0] = by
-            yield AutoregressiveNet(Plan.dense(problem.num_spins), [Pair(), Constant(values)])
-
-    return nets
 
 
 def mean_field(problem, betas):

@@ -2,35 +2,19 @@
 
 import pytest
 import torch
+from _support.samplers import SETTINGS, a_checkpoint
 
 from qattn import problems
-from qattn.simulators.autoregressive import (
-    FittedSampler,
-    NetSettings,
-    build_net,
-    save_sampler,
-)
-from qattn.simulators.autoregressive.checkpoint import couplings_hash, parameters_of
+from qattn.simulators.autoregressive import NetSettings, build_net
+from qattn.simulators.autoregressive.checkpoint import parameters_of
 from qattn.spin_glass import fitted, of_checkpoints, spin_glass, untrained
 from qattn.spin_glass.measure import split
 from qattn.spin_glass.nets import chosen
-
-SETTINGS = NetSettings(logit="tap", iterations=2, exact_width=0, parameters="couplings")
 
 
 @pytest.fixture
 def problem():
     return split(problems.spin_glass(1, 8, seed=4))
-
-
-def a_checkpoint(folder, problem, beta, mark, couplings="own"):
-    """A sampler in a folder, whose parameters are all a number that says which it is."""
-    folder.mkdir()
-    net = build_net(SETTINGS, problem)
-    state = {name: torch.full_like(p, mark) for name, p in parameters_of(net).items()}
-    known = couplings_hash(problem.matrix[0]) if couplings == "own" else couplings
-    save_sampler(folder, FittedSampler(SETTINGS, state, (beta,), known, net.plan))
-    return folder
 
 
 def marks(nets):

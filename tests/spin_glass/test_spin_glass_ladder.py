@@ -35,7 +35,7 @@ def agree(section: Section) -> bool:
 def test_sk_of_fifty_spins_agrees_with_tempering(monkeypatch, tmp_path):
     monkeypatch.setenv("QATTN_REFERENCES", str(tmp_path))
     batch = problems.named("sk:spins=50,problems=1")
-    options = {"num_reads": 1000, "tempering_sweeps": 600, "seed": 1}
+    options = {"num_reads": 1000, "tempering_sweeps": 400, "seed": 1}
     section = spin_glass("sk", batch, [0.5, 1.0], untrained(), **options)
     (ladder,) = section.ladders
     assert ladder.kind == "parallel tempering"

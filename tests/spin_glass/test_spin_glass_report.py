@@ -4,10 +4,12 @@ import json
 
 import pytest
 from _support.command_line import run
+from _support.samplers import a_checkpoint, pushed
 
 from qattn import problems
 from qattn.compare import page
 from qattn.spin_glass import spin_glass, untrained, write_report
+from qattn.spin_glass.measure import split
 from qattn.spin_glass.table import table_rows
 
 pytestmark = pytest.mark.usefixtures("as_users_call")
@@ -60,8 +62,6 @@ def test_the_table_fits_a_terminal(monkeypatch, capsys, tmp_path):
 
 
 def test_a_collapsed_sampler_is_the_first_thing_that_a_page_says(tmp_path):
-    from test_collapse import pushed
-
     section = spin_glass("half", problems.spin_glass(1, 8), [0.5, 1.0], pushed(25.0))
     paths = write_report([section], tmp_path, settings={"seed": 0}, command="made by hand")
     html = paths[-1].read_text()
@@ -94,6 +94,19 @@ def test_what_cannot_be_is_one_line(monkeypatch, capsys, tmp_path, arguments, me
     assert status != 0
     assert message in error
     assert not out.exists()
+
+
+def test_what_is_done_is_kept_when_the_rest_fails(monkeypatch, capsys, tmp_path):
+    folder = a_checkpoint(tmp_path / "run", split(problems.spin_glass(1, 8)), 1.0, 1.0)
+    sets = ["--problems", "sk:spins=8,problems=1", "--problems", "sk:spins=8,problems=1,seed=5"]
+    arguments = [*sets, "--betas", "1", "--num-reads", 300, "--checkpoint", folder]
+    out = tmp_path / "out"
+    status, _, error = run(monkeypatch, capsys, "spin-glass", *arguments, "--out", out)
+    assert status == 1
+    assert "fitted to others" in error
+    (section,) = json.loads((out / "spin-glass.json").read_text())["sections"]
+    assert section["name"] == "sk:spins=8,problems=1"
+    assert (out / "spin-glass.html").is_file()
 
 
 def test_an_old_folder_is_kept(monkeypatch, capsys, tmp_path):

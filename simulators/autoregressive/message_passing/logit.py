@@ -8,6 +8,9 @@ where k runs over the neighbours of l except m, and k, l over spins that are not
 and the field of its drawn neighbours, and u⁰ = 0 (Mézard and Montanari, "Information, Physics, and
 Computation", 2009, section 14.2.5). Exact where these spins form trees of depth T or less. What is
 more than T hops away has no influence, though it may be in the scope.
+
+Where loops amplify messages by λ > 1, those that do not come from a tree have a factor 1/√λ
+(:mod:`qattn.simulators.autoregressive.message_passing.gain`).
 """
 
 from typing import Literal, NamedTuple
@@ -17,8 +20,9 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from qattn.simulators.autoregressive.conditional import Conditional
+from qattn.simulators.autoregressive.message_passing.gain import attenuation_of
 from qattn.simulators.autoregressive.message_passing.messages import message, ratio, squared_exp
-from qattn.simulators.autoregressive.message_passing.schedule import Schedule, schedule_of
+from qattn.simulators.autoregressive.message_passing.schedule import Schedule, Step, schedule_of
 from qattn.simulators.autoregressive.models import Models
 from qattn.simulators.autoregressive.plan import Plan
 
@@ -42,7 +46,7 @@ class MessagePassing(Conditional):
         self,
         plan: Plan,
         adjacency: Bool[Tensor, "n n"],
-        num_steps: int = 4,
+        num_steps: int = 6,
         parameters: Literal["none", "scalars", "couplings"] = "none",
     ) -> None:
         super().__init__()
@@ -67,7 +71,7 @@ class MessagePassing(Conditional):
         given, schedule = _Given.of(models, self.schedule, num_reads), self.schedule
         rows = [len(schedule.source), len(schedule.spin), *(len(s.edge) for s in schedule)]
         edges, fields, *messages = (given.h.new_empty(k, given.h.shape[1]) for k in rows)
-        of_steps = [self._of_step(given, t, step.edge) for t, step in enumerate(schedule)]
+        of_steps = [self._of_step(given, t, step) for t, step in enumerate(schedule)]
         of_steps = [(squared_exp(K), factor) for K, factor in of_steps]
         return _State(given, edges, fields, messages, of_steps, self._matrix())
 
@@ -87,8 +91,8 @@ class MessagePassing(Conditional):
                 H += bags.sums(state.messages[t - 1])
             a, factor = state.of_steps[t]
             P, S = ratio(a[own], given.by_group(H))
-            u = P.div_(S).log_().flatten(1).mul_(H.sign_().mul_(0.5))
-            state.messages[t][own] = u if factor is None else u.mul_(factor[own])
+            u = P.div_(S).log_().mul_(given.by_group(H.sign_().mul_(0.5)))
+            state.messages[t][own] = u.mul_(factor[own]).flatten(1)
         xi = state.fields.index_select(0, schedule.field[level])
         logit = self._logit(xi, new.into.sums(state.messages[-1]), level)
         if state.matrix is not None:
@@ -111,27 +115,23 @@ class MessagePassing(Conditional):
             H = fields[step.field]
             if t:
                 H = H + step.before(u)
-            K, factor = self._of_step(given, t, step.edge)
-            u = message(K, given.by_group(H)).flatten(1)
-            if factor is not None:
-                u = u * factor
+            K, factor = self._of_step(given, t, step)
+            u = (message(K, given.by_group(H)) * factor).flatten(1)
         logit = self._logit(fields[schedule.field], schedule.into(u), positions)
         matrix = self._matrix()
         if matrix is not None:
             logit = logit + given.scaled(matrix[positions] @ s)
         return given.columns(logit)
 
-    def _of_step(self, given: "_Given", t: int, edge: Tensor) -> tuple[Tensor, Tensor | None]:
-        """a J of messages of step t, and their factor: b, and 0 where the source is absent."""
-        K, factor = given.J[edge], None
+    def _of_step(self, given: "_Given", t: int, step: Step) -> tuple[Tensor, Tensor]:
+        """a J of messages of step t, and their factor: b, 1/√λ, 0 where the source is absent."""
+        K = given.J[step.edge]
+        factor = torch.where(step.is_open.view(-1, 1, 1), given.attenuation, 1)
         if self.couplings is not None and self.messages is not None:
-            K = K * _of_edges(self.couplings[t], edge).unsqueeze(2)
-            factor = _of_edges(self.messages[t], edge)
-            if len(factor) == 1:
-                factor = factor.expand(len(edge), 1)
+            K = K * _of_edges(self.couplings[t], step.edge)
+            factor = factor * _of_edges(self.messages[t], step.edge)
         if given.active is not None:
-            active = given.active[self.schedule.source[edge]]
-            factor = active if factor is None else factor * active
+            factor = factor * given.by_group(given.active[self.schedule.source[step.edge]])
         return K, factor
 
     def _logit(self, xi: Tensor, into: Tensor, positions: slice | Tensor) -> Tensor:
@@ -164,6 +164,7 @@ class _Given(NamedTuple):
         h: Fields of spins.
         J: Couplings of directed edges, (edges, g, 1).
         active: 1 at spins that are present; None means everywhere.
+        attenuation: 1/√λ where λ > 1, or 1, of groups or of columns too: (g, 1) or (g, columns).
         beta: β of groups, (g, 1).
         shape: (g, columns).
     """
@@ -171,6 +172,7 @@ class _Given(NamedTuple):
     h: Tensor
     J: Tensor
     active: Tensor | None
+    attenuation: Tensor
     beta: Tensor
     shape: tuple[int, int]
 
@@ -179,11 +181,14 @@ class _Given(NamedTuple):
         """Models of several reads of each query."""
         J = models.J[:, schedule.source, schedule.target].T.unsqueeze(2)
         h = _rows(models.to_columns(models.h, num_reads))
-        active = None
+        active, attenuation = None, attenuation_of(J, schedule)
         if models.active is not None:
-            active = _rows(models.to_columns(models.active, num_reads).to(h.dtype))
+            present = models.active.to(h.dtype)
+            active = _rows(models.to_columns(present, num_reads))
+            attenuation = attenuation_of(J, schedule, present.transpose(0, 1))
+            attenuation = models.to_columns(attenuation, num_reads)
         shape = models.num_groups, models.num_queries * num_reads
-        return cls(h, J, active, models.beta.unsqueeze(1), shape)
+        return cls(h, J, active, attenuation, models.beta.unsqueeze(1), shape)
 
     def along(self, source: Tensor, edges: slice, spins: Tensor) -> Tensor:
         """J s of spins along edges that leave them."""
@@ -218,7 +223,7 @@ class _State(NamedTuple):
     edges: Tensor
     fields: Tensor
     messages: list[Tensor]
-    of_steps: list[tuple[Tensor, Tensor | None]]
+    of_steps: list[tuple[Tensor, Tensor]]
     matrix: Tensor | None
 
 
@@ -228,5 +233,5 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _of_edges(factors: Tensor, edges: Tensor) -> Tensor:
-    """Factors of edges, or one of all, as a column."""
-    return (factors[edges] if len(factors) > 1 else factors).unsqueeze(1)
+    """Factors of edges, or one of all, as (edges, 1, 1)."""
+    return (factors[edges] if len(factors) > 1 else factors).view(-1, 1, 1)

@@ -24,16 +24,18 @@ class Step(nn.Module):
     Attributes:
         edge: Of each message its directed edge.
         field: The row of its source's field.
+        is_open: Whether its steps end before the spins do: not where they come from a tree.
         before: The messages of the step before that it sums.
     """
 
     edge: Tensor
     field: Tensor
+    is_open: Tensor
 
-    def __init__(self, edge: Tensor, field: Tensor, before: Bags) -> None:
+    def __init__(self, edge: Tensor, field: Tensor, is_open: Tensor, before: Bags) -> None:
         super().__init__()
-        self.register_buffer("edge", edge, persistent=False)
-        self.register_buffer("field", field, persistent=False)
+        for name, x in (("edge", edge), ("field", field), ("is_open", is_open)):
+            self.register_buffer(name, x, persistent=False)
         self.before = before
 
 
@@ -50,7 +52,8 @@ class Schedule(nn.Module):
     """The messages of all positions of the core; edges, fields and messages are rows of matrices.
 
     Args:
-        edges: Source and target of each directed edge, ascending.
+        edges: Source and target of each directed edge, ascending, and the edges that enter its
+            source, without its reverse.
         fields: Of each field its position, and the edges from drawn neighbours that it sums.
         steps: Messages, step by step.
         logits: Of each logit the row of its own field, and the messages of the last step it sums.
@@ -65,17 +68,21 @@ class Schedule(nn.Module):
 
     def __init__(
         self,
-        edges: Int[Tensor, "2 edges"],
+        edges: tuple[Int[Tensor, "2 edges"], Bags],
         fields: tuple[Int[Tensor, " fields"], Bags],
         steps: Sequence[Step],
         logits: tuple[Int[Tensor, " logits"], Bags],
         levels: dict[int, tuple[int, ...]],
     ) -> None:
         super().__init__()
-        named = {"source": edges[0], "target": edges[1], "spin": fields[0], "field": logits[0]}
-        for name, x in named.items():
+        for name, x in (
+            ("source", edges[0][0]),
+            ("target", edges[0][1]),
+            ("spin", fields[0]),
+            ("field", logits[0]),
+        ):
             self.register_buffer(name, x, persistent=False)
-        self.drawn, self.into = fields[1], logits[1]
+        self.before, self.drawn, self.into = edges[1], fields[1], logits[1]
         self.steps = nn.ModuleList(steps)
         self.levels = levels
         self._new: dict[int, New] = {}
@@ -90,9 +97,10 @@ class Schedule(nn.Module):
         steps: list[Step] = []
         for step in reversed(list(self)):
             before, rows_before = step.before.chosen(rows)
-            steps.append(Step(step.edge[rows], step.field[rows], before))
+            edge, field, is_open = step.edge[rows], step.field[rows], step.is_open[rows]
+            steps.append(Step(edge, field, is_open, before))
             rows = rows_before
-        edges = torch.stack([self.source, self.target])
+        edges = torch.stack([self.source, self.target]), self.before
         logits = self.field[positions], into
         return Schedule(edges, (self.spin, self.drawn), steps[::-1], logits, {})
 
@@ -161,20 +169,31 @@ class _Builder:
                 )
             levels[first] = len(self.fields), *map(len, self.messages)
         sources = [[self.edge[j, v] for j in self.neighbours[v][:c]] for v, c in self.fields]
+        edges = torch.tensor(self.edges, dtype=torch.int64).reshape(-1, 2).T.contiguous()
+        before = [[self.edge[k, v] for k in self.neighbours[v] if k != to] for v, to in self.edges]
         return Schedule(
-            torch.tensor(self.edges, dtype=torch.int64).reshape(-1, 2).T.contiguous(),
+            (edges, Bags.of(before, len(self.edges))),
             (_ints(v for v, _ in self.fields), Bags.of(sources, len(self.edges))),
-            [
-                Step(
-                    _ints(e for e, _, _ in found),
-                    _ints(f for _, f, _ in found),
-                    Bags.of([b for _, _, b in found], len(self.messages[t - 1]) if t else 0),
-                )
-                for t, found in enumerate(self.messages)
-            ],
+            self._steps(),
             (_ints(field), Bags.of(into, len(self.messages[-1]) if self.messages else 0)),
             levels,
         )
+
+    def _steps(self) -> list[Step]:
+        steps: list[Step] = []
+        is_open: list[bool] = []
+        fields = list(self.fields)
+        for t, found in enumerate(self.messages):
+            num_before = len(is_open)
+            if t:
+                is_open = [any(is_open[k] for k in before) for _, _, before in found]
+            else:  # with no message before: a neighbour beside the target is not drawn
+                sources = [fields[f] for _, f, _ in found]
+                is_open = [len(self.neighbours[v]) - count > 1 for v, count in sources]
+            before = Bags.of([b for _, _, b in found], num_before)
+            edge, field = (_ints(x) for x in ([e for e, _, _ in found], [f for _, f, _ in found]))
+            steps.append(Step(edge, field, torch.tensor(is_open, dtype=torch.bool), before))
+        return steps
 
     def _later(self, v: int, first: int) -> list[int]:
         return [k for k in self.neighbours[v] if k >= first]

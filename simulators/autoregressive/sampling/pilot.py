@@ -25,7 +25,7 @@ PARAMAGNET = 2.0
 POWERS = 30
 """Products with βJ in search of it."""
 
-ITERATIONS = (1, 2, 4)
+ITERATIONS = (2, 4, 6)
 """Steps of TAP or of message passing among which a pilot chooses."""
 
 PILOT_DRAWS = 96
@@ -59,11 +59,11 @@ def choose(
         num_reads: Reads of each query that are to be drawn.
         generator: Source of randomness, on the device of the batch.
     """
-    options = candidates(sampler.settings)
+    options = [sampler.settings] if sampler.fitted else candidates(sampler.settings)
     chosen = options[:1] * batch.num_groups
     (groups,) = (strength > PARAMAGNET).cpu().nonzero(as_tuple=True)
     enough = batch.num_queries * num_reads >= WORTH_IT * PILOT_DRAWS
-    if len(options) == 1 or sampler.fitted is not None or not enough or not len(groups):
+    if len(options) == 1 or not enough or not len(groups):
         return chosen
     part = some_queries(selected(batch, groups))
     draws = PILOT_DRAWS // part.num_queries
@@ -82,7 +82,8 @@ def largest_eigenvalue(batch: IsingBatch, generator: torch.Generator) -> Float[T
     v: Tensor = torch.rand(*J.shape[:2], 1, generator=generator, device=J.device).to(J)
     for _ in range(POWERS):
         v = J @ torch.nn.functional.normalize(v, dim=1)
-    return torch.linalg.vector_norm(v, dim=(1, 2)).double()
+    size: Tensor = torch.linalg.vector_norm(v, dim=(1, 2))
+    return size.double()
 
 
 def _variance(

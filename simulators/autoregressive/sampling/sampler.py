@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 from qattn.chains.sweeps import chunks
@@ -132,20 +132,22 @@ class Sampler:
     def _net(
         self,
         batch: IsingBatch,
-        coupled: Tensor,
+        coupled: Bool[Tensor, "n n"],
         groups: list[int],
         made_of: NetSettings,
         key: bytes,
     ) -> AutoregressiveNet:
-        place = made_of, batch.h.device, batch.num_spins, key
+        # What is drawn exactly depends on the number of queries: here on its next power of 2.
+        queries = 1 << (len(groups) * batch.num_queries - 1).bit_length()
+        place = made_of, batch.h.device, queries, key
         if place not in self._nets:
             if self.fitted is not None:
                 fitted = replace(self.fitted, settings=made_of)
-                net = fitted.net_for(selected(batch, torch.tensor(groups[:1])))
+                net = fitted.net_for(selected(batch, torch.tensor(groups)))
             else:
                 J = coupled.to(batch.h).unsqueeze(0)
-                graph = IsingBatch(J.new_zeros(1, 1, batch.num_spins), J, validate=False)
-                net = build_net(made_of, graph).to(batch.h.device)
+                h = J.new_zeros(1, 1, 1).expand(1, queries, batch.num_spins)
+                net = build_net(made_of, IsingBatch(h, J, validate=False)).to(batch.h.device)
             if len(self._nets) >= KEPT:
                 self._nets.pop(next(iter(self._nets)))
             self._nets[place] = net

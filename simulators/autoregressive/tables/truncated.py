@@ -12,8 +12,8 @@ A scope K of at most w spins gets a table. Other spins d are left to pair coupli
    g + s_d (f_d + Σ_u P_du s_u). f and P are the least-squares fit of b, and g is the mean of what
    is left over s_d;
 2. with x half the logit of i from its table, ln 2 cosh(x + Σ_d P_id s_d) becomes
-   ln 2 cosh x + ½ (1 - tanh² x) Σ_d P_id², and as pair couplings, tanh P_id times the fit of tanh x
-   and tanh P_id tanh P_id' ⟨1 - tanh² x⟩.
+   ln 2 cosh x + (1 - tanh² x) Σ_d ln cosh P_id, and as pair couplings, tanh P_id times the fit of
+   tanh x and tanh P_id tanh P_id' ⟨1 - tanh² x⟩: right to second order in P_id.
 
 Fits and means are weighted by e^m times the factor of the couplings within K: the distribution of
 these spins as far as it is known. (Weights that are all equal, which keep Walsh coefficients, give
@@ -24,6 +24,7 @@ logits are good: the weights of the reads do.
 Mini-buckets (Dechter and Rish, J. ACM 50, 107 (2003)) truncate as well, to bounds.
 """
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from torch import Tensor
 from qattn.exact.bucket_tree import Message, plus
 from qattn.ising.states import states
 
-RIDGE = 1e-9
+RIDGE = 1e-6
 """Added to the mean squares of spins, 1, in fits: at low temperatures, some hardly vary."""
 
 
@@ -85,7 +86,7 @@ def truncated(
         for scope, table in own:
             part = scope
             for d in sorted(set(scope) - {i, *keep}):
-                table, slope = _without(table, part, d, f, P)  # noqa: PLW2901
+                table, slope = _without(table, part, d, f, P)
                 part = tuple(u for u in part if u != d)
                 _couple(f, P, [d], part, slope.unsqueeze(1), symmetric)
                 _link(linked, [d], part)
@@ -99,7 +100,7 @@ def truncated(
         found.kept[i], found.others[i] = keep, tuple(others)
         found.tables[i], found.linear[i] = 2 * x, 2 * c
         # What is left when i is summed over.
-        message = (up + minus) / 2 + x.abs() + torch.log1p(torch.exp(-2 * x.abs()))
+        message = (up + minus) / 2 + _log_cosh(x)
         if others:
             m, t = x.tanh(), c.tanh()
             weight = _weights(message, keep, f, P).softmax(1)
@@ -109,7 +110,7 @@ def truncated(
             among = (t.unsqueeze(2) * t.unsqueeze(1) * variance[:, None, None]).triu(1)
             P[:, torch.tensor(others)[:, None], others] += among + among.mT
             _link(linked, others, [*keep, *others])
-            message = message + c.square().sum(1, keepdim=True) / 2 * (1 - m * m)
+            message = message + _log_cosh(c).sum(1, keepdim=True) * (1 - m * m)
         if keep:
             messages.setdefault(keep[0], []).append((keep, message))
     return found
@@ -145,7 +146,7 @@ def _without(
     (low, high), (w_low, w_high) = (tuple(t.flatten(1) for t in pair) for pair in halves)
     even, odd = (high + low) / 2, (high - low) / 2
     m = ((w_high - w_low) / 2).tanh()  # ⟨s_d⟩ given the others
-    weight = torch.logaddexp(w_low, w_high).softmax(1) * (1 - m * m)
+    weight = (w_low + w_high - torch.logaddexp(w_low, w_high)).softmax(1)  # times 1 - m²
     slope = _fit(odd, weight)
     line = slope[:, :1] + slope[:, 1:] @ _signs(len(scope) - 1, f).T
     return even + m * (odd - line), slope
@@ -162,7 +163,6 @@ def _fit(y: Tensor, weight: Tensor) -> Float[Tensor, "problems one_and_spins"]:
     """The least-squares fit of y by 1 and the spins, with weights."""
     num_spins = y.shape[1].bit_length() - 1
     X = torch.cat([y.new_ones(y.shape[1], 1), _signs(num_spins, y)], 1)
-    weight = weight / weight.sum(1, keepdim=True)
     gram = (weight.unsqueeze(1) * X.T) @ X + RIDGE * torch.eye(num_spins + 1).to(y)
     return torch.linalg.solve(gram, (weight * y) @ X)
 
@@ -189,6 +189,10 @@ def _link(linked: list[set[int]], spins: list[int], scope: Iterable[int]) -> Non
             if u != d:
                 linked[u].add(d)
                 linked[d].add(u)
+
+
+def _log_cosh(x: Tensor) -> Tensor:
+    return x.abs() + torch.log1p(torch.exp(-2 * x.abs())) - math.log(2)
 
 
 def _walsh(table: Tensor) -> Tensor:

@@ -78,6 +78,12 @@ class Tap(Conditional):
             parts.
     """
 
+    alpha: Tensor
+    gamma: Tensor
+    readout: Tensor
+    mask: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         num_spins: int,

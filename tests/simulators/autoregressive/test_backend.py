@@ -12,30 +12,47 @@ from _support.trainings import EVERY, SMALL
 from qattn import BoltzmannAttention, IsingBatch, as_dimod_sampler, exact, get_backend
 from qattn.backends.spec import parse_samplers
 from qattn.compare import CompareSettings, compare
+from qattn.simulators.autoregressive import NetSettings
 from qattn.simulators.autoregressive.backend import AutoregressiveBackend, EssWarning
+from qattn.simulators.autoregressive.build import build_net
+from qattn.simulators.autoregressive.checkpoint import (
+    FittedSampler,
+    couplings_hash,
+    parameters_of,
+    save_sampler,
+)
+from qattn.simulators.autoregressive.models import as_columns
 from qattn.simulators.autoregressive.sampling import sampler as sampler_module
 from qattn.testing import BackendConformance, deviation_from_exact
 from qattn.training import TrainConfig, train
 
+PAIR = {"logit": "pair", "exact_width": 0}
+"""A sampler that is not exact, small as the problems are."""
+
 
 class TestWeighted(BackendConformance):
+    def make_backend(self):
+        return AutoregressiveBackend(**PAIR)
+
+
+class TestExact(BackendConformance):
     def make_backend(self):
         return AutoregressiveBackend()
 
 
 class TestResampled(BackendConformance):
     def make_backend(self):
-        return AutoregressiveBackend(resample=True)
+        return AutoregressiveBackend(**PAIR, resample=True)
 
 
 class TestAnnealed(BackendConformance):
     def make_backend(self):
-        return AutoregressiveBackend(anneal="always", resample=True)
+        return AutoregressiveBackend(**PAIR, anneal="always", resample=True)
 
 
 class TestMetropolis(BackendConformance):
     def make_backend(self):
-        return AutoregressiveBackend(metropolis_steps=3)
+        return AutoregressiveBackend(**PAIR, metropolis_steps=3)
 
 
 def glass(n=10, *, groups=2, queries=3):
@@ -45,9 +62,7 @@ def glass(n=10, *, groups=2, queries=3):
 
 def sigmas(batch, num_reads=2000, **options):
     """Largest error of the moments in standard errors of effective reads, and its bound."""
-    samples = AutoregressiveBackend(logit="pair", exact_width=0, **options).sample(
-        batch, num_reads=num_reads, seed=1
-    )
+    samples = AutoregressiveBackend(**PAIR, **options).sample(batch, num_reads=num_reads, seed=1)
     found = deviation_from_exact(samples, batch)
     return found.sigmas * float(samples.info["ess"].min()) ** 0.5, found.bound
 
@@ -65,9 +80,7 @@ def test_without_weights_they_are_wrong():
 
 def test_what_is_known_of_the_reads():
     batch = glass()
-    samples = AutoregressiveBackend(logit="pair", exact_width=0).sample(
-        batch, num_reads=2000, seed=1
-    )
+    samples = AutoregressiveBackend(**PAIR).sample(batch, num_reads=2000, seed=1)
     info, known = samples.info, expectations(batch, batch.h, batch.matrix)
     assert ((info["log_Z"] - known.log_Z).abs() < 5 * info["log_Z_error"]).all()
     assert (info["log_Z_bound"] < known.log_Z).all()
@@ -105,7 +118,7 @@ def test_a_graph_is_planned_once(monkeypatch):
     monkeypatch.setattr(
         sampler_module, "build_net", lambda *args: built.append(0) or original(*args)
     )
-    backend = AutoregressiveBackend(logit="pair", exact_width=0)
+    backend = AutoregressiveBackend(**PAIR)
     many = problems(6, groups=1000, queries=1, dtype=torch.float32)
     one = problems(6, groups=1, queries=1000, dtype=torch.float32)
     for batch in (many, one, many):
@@ -120,19 +133,47 @@ def test_lengths_and_one_read():
     assert (samples.info["log_q"][:, 1] == 0).all()
 
 
+def fitted(folder, batch, couplings):
+    """A sampler with other parameters than an untrained one, as a file."""
+    settings = NetSettings(logit="tap", parameters="scalars", exact_width=0)
+    net = build_net(settings, batch)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(0.9)
+    save_sampler(folder, FittedSampler(settings, parameters_of(net), (1.0,), couplings))
+    return net
+
+
+def test_a_fitted_sampler(tmp_path):
+    batch = glass(8, groups=1)
+    net = fitted(tmp_path, batch, couplings_hash(batch.matrix[0]))
+    backend = AutoregressiveBackend(checkpoint=tmp_path, resample=True)
+    samples = backend.sample(batch, num_reads=500, seed=0)
+    models = net.arranged(batch)
+    with torch.no_grad():
+        log_q = net.log_q(models, as_columns(samples.spins, net.plan, torch.float32))
+    assert torch.allclose(samples.info["log_q"].flatten(), log_q.flatten(), atol=1e-5)
+    with pytest.raises(ValueError, match="fitted to others than those of group 0"):
+        backend.sample(glass(8), num_reads=5)
+
+
+def test_a_sampler_of_a_family_draws_any_couplings(tmp_path):
+    fitted(tmp_path, glass(8, groups=1), None)
+    batch = glass(6)
+    samples = AutoregressiveBackend(checkpoint=tmp_path).sample(batch, num_reads=2000, seed=0)
+    found, bound = deviation_from_exact(samples, batch)
+    assert found * samples.info["worst_ess"] ** 0.5 < bound
+
+
 def test_few_effective_reads_give_one_warning():
     batch = problems(16, groups=2, queries=3, fields=0.1, couplings=2.0)
     with pytest.warns(EssWarning, match=r"\d of 6 problems.*anneal=auto.*fit-sampler") as caught:
-        samples = AutoregressiveBackend(logit="pair", exact_width=0).sample(
-            batch, num_reads=500, seed=0
-        )
+        samples = AutoregressiveBackend(**PAIR).sample(batch, num_reads=500, seed=0)
     assert len(caught) == 1
     assert samples.num_reads == 500  # what was computed is not lost
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        annealed = AutoregressiveBackend(logit="pair", exact_width=0, anneal="auto").sample(
-            batch, num_reads=500, seed=0
-        )
+        annealed = AutoregressiveBackend(**PAIR, anneal="auto").sample(batch, num_reads=500, seed=0)
     assert annealed.info["is_annealed"].any()
     assert annealed.info["temperatures"] > 2
     log_Z = exact.log_partition(batch)
@@ -141,7 +182,7 @@ def test_few_effective_reads_give_one_warning():
 
 
 def test_metrics_are_those_of_the_last_call():
-    backend = AutoregressiveBackend(logit="pair", exact_width=0, anneal="auto")
+    backend = AutoregressiveBackend(**PAIR, anneal="auto")
     assert backend.metrics() == {}
     backend.sample(problems(4), num_reads=100, seed=0)
     info = backend.sample(glass(8), num_reads=100, seed=0).info
@@ -159,7 +200,7 @@ def test_dimod_takes_whole_reads():
     found = as_dimod_sampler(get_backend("autoregressive", resample=True)).sample(bqm, num_reads=9)
     assert found.record.num_occurrences.sum() == 9
     with pytest.raises(ValueError, match="resample=True"):
-        as_dimod_sampler(get_backend("autoregressive", logit="pair", exact_width=0)).sample(
+        as_dimod_sampler(get_backend("autoregressive", **PAIR)).sample(
             dimod.generators.gnp_random_bqm(6, 1, "SPIN", random_state=0), num_reads=9, seed=0
         )
 
@@ -181,10 +222,7 @@ def test_gradients_honour_the_weights(estimator):
 
     wanted = gradient("exact", None)
     weighted, plain = (
-        (
-            gradient(AutoregressiveBackend(logit="pair", exact_width=0, weighted=w), estimator)
-            - wanted
-        ).norm()
+        (gradient(AutoregressiveBackend(**PAIR, weighted=w), estimator) - wanted).norm()
         for w in (True, False)
     )
     assert weighted < 0.1 * wanted.norm()
@@ -209,8 +247,8 @@ def test_compare():
     """Weighted reads are judged, and their effective number is that of the weights."""
     settings = CompareSettings(num_reads=400, floor_repeats=3)
     batch = glass(8, groups=1, queries=4)
-    samplers = parse_samplers("autoregressive:logit=pair,autoregressive:logit=pair,resample=true")
-    comparison = compare(samplers[:1], {"glass": batch}, settings)
+    samplers = parse_samplers("autoregressive:logit=pair,exact_width=0")
+    comparison = compare(samplers, {"glass": batch}, settings)
     (result,) = comparison.sets[0].results
     share = result.info["ess"].mean()
     assert result.quality.effective_reads == pytest.approx(400 * float(share), rel=1e-6)

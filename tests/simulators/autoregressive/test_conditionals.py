@@ -15,6 +15,7 @@ from qattn.simulators.autoregressive.message_passing import MessagePassing
 from qattn.simulators.autoregressive.models import as_columns
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.settings import NetSettings
+from qattn.simulators.autoregressive.tables import TruncatedTables
 
 N = 12
 READS = 2000
@@ -28,6 +29,13 @@ PARTS = {
     "pair, some spins exact": (NetSettings(logit="pair", exact_width=4), "torus"),
     "all spins exact": (NetSettings(exact_width=11), "torus"),
     "all spins exact, dense": (NetSettings(exact_width=11), "dense"),
+    "tables": (NetSettings(logit="tables", table_width=3), "torus"),
+    "tables, scalars": (NetSettings(logit="tables", parameters="scalars", table_width=2), "torus"),
+    "tables, some spins exact": (
+        NetSettings(logit="tables", parameters="couplings", exact_width=4, table_width=4),
+        "torus",
+    ),
+    "tables, dense": (NetSettings(logit="tables", table_width=5), "dense"),
     "tap": (NetSettings(logit="tap"), "dense"),
     "tap, one step": (NetSettings(logit="tap", iterations=1), "dense"),
     "tap, scalars": (NetSettings(logit="tap", parameters="scalars"), "dense"),
@@ -184,7 +192,7 @@ def test_absent_spins_have_no_influence(case):
 def test_a_shorter_query_is_the_smaller_model(case):
     """Where spins are drawn one after the other, in the order of the models."""
     net, batch = case
-    of_these = any(isinstance(part, MessagePassing) for part in net.parts)
+    of_these = any(isinstance(part, MessagePassing | TruncatedTables) for part in net.parts)
     if of_these or net.plan.order != tuple(range(N)) or any(p.ndim > 1 for p in net.parameters()):
         pytest.skip("another order, or parts or parameters that belong to these spins")
     n = 7

@@ -10,6 +10,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.problems.graphs import edwards_anderson, random_regular
 from qattn.simulators.autoregressive import AutoregressiveNet, Models, importance
 from qattn.simulators.autoregressive.message_passing import MessagePassing
+from qattn.simulators.autoregressive.message_passing.gain import attenuation_of
 from qattn.simulators.autoregressive.message_passing.messages import message
 from qattn.simulators.autoregressive.orders import plan_of
 
@@ -31,21 +32,45 @@ def with_fields(batch, num_queries=1, lengths=None, seed=0):
 def on_whole_graph(net, models, spins, num_steps):
     """Logits of all positions, each by message passing over all spins that are not drawn."""
     g, n, columns = spins.shape
-    h = models.to_columns(models.h, columns // models.num_queries)
+    reads = columns // models.num_queries
+    h, present = models.to_columns(models.h, reads), torch.ones_like(spins)
+    if models.active is not None:
+        present = models.to_columns(models.active, reads).to(spins)
+    attenuation = models.to_columns(attenuations(net, models), reads).view(g, 1, 1, columns)
+    neighbours = (models.J != 0).any(0).double()
     found = torch.empty_like(spins)
     for level in net.plan.levels:
-        present = torch.ones_like(spins)
-        if models.active is not None:
-            present = models.to_columns(models.active, columns // models.num_queries).to(spins)
         present[:, : level.start] = 0
+        later = torch.arange(n) >= level.start
+        between = (neighbours * later * later.unsqueeze(1)).unsqueeze(2)
         xi = h + models.J[:, :, : level.start] @ spins[:, : level.start]
         u = spins.new_zeros(g, n, n, columns)  # u[:, l, m] is the message l -> m
+        is_open = between.clone()  # before the first step: whether there is such a message
         for _ in range(num_steps):
             cavity = (xi + u.sum(1)).unsqueeze(2) - u.transpose(1, 2)
             u = torch.atanh(models.J.tanh().unsqueeze(3) * cavity.tanh())
             u = u * present.unsqueeze(2) * present.unsqueeze(1)
+            into_others = is_open.sum(0).unsqueeze(1) - is_open.transpose(0, 1)
+            is_open = between * (into_others > 0)
+            u = torch.where(is_open > 0, attenuation, 1) * u
         found[:, level] = 2 * (xi + u.sum(1))[:, level]
     return found
+
+
+def attenuations(net, models):
+    """Of each query: (groups, queries); one for all where there are no lengths."""
+    schedule = net.parts[0].schedule
+    J = models.J[:, schedule.source, schedule.target].T.unsqueeze(2)
+    if models.active is not None:
+        return attenuation_of(J, schedule, models.active.double().transpose(0, 1))
+    return attenuation_of(J, schedule).expand(-1, models.num_queries)
+
+
+def largest_gain(J):
+    """The largest eigenvalue of B: tanh² J of k -> v, for the messages v -> m that it enters."""
+    edges = J.nonzero().tolist()
+    B = [[J[k, v].tanh() ** 2 * (v == w and k != m) for k, v in edges] for w, m in edges]
+    return torch.linalg.eigvals(torch.tensor(B, dtype=torch.float64)).abs().max()
 
 
 def random_states(models, num_reads, seed=1):
@@ -57,10 +82,10 @@ def random_states(models, num_reads, seed=1):
 
 @pytest.mark.parametrize("num_steps", [1, 2, 4, 7])
 @pytest.mark.parametrize("order", ["natural", "min-fill"])
-@pytest.mark.parametrize("lengths", [None, [16, 11, 0]])
-def test_window_of_hops_gives_what_the_whole_graph_does(num_steps, order, lengths):
+@pytest.mark.parametrize(("lengths", "coupling"), [(None, 0.4), (None, 0.9), ([16, 11, 0], 0.9)])
+def test_window_of_hops_gives_what_the_whole_graph_does(num_steps, order, lengths, coupling):
     lengths = None if lengths is None else torch.tensor(lengths)
-    batch = with_fields(edwards_anderson(2, 4, coupling=0.7), 3, lengths)
+    batch = with_fields(edwards_anderson(2, 4, coupling=coupling), 3, lengths)
     net = net_of(batch, order=order, num_steps=num_steps)
     models = Models.arranged(batch, net.plan, torch.float64)
     spins = random_states(models, 5)
@@ -73,6 +98,22 @@ def test_window_of_hops_gives_what_the_whole_graph_does(num_steps, order, length
     # Negative control: one step less is another logit.
     less = on_whole_graph(net, models, spins, num_steps - 1)
     assert not torch.allclose(found, less, atol=1e-3)
+
+
+def test_gain_is_an_eigenvalue():
+    strong, weak = edwards_anderson(1, 4, coupling=0.9), edwards_anderson(1, 4, coupling=0.4)
+    tree_like = IsingBatch(strong.h, strong.matrix.tril(1).triu(-1) * strong.matrix.abs())
+    for batch, at_least in ((strong, 1.5), (weak, 0.0), (tree_like, 0.0)):
+        net = net_of(batch)
+        models = Models.arranged(batch, net.plan, torch.float64)
+        gain = largest_gain(models.J[0])
+        assert gain >= at_least
+        expected = 1 / max(1.0, gain) ** 0.5
+        assert abs(attenuations(net, models).item() - expected) < 0.01 * expected
+    # Without its last row and column of spins the lattice amplifies less.
+    cut = with_fields(strong, 2, torch.tensor([16, 12]))
+    whole, fewer = attenuations(net_of(strong), Models.arranged(cut, net_of(strong).plan))[0]
+    assert whole < fewer - 0.01
 
 
 @pytest.mark.parametrize("parameters", ["none", "scalars", "couplings"])

@@ -14,7 +14,7 @@ from qattn.simulators.autoregressive.build import build_net
 from qattn.simulators.autoregressive.models import as_columns, as_reads
 from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.settings import NetSettings
-from qattn.simulators.autoregressive.tables import Tables, narrowed, num_entries
+from qattn.simulators.autoregressive.tables import Tables, logit, narrowed, num_entries
 from qattn.simulators.autoregressive.tables import exact as module
 
 
@@ -124,3 +124,93 @@ def test_strong_couplings_do_not_overflow():
     assert bool((spins[0].sum(0).abs() == 10).all())
     p = 1 / (1 + math.exp(-2))
     assert abs(up - p) < 5 * math.sqrt(p * (1 - p) / 2000)
+
+
+def truncated_logits(batch, width, order="min-fill"):
+    """A net whose spins all have truncated tables, and its models."""
+    net = build_net(NetSettings("tables", 0, order, 0, table_width=width), batch)
+    return net, net.arranged(batch)
+
+
+@pytest.mark.parametrize("field", [0.0, 0.5])
+def test_tables_that_are_wide_enough_are_exact(field):
+    batch = random_regular(2, 12, field_sd=field)
+    states = all_states(12)[::17].expand(2, 1, -1, 12)
+    expected = exact.log_prob(batch, states)
+    errors = []
+    for width in (2, 12):
+        net, models = truncated_logits(batch, width)
+        log_q = net.log_q(models, as_columns(states, net.plan, torch.float32))
+        errors.append(float((log_q.view(2, 1, -1) - expected).abs().max()))
+    assert errors[1] < 1e-4
+    assert errors[0] > 0.01
+
+
+def test_wider_tables_are_better_and_never_biased():
+    batch = random_regular(3, 40)
+    log_Z = tree.moments(batch).log_Z
+    ess = []
+    for width in (2, 4, 8):
+        net, _ = truncated_logits(batch, width)
+        found = importance(*drawn(net, batch, 4000)[:2])
+        ess.append(float(found.ess.mean()))
+        assert bool(((found.log_Z - log_Z).abs() < 5 * found.log_Z_error).all())
+    assert ess[0] < ess[1] < ess[2]
+    assert ess[2] > 0.9
+    # Without any correlations among later spins.
+    pair = build_net(NetSettings(logit="pair", exact_width=0), batch)
+    assert float(importance(*drawn(pair, batch, 4000)[:2]).ess.mean()) < ess[0]
+
+
+def test_a_torus_of_100_spins_needs_no_training():
+    batch = edwards_anderson(2, 10)
+    net = build_net(NetSettings(), batch)
+    found = importance(*drawn(net, batch, 2000)[:2])
+    assert bool((found.ess > 0.5).all())
+    log_Z = torch.tensor([[150.9986], [149.7183]], dtype=torch.float64)
+    assert bool(((found.log_Z - log_Z).abs() < 5 * found.log_Z_error + 1e-4).all())
+
+
+def test_truncated_tables_do_not_depend_on_company():
+    """A problem has the same tables alone and beside others, and at another β the same spins."""
+    batch = edwards_anderson(3, 6, field_sd=0.2)
+    net, models = truncated_logits(batch, 4)
+    tables, linear = net.parts[0].of_models(models)
+    one = IsingBatch(batch.h[1:2], batch.J[1:2])
+    alone = net.parts[0].of_models(net.arranged(one))
+    torch.testing.assert_close(alone, (tables[1:2], linear[1:2]), rtol=1e-5, atol=1e-6)
+    other, _ = truncated_logits(IsingBatch(one.h, 2 * one.J, beta=0.3), 4)
+    assert other.parts[0].kept == net.parts[0].kept
+
+
+def test_strong_couplings_do_not_break_truncated_tables():
+    batch = edwards_anderson(2, 6, coupling=30.0)
+    net, _ = truncated_logits(batch, 4)
+    log_q, energies, _ = drawn(net, batch, 200)
+    assert bool(log_q.isfinite().all())
+    assert bool(energies.isfinite().all())
+
+
+def test_narrower_tables_where_there_are_many_queries(monkeypatch):
+    batch = random_regular(1, 40)
+    assert build_net(NetSettings("tables", exact_width=0), batch).parts[0].width == 12
+    monkeypatch.setattr(logit, "MAX_ENTRIES", 40 * 2**5)
+    assert build_net(NetSettings("tables", exact_width=0), batch).parts[0].width == 5
+
+
+def test_corrections_of_tables_learn():
+    """Gradient steps of the variational bound, of the factors and terms of each position."""
+    batch = random_regular(1, 30)
+    settings = NetSettings("tables", exact_width=0, parameters="couplings", table_width=1)
+    net = build_net(settings, batch)
+    models = net.arranged(batch)
+    before = importance(*drawn(net, batch, 2000)[:2]).ess
+    optimiser = torch.optim.Adam(net.parameters(), 0.02)
+    for step in range(40):
+        spins, log_q = net.draw(models, 200, torch.Generator().manual_seed(step))
+        loss = log_q + models.energies(spins)
+        optimiser.zero_grad()
+        ((loss - loss.mean()) * net.log_q(models, spins)).mean().backward()
+        optimiser.step()
+    after = importance(*drawn(net, batch, 2000)[:2]).ess
+    assert 1 - float(after) < (1 - float(before)) / 5

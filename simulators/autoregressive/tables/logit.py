@@ -32,9 +32,8 @@ class TruncatedTables(Conditional):
     r"""ℓ_i = T_i(K_i) + Σ_d c_id s_d: a table of the kept spins of the scope, linear in the others.
 
     What is kept is chosen for couplings of random signs on the graph, and is the same whatever the
-    couplings, fields and β are. (Chosen for the couplings themselves it would be better: with 12
-    spins an ESS of 0.5 and not 0.4 on a torus of 16 × 16 spins ±1 at β = 1, as much as two more
-    spins in the tables bring.)
+    couplings, fields and β are. (Chosen for the couplings themselves it would be somewhat better, as
+    two more spins in the tables are.)
 
     Args:
         plan: The order of drawing.

@@ -16,10 +16,13 @@ A scope K of at most w spins gets a table. Other spins d are left to pair coupli
    tanh x and tanh P_id tanh P_id' ⟨1 - tanh² x⟩: right to second order in P_id.
 
 Fits and means are weighted by e^m times the factor of the couplings within K: the distribution of
-these spins as far as it is known. (Weights that are all equal, which keep Walsh coefficients, give
-a tenth of the effective reads on a torus of 16 × 16 spins at β = 1.) The spins of K are those whose
-loss would cost the most Walsh coefficients of third or higher order. Nothing of this says that the
-logits are good: the weights of the reads do.
+these spins as far as it is known. Equal weights, which would keep Walsh coefficients, are far worse
+where couplings are strong. The spins of K are those whose loss would cost the most Walsh
+coefficients of third or higher order. Nothing of this says that the logits are good: the weights of
+the reads do, and with very narrow tables (w = 1, 2) logits are too sure of themselves.
+
+It is at its best on lattices and random graphs with loops, where messages between single spins say
+little; three dimensions at the temperature of the glass transition and below need wide tables.
 
 Mini-buckets (Dechter and Rish, J. ACM 50, 107 (2003)) truncate as well, to bounds.
 """

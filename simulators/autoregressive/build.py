@@ -43,7 +43,9 @@ def build_net(
         return AutoregressiveNet(plan, [])
     logit = settings.logit
     if logit == "auto":
-        logit = "tap" if plan.is_dense else "tables"
+        # Tables are nearer as they are, messages once their parameters are fitted.
+        sparse = "bp" if settings.parameters == "couplings" else "tables"
+        logit = "tap" if plan.is_dense else sparse
     parts = [PHYSICS[logit](settings, plan, batch)]
     if settings.head > 0:
         parts.append(

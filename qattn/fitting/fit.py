@@ -15,7 +15,7 @@ from qattn.fitting.refined import Refined
 from qattn.fitting.schedule import ENOUGH, Schedule
 from qattn.fitting.settings import FitSettings
 from qattn.ising.batch import IsingBatch
-from qattn.simulators.autoregressive import AutoregressiveNet, importance
+from qattn.simulators.autoregressive import AutoregressiveNet, Models, importance
 from qattn.simulators.autoregressive.checkpoint import load_parameters, parameters_of
 
 BETAS = (0.9, 0.99)
@@ -113,6 +113,7 @@ class Fit:
         self.average = parameters_of(self.net)
         self.steps = 0
         self.positions = settings.positions
+        self._models: tuple[float, IsingBatch, Models] | None = None  # at the β of the last step
         first = beta if is_family else self._first_beta()
         self.schedule = Schedule.between(first, beta)
         self.refined = Refined(settings, self.generator)
@@ -126,9 +127,7 @@ class Fit:
         Raises:
             FloatingPointError: A number is not finite; the parameters are those before the step.
         """
-        beta = self.schedule.beta
-        net, batch = self._problems(beta)
-        models = net.arranged(batch)
+        net, batch, models = self._problems(self.schedule.beta)
         # Reads of the net as it is; R comes from the draw.
         spins, log_q = net.draw(models, self.settings.batch_size, self.generator)
         energies = models.energies(spins)
@@ -208,11 +207,14 @@ class Fit:
         """Models at another β."""
         return replace(batch, beta=batch.beta * beta, validate=False)
 
-    def _problems(self, beta: float) -> tuple[AutoregressiveNet, IsingBatch]:
+    def _problems(self, beta: float) -> tuple[AutoregressiveNet, IsingBatch, Models]:
         """The net and models of a step; of a family some problems, each at a β of its own."""
         if not self.is_family:
             net, batch = self.nets[0]
-            return net, self.at(beta, batch)
+            if self._models is None or self._models[0] != beta:
+                batch = self.at(beta, batch)
+                self._models = (beta, batch, net.arranged(batch))
+            return net, *self._models[1:]
         net, batch = self.nets[self._random(len(self.nets), 1)[0]]
         chosen = self._random(batch.num_groups, self.settings.problems_at_a_time)
         u = torch.rand(len(chosen), generator=self.generator, device=self.device)
@@ -222,7 +224,8 @@ class Fit:
         if lengths is not None and lengths.ndim == 2:
             lengths = lengths[chosen]
         matrix = batch.matrix[chosen]
-        return net, IsingBatch(batch.h[chosen], matrix, lengths, betas * own, validate=False)
+        batch = IsingBatch(batch.h[chosen], matrix, lengths, betas * own, validate=False)
+        return net, batch, net.arranged(batch)
 
     def _random(self, number: int, chosen: int) -> list[int]:
         """Some of the numbers from 0, ascending."""

@@ -10,7 +10,7 @@ from qattn.simulators.autoregressive.net import AutoregressiveNet
 from qattn.simulators.autoregressive.orders import plan_of
 from qattn.simulators.autoregressive.pair import Pair
 from qattn.simulators.autoregressive.plan import Plan
-from qattn.simulators.autoregressive.settings import NetSettings
+from qattn.simulators.autoregressive.settings import Logit, NetSettings
 from qattn.simulators.autoregressive.tables import TruncatedTables, narrowed
 from qattn.simulators.autoregressive.tap import Tap
 
@@ -43,7 +43,9 @@ def build_net(
         return AutoregressiveNet(plan, [])
     logit = settings.logit
     if logit == "auto":
-        logit = "tap" if plan.is_dense else "tables"
+        # Tables are nearer as they are, messages once their parameters are fitted.
+        sparse: Logit = "bp" if settings.parameters == "couplings" else "tables"
+        logit = "tap" if plan.is_dense else sparse
     parts = [PHYSICS[logit](settings, plan, batch)]
     if settings.head > 0:
         parts.append(

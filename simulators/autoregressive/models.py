@@ -81,7 +81,7 @@ class Models(NamedTuple):
 
 def as_reads(columns: Tensor, plan: Plan, num_queries: int) -> Int8[Tensor, "g q reads n"]:
     """Columns of spins in the order of drawing as the reads of a batch."""
-    spins = columns[:, plan.inverse.to(columns.device)].unflatten(2, (num_queries, -1))
+    spins: Tensor = columns[:, plan.inverse.to(columns.device)].unflatten(2, (num_queries, -1))
     return spins.permute(0, 2, 3, 1).to(torch.int8).contiguous()
 
 

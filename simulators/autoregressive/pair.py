@@ -110,7 +110,7 @@ def _neighbours(models: Models) -> _Neighbours | None:
 
 def _taken(x: Tensor, index: Tensor) -> Tensor:
     """Entries of (g, n, columns) at positions, (g, *index, columns)."""
-    return x.index_select(1, index.flatten()).unflatten(1, index.shape)
+    return x.index_select(1, index.flatten()).view(len(x), *index.shape, x.shape[2])
 
 
 def _from_later(J: Tensor, field: Tensor, active: Tensor | None) -> Tensor:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Logit = Literal["auto", "pair", "tap", "bp", "tables"]
-"""What a logit is made of: "auto" is TAP where J is dense, and what is best where it is sparse."""
+"""What a logit is made of: "auto" is TAP where J is dense; where it is sparse tables, and bp where
+numbers of each coupling are fitted."""
 
 Order = Literal["auto", "natural", "min-fill", "nested-dissection"]
 

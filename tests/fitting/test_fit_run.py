@@ -105,6 +105,18 @@ def test_a_plateau_ends_it_early():
     assert steps == 1000
 
 
+def test_few_positions_where_steps_are_long():
+    batch = TINY.batches()[0]
+    net = build_net(TINY.built, batch)
+    fit = Fit([(net, batch)], 1.0, FitSettings(seconds=10.0, batch_size=8))
+    fit.take_fewer_positions(0.1)
+    assert fit.positions is None
+    fit.take_fewer_positions(0.2)
+    assert fit.positions == 3
+    fit.step(0.0)
+    assert fit.steps == 1
+
+
 def test_resumed_to_the_bit(tmp_path):
     summary = fit_sampler(TINY, tmp_path / "whole")
     with pytest.raises(Interrupted, match=r"Stopped at step 9; checkpoint written\. Continue with"):

@@ -5,6 +5,7 @@ import torch
 
 from qattn import problems
 from qattn.quality.split import one_group_per_problem, part_of
+from qattn.simulators.autoregressive import NetSettings
 from qattn.spin_glass import Section, ladder_reference, spin_glass, untrained
 from qattn.thermodynamics import thermodynamic_curves
 
@@ -36,15 +37,16 @@ def test_sk_of_fifty_spins_agrees_with_tempering(monkeypatch, tmp_path):
     monkeypatch.setenv("QATTN_REFERENCES", str(tmp_path))
     batch = problems.named("sk:spins=50,problems=1")
     options = {"num_reads": 1000, "tempering_sweeps": 400, "seed": 1}
-    section = spin_glass("sk", batch, [0.5, 1.0], untrained(), **options)
+    pairs = untrained(NetSettings(logit="pair"))  # the least that physics says: ESS 0.4 at β = 1
+    section = spin_glass("sk", batch, [0.5, 1.0], pairs, **options)
     (ladder,) = section.ladders
     assert ladder.kind == "parallel tempering"
     assert agree(section)
     assert all(judged.verdict == "usable with weights" for judged in ladder.judged)
     # The bound is above F, and more so at the lower temperature.
     above = [float(ladder.of("log_Z")[2][b]) - ladder.judged[b].log_Z_bound for b in range(2)]
-    assert above[1] > 0.005
-    assert above[1] > above[0]
+    assert above[1] > 0.1
+    assert above[1] > above[0] > -0.05
     # Control: reads of another β do not agree. The reference is read from disk.
     warmer = spin_glass(
         "sk", problems.with_strength(batch, 0.97), [0.5, 1.0], untrained(), **options

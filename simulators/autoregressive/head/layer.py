@@ -150,7 +150,7 @@ def times(weight: Tensor, x: Tensor) -> Tensor:
     """A matrix times the embeddings of positions, (positions, embedding, columns)."""
     if x.shape[2] < 8:  # one product is quicker than many with few columns
         found = weight @ x.transpose(0, 1).flatten(1)
-        return found.unflatten(1, (len(x), -1)).transpose(0, 1)
+        return found.view(len(weight), len(x), -1).transpose(0, 1)
     return torch.bmm(weight.expand(len(x), *weight.shape), x)
 
 

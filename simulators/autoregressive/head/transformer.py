@@ -5,6 +5,9 @@ scope (:mod:`.layer`). The logit is a linear function of the last odd stream, ze
 sampler whose head is not fitted is the sampler without it.
 """
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -93,9 +96,8 @@ class Transformer(Conditional):
         self.degree = float(adjacency.sum()) / max(1, len(adjacency))
         self.scopes = Scopes(plan, adjacency)
         self.tokens = Tokens(plan, width, generator)
-        self.layers = nn.ModuleList(
-            Layer(width, heads, layers, k == layers - 1, generator) for k in range(layers)
-        )
+        stack = [Layer(width, heads, layers, k == layers - 1, generator) for k in range(layers)]
+        self.layers = cast("Sequence[Layer]", nn.ModuleList(stack))
         self.readout = nn.Parameter(torch.zeros(width, 1))
 
     def check_memory(self, models: Models, num_positions: int) -> None:
@@ -140,7 +142,8 @@ class Transformer(Conditional):
             found.append(self._chunk(cache, chunk))
             start = chunk.stop
         logits = torch.cat(found) if found else cache.spins[:0]
-        return logits.unflatten(1, (cache.models.num_groups, -1)).transpose(0, 1)
+        of_groups: Tensor = logits.unflatten(1, (cache.models.num_groups, -1))
+        return of_groups.transpose(0, 1)
 
     def _chunk(self, cache: _Cache, rows: slice) -> Tensor:
         width = max(cache.sizes[rows])
@@ -153,4 +156,5 @@ class Transformer(Conditional):
         streams = self.tokens(cache.models, cache.rows[rows], cache.sites[rows], field)
         for layer, table in zip(self.layers, cache.tables, strict=True):
             streams = layer(streams, table.of(rows, width), index, spins, absent)
-        return (self.readout * streams[1]).sum(1)
+        logits: Tensor = (self.readout * streams[1]).sum(1)
+        return logits

@@ -209,40 +209,43 @@ class Tap(Conditional):
             positions: The positions.
             later: The later spins.
         """
-        models, shape = state.models, xi.shape
-        W = self._couplings(models, self.iterations)
+        W = self._couplings(state.models, self.iterations)
         R = W[:, positions, later].mT.unsqueeze(3)
-        # Both signs side by side as columns.
-        x = torch.cat([(xi + R).flatten(2), (xi - R).flatten(2)], 2)
-        if present is not None:
-            present = present.flatten(2).repeat(1, 1, 2)
-        H = self._fields(state, x, present, later)
-        # The terms of Φ, spin by spin, then those of rings.
-        m, v = _moments(H, present)
-        entropy = log_cosh(H) - H * m
-        if present is not None:
-            entropy = entropy * present
-        gamma = _at(self.gamma[self.iterations], later)
-        reaction = gamma / 4 * v * (models.J[:, later, later].square() @ v)
-        terms = entropy + m * (x + W[:, later, later] @ m / 2) + reaction
-        plus, minus = (part.reshape(shape) for part in terms.chunk(2, 2))
-        difference = (plus - minus).sum(1)
-        if state.mode is not None:
-            X = (self._mode(state, x, later) * v).sum(1)
-            rings = (X - X.square() / 2 - X.log1p()) / 2
-            plus, minus = (part.reshape(own.shape) for part in rings.chunk(2, 1))
-            difference = difference + plus - minus
+        (plus, rings, H), (minus, other, H_minus) = (
+            self._free_energy(state, x, W[:, later, later], present, later)
+            for x in (xi + R, xi - R)
+        )
+        # Term by term, so that little is lost by rounding.
+        difference = (plus - minus).sum(1) + (rings - other)
         readout = self.readout if len(self.readout) == 1 else self.readout[positions]
         logits = 2 * own + readout.unsqueeze(1) * difference
         if self.delta is None:
             return logits
         # What a fit adds.
         g, slope = ((a * self.mask)[positions, later].mT.unsqueeze(2) for a in (self.g, self.v))
-        plus, minus = ((slope * part.reshape(shape)).tanh() for part in H.chunk(2, 2))
-        more = g * (plus + minus)
+        more = g * ((slope * H).tanh() + (slope * H_minus).tanh())
+        return logits + (more if present is None else more * present).sum(1)
+
+    def _free_energy(
+        self, state: _State, x: Tensor, W: Tensor, present: Tensor | None, later: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The terms of Φ in fields x, spin by spin; Φ_∘; and H. Of each position and column."""
+        shape, x = x.shape, x.flatten(2)
         if present is not None:
-            more = more * present.chunk(2, 2)[0].reshape(shape)
-        return logits + more.sum(1)
+            present = present.flatten(2)
+        H = self._fields(state, x, present, later)
+        m, v = _moments(H, present)
+        entropy = log_cosh(H) - H * m
+        if present is not None:
+            entropy = entropy * present
+        gamma = _at(self.gamma[self.iterations], later)
+        reaction = gamma / 4 * v * (state.models.J[:, later, later].square() @ v)
+        terms = entropy + m * (x + W @ m / 2) + reaction
+        rings = x.new_zeros(x.shape[0], x.shape[2])
+        if state.mode is not None:
+            X = (self._mode(state, x, later) * v).sum(1)
+            rings = (X - X.square() / 2 - X.log1p()) / 2
+        return terms.view(shape), rings.view(shape[0], *shape[2:]), H.view(shape)
 
     def _fields(self, state: _State, x: Tensor, present: Tensor | None, later: slice) -> Tensor:
         """H of the spins of `later` in fields x, (g, later, columns)."""

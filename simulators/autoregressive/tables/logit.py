@@ -139,7 +139,7 @@ class TruncatedTables(Conditional):
         if self.factors is None:
             return table + linear
         a, b = self.factors[:, rows] if self.factors.shape[1] > 1 else self.factors
-        logit = a * table + b * linear
+        logit: Tensor = a * table + b * linear
         if self.terms is not None:
             mask = self.plan.mask[: self.plan.num_core].to(spins.device)
             A = self.terms.new_zeros(mask.shape).masked_scatter(mask, self.terms)

@@ -167,7 +167,8 @@ def _fit(y: Tensor, weight: Tensor) -> Float[Tensor, "problems one_and_spins"]:
     num_spins = y.shape[1].bit_length() - 1
     X = torch.cat([y.new_ones(y.shape[1], 1), _signs(num_spins, y)], 1)
     gram = (weight.unsqueeze(1) * X.T) @ X + RIDGE * torch.eye(num_spins + 1).to(y)
-    return torch.linalg.solve(gram, (weight * y) @ X)
+    slope: Tensor = torch.linalg.solve(gram, (weight * y) @ X)
+    return slope
 
 
 def _couple(

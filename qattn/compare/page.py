@@ -1,12 +1,13 @@
 """Pages of a comparison: templates, pictures in three formats, and what they were made with."""
 
 import base64
+import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -61,6 +62,67 @@ def write_page(path: Path, *, package: str = "qattn.compare", **values: Any) -> 
     environment.filters["rounded"] = rounded
     template = environment.get_template(f"{path.name}.j2")
     path.write_text(template.render({"versions": versions()} | values), encoding="utf-8")
+
+
+class Section(Protocol):
+    """What a report has several of."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as plain values."""
+        ...
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Shown(NamedTuple):
+    """What a page shows of a section: figures and captions by name, and values of its template."""
+
+    figures: Mapping[str, "Figure"]
+    captions: Mapping[str, str]
+    values: Mapping[str, Any]
+
+
+def write_sections(
+    page: Path,
+    sections: Sequence[S],
+    show: Callable[[S], Shown],
+    *,
+    package: str,
+    settings: Mapping[str, Any],
+    command: str,
+    created: str,
+    **values: Any,
+) -> list[Path]:
+    """Write a report: its JSON, pictures in all :data:`FORMATS`, the page; returns their paths.
+
+    Args:
+        page: The page; the JSON has the same name, and the folder is made if it is missing.
+        sections: What was found.
+        show: What the page shows of each.
+        package: As :func:`write_page`.
+        settings: How it was found, for the page and the JSON.
+        command: The command line that was called.
+        created: Its date and time.
+        values: What the page shows besides.
+    """
+    page.parent.mkdir(parents=True, exist_ok=True)
+    context = {"command": command, "created": created, "versions": versions()}
+    paths = [page.with_suffix(".json")]
+    found = [section.to_dict() for section in sections]
+    data = {"settings": dict(settings), "sections": found, "context": context}
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    paths[0].write_text(text + "\n", encoding="utf-8")
+    on_page = []
+    for number, section in enumerate(sections):
+        prefix = "" if len(sections) == 1 else f"{number + 1}_"
+        shown = show(section)
+        pictures, files = save_pictures(shown.figures, page.parent, shown.captions, prefix)
+        paths += files
+        on_page.append({**shown.values, "pictures": pictures})
+    values |= {"sections": on_page, "settings": dict(settings), "emulated": False}
+    write_page(page, package=package, **values, **context)
+    return [*paths, page]
 
 
 def rounded(value: Any) -> str:

@@ -1,11 +1,10 @@
 """The folder of a report: spin-glass.json, pictures, and one HTML page that holds all of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qattn.compare.page import save_pictures, versions, write_page
+from qattn.compare.page import Shown, write_sections
 from qattn.spin_glass.figures import SHOWN, figures_of
 from qattn.spin_glass.judged import ENOUGH, FAR_BELOW, SIGMA
 from qattn.spin_glass.results import Section
@@ -44,48 +43,34 @@ def write_report(
         command: The command line that was called, for the report.
         created: Its date and time, for the report.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    context = {"command": command, "created": created, "versions": versions()}
-    paths = [folder / "spin-glass.json"]
-    data = {
-        "settings": dict(settings or {}),
-        "sections": [section.to_dict() for section in sections],
-        "context": context,
-    }
-    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-    paths[0].write_text(text + "\n", encoding="utf-8")
-    shown = []
-    for number, section in enumerate(sections):
-        prefix = "" if len(sections) == 1 else f"{number + 1}_"
-        pictures, files = save_pictures(figures_of(section), folder, CAPTIONS, prefix)
-        paths += files
-        shown.append(
-            {
-                "name": section.name,
-                "sampler": section.sampler,
-                "reference": references(section),
-                "headings": HEADINGS,
-                "rows": table_rows(section),
-                "problems": len(section.ladders),
-                "collapsed": [
-                    f"{beta:.3g}"
-                    for b, beta in enumerate(section.betas.tolist())
-                    if section.verdicts(b)["collapsed"]
-                ],
-                "drawn": min(SHOWN, len(section.ladders)),
-                "pictures": pictures,
-            }
-        )
-    paths.append(folder / "spin-glass.html")
-    write_page(
-        paths[-1],
+    return write_sections(
+        folder / "spin-glass.html",
+        sections,
+        _shown,
         package="qattn.spin_glass",
-        sections=shown,
-        settings=dict(settings or {}),
+        settings=settings or {},
+        command=command,
+        created=created,
         far_below=FAR_BELOW,
         sigma=SIGMA,
         enough=ENOUGH,
-        emulated=False,
-        **context,
     )
-    return paths
+
+
+def _shown(section: Section) -> Shown:
+    collapsed = [
+        f"{beta:.3g}"
+        for b, beta in enumerate(section.betas.tolist())
+        if section.verdicts(b)["collapsed"]
+    ]
+    values = {
+        "name": section.name,
+        "sampler": section.sampler,
+        "reference": references(section),
+        "headings": HEADINGS,
+        "rows": table_rows(section),
+        "problems": len(section.ladders),
+        "collapsed": collapsed,
+        "drawn": min(SHOWN, len(section.ladders)),
+    }
+    return Shown(figures_of(section), CAPTIONS, values)

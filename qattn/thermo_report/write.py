@@ -1,11 +1,10 @@
 """The folder of a report: thermo.json, pictures, and one HTML page that holds all of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qattn.compare.page import save_pictures, versions, write_page
+from qattn.compare.page import Shown, write_sections
 from qattn.thermo_report.curves_figure import correlations_figure, curves_figure
 from qattn.thermo_report.results import Section
 from qattn.thermo_report.run_figures import regimes_figure, working_point_figure
@@ -66,41 +65,26 @@ def write_report(
         command: The command line that was called, for the report.
         created: Its date and time, for the report.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    context = {"command": command, "created": created, "versions": versions()}
-    paths = [folder / "thermo.json"]
-    data = {
-        "settings": dict(settings or {}),
-        "sections": [section.to_dict() for section in sections],
-        "context": context,
-    }
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    paths[0].write_text(text + "\n", encoding="utf-8")
-    shown = []
-    for number, section in enumerate(sections):
-        prefix = "" if len(sections) == 1 else f"{number + 1}_"
-        added = WITHOUT if section.uncoupled else {}
-        captions = {name: text + added.get(name, "") for name, text in CAPTIONS.items()}
-        pictures, files = save_pictures(figures_of(section), folder, captions, prefix)
-        paths += files
-        shown.append(
-            {
-                "name": section.name,
-                "rows": table_rows(section),
-                "counts": counts(section),
-                "softmax": section.systems[0].kind == "softmax",
-                "together": bool(section.together),
-                "methods": list(dict.fromkeys(system.method for system in section.systems)),
-                "pictures": pictures,
-            }
-        )
-    paths.append(folder / "thermo.html")
-    write_page(
-        paths[-1],
+    return write_sections(
+        folder / "thermo.html",
+        sections,
+        _shown,
         package="qattn.thermo_report",
-        sections=shown,
-        settings=dict(settings or {}),
-        emulated=False,
-        **context,
+        settings=settings or {},
+        command=command,
+        created=created,
     )
-    return paths
+
+
+def _shown(section: Section) -> Shown:
+    added = WITHOUT if section.uncoupled else {}
+    values = {
+        "name": section.name,
+        "rows": table_rows(section),
+        "counts": counts(section),
+        "softmax": section.systems[0].kind == "softmax",
+        "together": bool(section.together),
+        "methods": list(dict.fromkeys(system.method for system in section.systems)),
+    }
+    captions = {name: text + added.get(name, "") for name, text in CAPTIONS.items()}
+    return Shown(figures_of(section), captions, values)

@@ -83,7 +83,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Spin models": "spins spin_mean_field steady_state spin_field",
         "Optimiser": "steps batch_size lr coupling_lr_factor weight_decay warmup lr_decay",
         "Sampler": "sampler moments num_reads estimator refine_sweeps eval_sampler",
-        "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent ramp_sweeps",
+        "Chains (gibbs, neal)": "num_sweeps max_sweeps persistent proposals ramp_sweeps",
         "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "
         "field_encoding warn_divergence tolerance dephasing_rate relaxation_rate",
         "D-Wave": "emulate_qpu qpu_budget journal chain_strength spin_reversal_transforms "

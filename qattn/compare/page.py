@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -64,6 +64,7 @@ def write_page(path: Path, *, package: str = "qattn.compare", **values: Any) -> 
     path.write_text(template.render({"versions": versions()} | values), encoding="utf-8")
 
 
+@runtime_checkable
 class Section(Protocol):
     """What a report has several of."""
 

@@ -57,7 +57,7 @@ class Schedule:
     at: float = 0.0
     fall_from: float | None = None
     averages: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=WINDOWS + 1))
-    _window: list[tuple[float, float]] = field(default_factory=list)
+    _window: list[tuple[float, float]] = field(default_factory=list, init=False)
 
     @classmethod
     def between(cls, first: float, target: float) -> "Schedule":

@@ -1,7 +1,7 @@
 r"""Which logit draws best, found out with few draws, where this is not known.
 
-In a paramagnet it is: TAP with all its steps. With couplings like those of Sherrington and
-Kirkpatrick that ends where the largest eigenvalue of βJ is 2, and fewer steps may be better.
+In a paramagnet it is: TAP, with the fewer steps the weaker its couplings are. With couplings like
+those of Sherrington and Kirkpatrick that ends where the largest eigenvalue of βJ is 2.
 
 The variance of ln w = -βE - ln q over draws of q is 0 for q = p, twice the Kullback-Leibler
 divergence where q is near p, and with normally distributed ln w the ESS is its e^-Var. A hundred
@@ -21,6 +21,9 @@ from qattn.simulators.autoregressive.settings import NetSettings
 
 PARAMAGNET = 2.0
 """Largest eigenvalue of βJ up to which models count as paramagnets."""
+
+ENOUGH_STEPS = ((1.0, 2), (PARAMAGNET, 4))
+"""Up to these eigenvalues more steps of TAP gain nothing (``benchmarks/autoregressive.py``)."""
 
 POWERS = 30
 """Products with βJ in search of it."""
@@ -61,14 +64,21 @@ def choose(
     """
     options = [sampler.settings] if sampler.fitted else candidates(sampler.settings)
     chosen = options[:1] * batch.num_groups
-    is_open = (strength > PARAMAGNET).cpu()
-    if sampler.settings.logit == "auto" and sampler.fitted is None:
+    if len(options) == 1:
+        return chosen
+    is_open = torch.ones(batch.num_groups, dtype=torch.bool)
+    if sampler.settings.logit == "auto":
         # Sparse couplings, and spins that are all exact, leave nothing to choose.
         for groups, net in sampler.nets(batch, chosen):
             is_open[groups] &= net.plan.is_dense and net.plan.num_core > 0
-    (groups,) = is_open.nonzero(as_tuple=True)
+    is_weak = (strength <= PARAMAGNET).cpu()
+    if sampler.settings.logit != "bp":
+        for g in (is_open & is_weak).nonzero().flatten().tolist():
+            steps = next(T for limit, T in ENOUGH_STEPS if strength[g] <= limit)
+            chosen[g] = replace(chosen[g], iterations=steps)
+    (groups,) = (is_open & ~is_weak).nonzero(as_tuple=True)
     enough = batch.num_queries * num_reads >= WORTH_IT * PILOT_DRAWS
-    if len(options) == 1 or not enough or not len(groups):
+    if not enough or not len(groups):
         return chosen
     part = some_queries(selected(batch, groups))
     draws = PILOT_DRAWS // part.num_queries

@@ -230,19 +230,29 @@ def test_the_largest_eigenvalue():
 def test_the_pilot_takes_the_better_logit():
     """Of the groups that are no paramagnets; nothing is chosen where all is given."""
     sampler = Sampler(NetSettings())
-    batch = problems(24, groups=2, queries=3, fields=0.3, couplings=0.5)
-    strength = torch.tensor([1.9, 2.1])
-    first, second = choose(sampler, batch, strength, 1000, generator())
+    batch = problems(24, groups=3, queries=3, fields=0.3, couplings=0.5)
+    strength = torch.tensor([0.9, 1.9, 2.1])
+    *weak, strong = choose(sampler, batch, strength, 1000, generator())
     options = candidates(NetSettings())
-    assert first == options[0]
+    assert weak == [NetSettings(iterations=2), NetSettings(iterations=4)]
     variances = [
-        sampler.draw(batch, 2000, generator(1), [option] * 2).log_weights.var(-1).mean(-1)[1]
+        sampler.draw(batch, 2000, generator(1), [option] * 3).log_weights.var(-1).mean(-1)[2]
         for option in options
     ]
-    assert variances[options.index(second)] < 1.3 * min(variances)
-    assert choose(sampler, batch, strength, 10, generator()) == options[:1] * 2
+    assert variances[options.index(strong)] < 1.3 * min(variances)
+    assert choose(sampler, batch, strength, 10, generator()) == [*weak, options[0]]
     fixed = NetSettings(iterations=2)
-    assert choose(Sampler(fixed), batch, strength, 1000, generator()) == [fixed] * 2
+    assert choose(Sampler(fixed), batch, strength, 1000, generator()) == [fixed] * 3
+
+
+def test_weak_couplings_need_few_steps():
+    """More of them give no more effective reads."""
+    batch = problems(24, groups=20, queries=1, couplings=0.5 / 24**0.5)
+    few, many = (
+        Sampler(NetSettings(iterations=steps)).draw(batch, 1000, generator()) for steps in (2, 6)
+    )
+    spread = [draws.log_weights.var(-1).mean() for draws in (few, many)]
+    assert spread[0] < 1e-3 + spread[1]
     assert candidates(PAIR) == [PAIR]
 
 

@@ -1,11 +1,8 @@
 """``qattn compare``: how good samplers are, against exact Boltzmann."""
 
 import logging
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +12,7 @@ from rich.console import Console
 from qattn.backends.spec import parse_samplers
 from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.cli.terminal.progress import Stages
+from qattn.cli.terminal.report import called, show
 from qattn.compare.results import CompareSettings
 from qattn.estimators import available_estimators
 
@@ -129,15 +127,8 @@ def compare(
             results = run(specs, sets, settings, folder=out, progress=progress)
             write, tables = write_report, [table(result) for result in results.sets]
         progress("writing the report")
-        command = shlex.join(["qattn", *sys.argv[1:]])
-        created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        paths = write(results, out, command=command, created=created)
-    if json:
-        print(paths[0].read_text(encoding="utf-8"), end="")
-        return
-    for shown in tables:
-        console.print(shown)
-    console.print(f"{paths[0]}\n{paths[-1]}", highlight=False, soft_wrap=True)
+        paths = write(results, out, **called())
+    show(console, paths, tables, as_json=json)
 
 
 @contextmanager

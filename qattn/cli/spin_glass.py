@@ -1,9 +1,6 @@
 """``qattn spin-glass``: an autoregressive sampler over a ladder of temperatures."""
 
-import shlex
-import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +9,7 @@ from rich.console import Console
 
 from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.cli.terminal.progress import Stages
+from qattn.cli.terminal.report import called, show
 from qattn.simulators.autoregressive.settings import NetSettings
 
 console = Console()
@@ -86,6 +84,7 @@ def spin_glass(
     from qattn.spin_glass import Section, write_report
     from qattn.spin_glass import spin_glass as measured
     from qattn.spin_glass.nets import chosen
+    from qattn.spin_glass.table import table
 
     if out.exists():
         raise FileExistsError(f"The folder {out} exists: choose another --out.")
@@ -120,14 +119,5 @@ def spin_glass(
                 settings: dict[str, Any] = {"betas": betas, "sampler": sampler}
                 settings |= {"num_reads": num_reads, "tempering_sweeps": tempering_sweeps}
                 settings["seed"] = seed
-                command = shlex.join(["qattn", *sys.argv[1:]])
-                now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-                paths = write_report(sections, out, settings=settings, command=command, created=now)
-    if json:
-        print(paths[0].read_text(encoding="utf-8"), end="")
-        return
-    from qattn.spin_glass.table import table
-
-    for section in sections:
-        console.print(table(section))
-    console.print(f"{paths[0]}\n{paths[-1]}", highlight=False, soft_wrap=True)
+                paths = write_report(sections, out, settings=settings, **called())
+    show(console, paths, map(table, sections), as_json=json)

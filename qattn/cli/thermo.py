@@ -1,9 +1,6 @@
 """``qattn thermo``: Ising models and attention as thermodynamic systems."""
 
-import shlex
-import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from qattn.cli.terminal.progress import Stages
+from qattn.cli.terminal.report import called, show
 
 console = Console()
 
@@ -66,6 +64,7 @@ def thermo(
     from qattn.backends.spec import parse_sampler
     from qattn.problems import named
     from qattn.thermo_report import thermo_of_problems, thermo_of_run, write_report
+    from qattn.thermo_report.table import table
 
     if out.exists():
         raise FileExistsError(f"The folder {out} exists: choose another --out.")
@@ -105,17 +104,8 @@ def thermo(
         settings: dict[str, Any] = {"betas": betas, "sampler": sampler or "exact where it can be"}
         settings |= {"num_reads": num_reads, "seed": seed}
         settings |= {"sequences": sequences, "positions": positions} if runs else {}
-        command = shlex.join(["qattn", *sys.argv[1:]])
-        created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        paths = write_report(sections, out, settings=settings, command=command, created=created)
-    if json:
-        print(paths[0].read_text(encoding="utf-8"), end="")
-        return
-    from qattn.thermo_report.table import table
-
-    for section in sections:
-        console.print(table(section))
-    console.print(f"{paths[0]}\n{paths[-1]}", highlight=False, soft_wrap=True)
+        paths = write_report(sections, out, settings=settings, **called())
+    show(console, paths, map(table, sections), as_json=json)
 
 
 DEFAULT = tuple(f"sk:spins={n},problems=30" for n in (8, 12, 16))

@@ -44,7 +44,7 @@ def importance(
     """
     log_w = -energies.double() - log_q.double()
     reads = log_w.shape[-1]
-    ess = (2 * log_w.logsumexp(-1) - (2 * log_w).logsumexp(-1)).exp() / reads
+    ess = effective_share(log_w)
     log_mean = log_w.logsumexp(-1) - torch.tensor(float(reads), dtype=torch.float64).log()
     deviation = log_w.std(-1) if reads > 1 else torch.full_like(ess, torch.nan)
     return Importance(
@@ -54,6 +54,11 @@ def importance(
         log_w.mean(-1),
         deviation / reads**0.5,
     )
+
+
+def effective_share(log_w: Float[Tensor, "*queries reads"]) -> Float[Tensor, "*queries"]:
+    """⟨w⟩²/⟨w²⟩ from ln w of reads, up to a common constant."""
+    return (2 * log_w.logsumexp(-1) - (2 * log_w).logsumexp(-1)).exp() / log_w.shape[-1]
 
 
 def forward_ess(

@@ -1,13 +1,11 @@
 """``qattn experiment report``: the reports of what is done."""
 
-import shlex
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from qattn.cli.experiment.asked import Asked, Data, Names, Out, Seeds, Steps, asked
+from qattn.cli.terminal.report import called
 from qattn.experiments import collect
 from qattn.experiments.report import write_report
 
@@ -33,7 +31,5 @@ def experiment_report(
 def write(each: Asked) -> None:
     """Write an experiment's results and report, and print the paths of the first three files."""
     results = collect(each.experiment, each.trainings, each.store)
-    command = shlex.join(["qattn", *sys.argv[1:]])
-    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    for path in write_report(results, each.folder, command=command, created=created)[:3]:
+    for path in write_report(results, each.folder, **called())[:3]:
         console.print(str(path))

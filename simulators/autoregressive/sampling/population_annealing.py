@@ -25,7 +25,7 @@ from torch import Tensor
 
 from qattn.chains import Chains
 from qattn.ising.batch import IsingBatch
-from qattn.simulators.autoregressive.importance import importance
+from qattn.simulators.autoregressive.importance import effective_share, importance
 from qattn.simulators.autoregressive.sampling.pilot import PARAMAGNET, largest_eigenvalue
 from qattn.simulators.autoregressive.sampling.sampler import Draws, Sampler, at, selected
 from qattn.simulators.autoregressive.sampling.weights import resampled
@@ -136,8 +136,7 @@ def _next(energies: Float[Tensor, "g reads"], share: Float[Tensor, " g"]) -> Flo
     """The next λ of each problem: as far as the ESS of the step's weights allows."""
 
     def ess(step: Tensor) -> Tensor:
-        log_w = -step[:, None] * energies
-        return (2 * log_w.logsumexp(1) - (2 * log_w).logsumexp(1)).exp() / energies.shape[1]
+        return effective_share(-step[:, None] * energies)
 
     low, high = torch.zeros_like(share), 1 - share
     far = ess(high) >= STEP_ESS

@@ -108,7 +108,7 @@ def effective_reads_figure(section: Section) -> "Figure":
     left.plot([], [], color="0.4", linestyle="--", label="ESS, own reads")
     left.plot([], [], color="0.4", label="forward ESS")
     left.set(yscale="log", ylabel="effective share of reads")
-    left.set_ylim(top=1.5)
+    left.set_ylim(min(0.05, left.get_ylim()[0]), 1.5)  # at least a decade, for its ticks
     right.set_ylabel("share of p that is lost")
     right.axhline(0, color="black", linewidth=0.8, zorder=0)
     _finish(figure, left, [left, right])

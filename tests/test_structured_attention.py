@@ -5,6 +5,7 @@ import torch
 from _support.structures import STRUCTURES
 
 from qattn import boltzmann_attention, boltzmann_weights
+from qattn.attention.masks import causal_lengths
 from qattn.attention.models import ising_batch
 from qattn.couplings import Banded, Cardinality, Couplings, LowRank
 
@@ -102,7 +103,11 @@ def test_models_of_heads_and_of_sequences_are_the_same(query_key, name, interact
     fields = query @ key.mT
     heads, sequences = (
         ising_batch(
-            fields, couplings, is_causal=True, interaction=interaction, by_sequence=by_sequence
+            fields,
+            couplings,
+            lengths=causal_lengths(True, N, N),
+            interaction=interaction,
+            by_sequence=by_sequence,
         )
         for by_sequence in (False, True)
     )

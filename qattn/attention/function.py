@@ -1,13 +1,23 @@
 r"""Boltzmann attention as a function: the counterpart of ``F.scaled_dot_product_attention``."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from qattn._tracing import is_traced
-from qattn.attention.models import check_interaction, scores, weights_and_info
+from qattn.attention.call import check_call, check_value, prepared
+from qattn.attention.masks import causal_lengths, with_lengths
+from qattn.attention.models import (
+    check_interaction,
+    masked_weights_and_info,
+    scores,
+    weights_and_info,
+)
 from qattn.backends import Backend
 from qattn.couplings import Couplings
 from qattn.ising.checks import check_beta, checked_couplings
@@ -16,24 +26,30 @@ from qattn.mean_field import warn_if_failed
 
 
 def boltzmann_attention(
-    query: Float[Tensor, "batch heads queries head_dim"],
-    key: Float[Tensor, "batch heads positions head_dim"],
-    value: Float[Tensor, "batch heads positions value_dim"],
-    couplings: Float[Tensor, "heads positions positions"] | Couplings,
+    query: Float[Tensor, "*batch query_heads queries head_dim"],
+    key: Float[Tensor, "*keybatch heads positions head_dim"],
+    value: Float[Tensor, "*keybatch heads positions value_dim"],
+    couplings: Float[Tensor, "*groups rows rows"] | Couplings,
     *,
-    is_causal: bool = True,
+    attn_mask: Bool[Tensor, "*mask queries positions"]
+    | Float[Tensor, "*mask queries positions"]
+    | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    rows: Int[Tensor, "#batch positions"] | Int[Tensor, " positions"] | None = None,
     interaction: str = "spin",
-    field_bias: Float[Tensor, " heads"] | float | None = None,
-    position_bias: Float[Tensor, "#heads queries positions"] | None = None,
+    field_bias: Float[Tensor, " query_heads"] | float | None = None,
+    position_bias: Float[Tensor, "#query_heads queries positions"] | None = None,
     beta: float | Tensor = 1.0,
     normalize: bool = False,
-    scale: float | None = None,
     backend: str | Backend = "exact",
     num_reads: int = 100,
     estimator: str | None = None,
     moments: str = "exact",
     validate: bool = True,
-) -> Float[Tensor, "batch heads queries value_dim"]:
+) -> Float[Tensor, "*batch query_heads queries value_dim"]:
     r"""Attention whose pattern is an Ising model with learnable couplings between positions.
 
     The pattern of query :math:`i` is a configuration of spins :math:`s_j = \pm 1` (attend to
@@ -48,17 +64,34 @@ def boltzmann_attention(
 
     With ``couplings`` = 0 and β = 1, w is exactly sigmoid(q·k/√d + b): sigmoid attention.
 
+    The call is that of ``F.scaled_dot_product_attention`` with the couplings added. What differs:
+    a masked position is an absent spin, in a smaller model; with fewer queries than positions
+    ``is_causal`` is aligned to the last ones, as decoding with a cache needs it, where PyTorch
+    aligns it to the first.
+
     Args:
-        query: Shape (batch, heads, queries, head_dim).
-        key: Shape (batch, heads, positions, head_dim).
-        value: Shape (batch, heads, positions, value_dim).
+        query: Shape (…, heads, queries, head_dim): any number of batch axes, or none.
+        key: Shape (…, heads, positions, head_dim), batch axes like those of `query` or of length 1.
+        value: Shape (…, heads, positions, value_dim).
         couplings: J, shape (heads, positions, positions), symmetric with zero diagonal; positive
-            is cooperative. Or a structure of :mod:`qattn.couplings` with a group for each head,
-            or for each head of each sequence (sequence by sequence), which is exact at lengths at
-            which a dense J cannot be enumerated.
+            is cooperative. Of shape (1, …) or without the first axis it is that of all heads. Or a
+            structure of :mod:`qattn.couplings` with a group for each head, or for each head of
+            each sequence (sequence by sequence), which is exact at lengths at which a dense J
+            cannot be enumerated.
+        attn_mask: Broadcasts to (…, heads, queries, positions). True where a query attends;
+            elsewhere a position is an absent spin. Or numbers that are added to the scores; where
+            they are -∞ (or the lowest number of their dtype) a position is absent. A query without
+            any position has weights and output 0.
+        dropout_p: Probability with which each weight is set to 0, the others being scaled up.
         is_causal: Query i attends to positions j ≤ i only: a smaller Ising model, not a masked
             one. Fewer queries than positions are the last ones: of Q queries and n positions,
             query i attends to j ≤ n - Q + i, so that a sequence can be decoded query by query.
+        scale: Factor of q·k; None means 1/√head_dim.
+        enable_gqa: Keys and values have fewer heads than queries, each for as many successive
+            heads of queries. Couplings and biases are those of the heads of queries.
+        rows: The row of J that each position has, shape (positions,), or (…, positions) where
+            sequences differ; None means 0, 1, …. So J belongs to positions of the text, wherever a
+            cache, or padding, puts their keys. With it J may have more rows than positions.
         interaction: What J acts between. "spin": Σ J_jk s_j s_k, as above. "occupation":
             Σ 4 J_jk n_j n_k with n = (1 + s)/2, the same with fields h_ij + Σ_k J_jk over the
             positions k that query i sees: no pull on a spin whose partners are down. "field":
@@ -68,7 +101,6 @@ def boltzmann_attention(
         position_bias: Added to the scores q·k/√d + b, shape (heads or 1, queries, positions).
         beta: Inverse temperature, one number or one per head.
         normalize: Divide by Σ_j w_ij, so that the weights of a query sum to one.
-        scale: Factor of q·k; None means 1/√head_dim.
         backend: Where ⟨s⟩ comes from: a backend or the name of one; "exact" needs no reads.
         num_reads: Reads per query of a sampling backend.
         estimator: How reads become ⟨s⟩ and its gradients, one of
@@ -112,60 +144,114 @@ def boltzmann_attention(
     >>> boltzmann_attention(query, key, value, couplings=chain).shape
     torch.Size([1, 2, 4, 6])
     """
-    if value.ndim != 4 or value.shape[:3] != key.shape[:3]:
-        raise ValueError(
-            f"Argument `value` must have shape (batch, heads, positions, value_dim) like `key` "
-            f"{tuple(key.shape)}, but has shape {tuple(value.shape)}."
-        )
+    check_value(value, key)
+    if not 0 <= dropout_p <= 1:
+        raise ValueError(f"Argument `dropout_p` must lie between 0 and 1, but is {dropout_p}.")
     weights = boltzmann_weights(
         query,
         key,
         couplings,
+        attn_mask=attn_mask,
         is_causal=is_causal,
+        scale=scale,
+        enable_gqa=enable_gqa,
+        rows=rows,
         interaction=interaction,
         field_bias=field_bias,
         position_bias=position_bias,
         beta=beta,
         normalize=normalize,
-        scale=scale,
         backend=backend,
         num_reads=num_reads,
         estimator=estimator,
         moments=moments,
         validate=validate,
     )
+    if dropout_p:
+        weights = F.dropout(weights, dropout_p)
+    if enable_gqa:
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
     return weights.to(value.dtype) @ value
 
 
 def boltzmann_weights(
-    query: Float[Tensor, "batch heads queries head_dim"],
-    key: Float[Tensor, "batch heads positions head_dim"],
-    couplings: Float[Tensor, "heads positions positions"] | Couplings,
+    query: Float[Tensor, "*batch query_heads queries head_dim"],
+    key: Float[Tensor, "*keybatch heads positions head_dim"],
+    couplings: Float[Tensor, "*groups rows rows"] | Couplings,
     *,
-    is_causal: bool = True,
+    attn_mask: Bool[Tensor, "*mask queries positions"]
+    | Float[Tensor, "*mask queries positions"]
+    | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    rows: Int[Tensor, "#batch positions"] | Int[Tensor, " positions"] | None = None,
     interaction: str = "spin",
-    field_bias: Float[Tensor, " heads"] | float | None = None,
-    position_bias: Float[Tensor, "#heads queries positions"] | None = None,
+    field_bias: Float[Tensor, " query_heads"] | float | None = None,
+    position_bias: Float[Tensor, "#query_heads queries positions"] | None = None,
     beta: float | Tensor = 1.0,
     normalize: bool = False,
-    scale: float | None = None,
     backend: str | Backend = "exact",
     num_reads: int = 100,
     estimator: str | None = None,
     moments: str = "exact",
     validate: bool = True,
-) -> Float[Tensor, "batch heads queries positions"]:
+) -> Float[Tensor, "*batch query_heads queries positions"]:
     """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see.
 
     In float32, or in float64 if `query` is.
     """
-    _check_query_and_key(query, key, couplings, is_causal)
-    _check_biases(field_bias, position_bias, query, key)
-    if isinstance(beta, Tensor) and beta.shape not in ((), (heads := query.shape[1],)):
-        raise ValueError(
-            f"Argument `beta` must be a number or have shape () or (heads,) = ({heads},), "
-            f"but has shape {tuple(beta.shape)}."
-        )
+    weights, info = weights_of_call(
+        query,
+        key,
+        couplings,
+        attn_mask=attn_mask,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=enable_gqa,
+        rows=rows,
+        interaction=interaction,
+        field_bias=field_bias,
+        position_bias=position_bias,
+        beta=beta,
+        normalize=normalize,
+        backend=backend,
+        num_reads=num_reads,
+        estimator=estimator,
+        moments=moments,
+        validate=validate,
+    )
+    if "report" in info:
+        warn_if_failed(info["report"], moments)
+    return weights
+
+
+def weights_of_call(
+    query: Tensor,
+    key: Tensor,
+    couplings: Tensor | Couplings,
+    *,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+    rows: Tensor | None,
+    interaction: str,
+    field_bias: Tensor | float | None,
+    position_bias: Tensor | None,
+    beta: float | Tensor,
+    normalize: bool,
+    backend: str | Backend,
+    num_reads: int,
+    estimator: str | None,
+    moments: str,
+    validate: bool,
+) -> tuple[Tensor, Mapping[str, Any]]:
+    """The weights of a call, and the `info` of what is not exact about them."""
+    call = prepared(query, key, couplings, attn_mask, position_bias, rows, enable_gqa)
+    query, key, couplings = call.query, call.key, call.couplings
+    heads, queries = query.shape[1:3]
+    check_call(call, field_bias, is_causal, beta)
     check_interaction(interaction, getattr(couplings, "kind", "dense"))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     with without_autocast(query.device):
@@ -182,74 +268,22 @@ def boltzmann_weights(
             check_beta(beta)
         if field_bias is not None:
             field_bias = torch.as_tensor(field_bias, dtype=query.dtype, device=query.device)
-        fields = scores(query, key, scale, field_bias, position_bias, factor=0.5)
-        weights, info = weights_and_info(
-            fields,
-            couplings,
-            backend,
-            num_reads,
-            estimator,
-            is_causal=is_causal,
-            interaction=interaction,
-            beta=beta,
-            normalize=normalize,
-            moments=moments,
-        )
-        if "report" in info:
-            warn_if_failed(info["report"], moments)
-        return weights
-
-
-def _check_biases(
-    field_bias: Tensor | float | None, position_bias: Tensor | None, query: Tensor, key: Tensor
-) -> None:
-    if isinstance(field_bias, Tensor) and field_bias.numel() not in (1, query.shape[1]):
-        raise ValueError(
-            f"Argument `field_bias` must be a number or have shape (heads,) = "
-            f"({query.shape[1]},), but has shape {tuple(field_bias.shape)}."
-        )
-    shapes = [(heads, query.shape[2], key.shape[2]) for heads in (query.shape[1], 1)]
-    if position_bias is not None and tuple(position_bias.shape) not in shapes:
-        raise ValueError(
-            f"Argument `position_bias` must have shape (heads, queries, positions) = {shapes[0]}, "
-            f"or 1 for all heads, but has shape {tuple(position_bias.shape)}."
-        )
-
-
-def _check_query_and_key(
-    query: Tensor, key: Tensor, couplings: Tensor | Couplings, is_causal: bool
-) -> None:
-    if query.ndim != 4:
-        raise ValueError(
-            f"Argument `query` must have shape (batch, heads, queries, head_dim), "
-            f"but has shape {tuple(query.shape)}."
-        )
-    if key.ndim != 4 or key.shape[:2] != query.shape[:2] or key.shape[3] != query.shape[3]:
-        raise ValueError(
-            f"Argument `key` must have shape (batch, heads, positions, head_dim) like `query` "
-            f"{tuple(query.shape)}, but has shape {tuple(key.shape)}."
-        )
-    if 0 in query.shape[:3] or key.shape[2] == 0:
-        raise ValueError(
-            f"Arguments `query` and `key` must have at least 1 sequence, head, query and position, "
-            f"but have shapes {tuple(query.shape)} and {tuple(key.shape)}."
-        )
-    heads, positions = key.shape[1:3]
-    if isinstance(couplings, Couplings):
-        groups = {heads, len(query) * heads}
-        if couplings.num_spins != positions or couplings.num_groups not in groups:
-            raise ValueError(
-                f"Argument `couplings` must have {positions} spins, and {heads} groups (heads) or "
-                f"{len(query) * heads} (sequences times heads), but has {couplings.num_spins} "
-                f"spins and {couplings.num_groups} groups."
+        fields = scores(query, key, scale, field_bias, call.position_bias, factor=0.5)
+        options: dict[str, Any] = {
+            "interaction": interaction,
+            "beta": beta,
+            "normalize": normalize,
+            "moments": moments,
+        }
+        lengths = causal_lengths(is_causal, queries, key.shape[2])
+        source = backend, num_reads, estimator
+        if call.mask is None and call.rows is None:
+            found = weights_and_info(fields, couplings, *source, lengths=lengths, **options)
+        else:
+            mask = with_lengths(call.mask, lengths, key.shape[2], query.device)
+            found = masked_weights_and_info(
+                fields, couplings, *source, mask=mask, rows=call.rows, **options
             )
-    elif tuple(couplings.shape) != (heads, positions, positions):
-        raise ValueError(
-            f"Argument `couplings` must have shape (heads, positions, positions) = "
-            f"{(heads, positions, positions)}, but has shape {tuple(couplings.shape)}."
-        )
-    if is_causal and query.shape[2] > positions:
-        raise ValueError(
-            f"Causal attention takes at most as many queries as positions, but `query` has "
-            f"{query.shape[2]} and `key` {positions}: pass is_causal=False."
-        )
+        weights, info = found
+        weights = weights.expand(call.num_sequences, -1, -1, -1)
+        return weights.reshape(*call.batch, heads, queries, -1), info

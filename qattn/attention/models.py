@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from qattn import estimators, exact, mean_field
+from qattn.attention.masks import Lengths, compacted, num_groups
 from qattn.backends import Backend, get_backend
 from qattn.couplings import Banded, Block, Cardinality, Couplings
 from qattn.exact.engine import normalized
@@ -29,7 +30,7 @@ def scores(
     key: Float[Tensor, "batch heads positions head_dim"],
     scale: float,
     field_bias: Float[Tensor, "*heads"] | None,
-    position_bias: Float[Tensor, "#heads queries positions"] | None,
+    position_bias: Float[Tensor, "*#where queries positions"] | None,
     *,
     factor: float | Float[Tensor, "heads 1 1"] = 1.0,
 ) -> Float[Tensor, "batch heads queries positions"]:
@@ -51,12 +52,12 @@ def scores(
 
 def weights_and_info(
     fields: Float[Tensor, "#batch heads queries positions"],
-    couplings: Float[Tensor, "heads positions positions"] | Couplings,
+    couplings: Float[Tensor, "groups positions positions"] | Couplings,
     backend: str | Backend,
     num_reads: int,
     estimator: str | None,
     *,
-    is_causal: bool,
+    lengths: Lengths | None,
     interaction: str,
     beta: float | Tensor,
     normalize: bool,
@@ -66,13 +67,13 @@ def weights_and_info(
     check_moments(moments, backend, estimator)
     exactly = backend == "exact" and estimator is None
     if exactly and interaction == "field":
-        fields = _shifted(fields, couplings, is_causal, -1)
+        fields = _shifted(fields, couplings, lengths, -1)
         logits = 2 * (beta.reshape(-1, 1, 1) if isinstance(beta, Tensor) else beta) * fields
-        return independent_weights(logits, is_causal, normalize), {}
+        return independent_weights(logits, lengths, normalize), {}
     batch = ising_batch(
         fields,
         couplings,
-        is_causal=is_causal,
+        lengths=lengths,
         interaction=interaction,
         beta=beta,
         by_sequence=exactly and moments == "exact",
@@ -85,32 +86,60 @@ def weights_and_info(
     return weights_of_sequences(occupations, *fields.shape[1:3]), info
 
 
+def masked_weights_and_info(
+    fields: Float[Tensor, "#batch heads queries positions"],
+    couplings: Float[Tensor, "heads rows rows"] | Couplings,
+    *args: Any,
+    mask: Bool[Tensor, "#batch #heads queries positions"],
+    rows: Int[Tensor, "#batch positions"],
+    beta: float | Tensor,
+    **options: Any,
+) -> tuple[Float[Tensor, "batch heads queries positions"], Mapping[str, Any]]:
+    """The same where a mask says which positions a query sees; J is that of their rows."""
+    small = compacted(fields, couplings, beta, mask, rows)
+    weights, info = weights_and_info(
+        small.fields, small.couplings, *args, lengths=small.lengths, beta=small.beta, **options
+    )
+    return small.placed(weights), info
+
+
 def independent_weights(
-    scores: Float[Tensor, "batch heads queries positions"], is_causal: bool, normalize: bool
+    scores: Float[Tensor, "batch heads queries positions"],
+    lengths: Lengths | None,
+    normalize: bool,
 ) -> Float[Tensor, "batch heads queries positions"]:
     """Sigmoid of the scores, 0 where a query does not see; divided by their sum, if requested."""
     if normalize:
         # σ(x)/Σσ(x), right also where every σ(x) of a query is too small for a float.
-        return masked(F.logsigmoid(scores), -torch.inf, is_causal).softmax(-1)
-    return masked(scores.sigmoid(), 0.0, is_causal)
+        weights = masked(F.logsigmoid(scores), -torch.inf, lengths).softmax(-1)
+        return weights if lengths is None else masked(weights, 0.0, lengths)
+    return masked(scores.sigmoid(), 0.0, lengths)
 
 
 def masked(
-    x: Float[Tensor, "*batch queries positions"], value: float, is_causal: bool
-) -> Float[Tensor, "*batch queries positions"]:
-    """X with this value where a query does not see a position; the last query sees all."""
-    if not is_causal:
+    x: Float[Tensor, "batch heads queries positions"],
+    value: float,
+    lengths: Lengths | None,
+) -> Float[Tensor, "batch heads queries positions"]:
+    """X with this value where a query does not see a position."""
+    if lengths is None:
         return x
-    queries, positions = x.shape[-2:]
-    mask = x.new_ones(positions, queries, dtype=torch.bool).tril(queries - positions - 1)
-    return x.masked_fill(mask.mT, value)  # in the order of the scores
+    return x.masked_fill(~seen(lengths, x.shape[-1], x.device).mT, value)  # in the scores' order
+
+
+def seen(
+    lengths: Lengths, num_positions: int, device: torch.device
+) -> Bool[Tensor, "#batch #heads positions queries"]:
+    """True where a query sees a position."""
+    positions = torch.arange(num_positions, device="cpu")[:, None]
+    return (positions < lengths.unsqueeze(-2)).to(device)
 
 
 def ising_batch(
     fields: Float[Tensor, "#batch heads queries positions"],
-    couplings: Float[Tensor, "heads positions positions"] | Couplings,
+    couplings: Float[Tensor, "groups positions positions"] | Couplings,
     *,
-    is_causal: bool,
+    lengths: Lengths | None,
     interaction: str = "spin",
     beta: float | Tensor = 1.0,
     by_sequence: bool = False,
@@ -120,48 +149,67 @@ def ising_batch(
     A group is a head, its queries ordered by position. Where couplings differ between sequences,
     and `by_sequence` for the engines of structures, which then need no copy, a group is a head of
     a sequence.
+
+    Args:
+        fields: Fields of all positions.
+        couplings: Those of each head, or of each head of each sequence.
+        lengths: How many positions each query sees; None for all.
+        interaction: What J acts between.
+        beta: Inverse temperature, a number or one for each head.
+        by_sequence: See above.
     """
     if interaction != "spin":
-        fields = _shifted(fields, couplings, is_causal, 1 if interaction == "occupation" else -1)
+        fields = _shifted(fields, couplings, lengths, 1 if interaction == "occupation" else -1)
     B, H, Q, n = fields.shape
+    groups = num_groups(couplings)
     if interaction == "field":
         couplings = Banded(fields.new_zeros(H, n, 0))
-    by_sequence = by_sequence and not isinstance(couplings, Block)
-    if isinstance(couplings, Couplings) and (by_sequence or couplings.num_groups > H):
-        B = max(B, couplings.num_groups // H)
+    by_sequence = by_sequence and isinstance(couplings, Couplings)
+    if groups > H or (by_sequence and not isinstance(couplings, Block)):
+        B = max(B, groups // H)
         h = fields.expand(B, -1, -1, -1).flatten(0, 1)
-        if couplings.num_groups < B * H:
+        if isinstance(couplings, Couplings) and couplings.num_groups < B * H:
             couplings = couplings.repeated(B)
+        if lengths is not None:
+            lengths = lengths.expand(B, H, Q).flatten(0, 1)
         if isinstance(beta, Tensor) and beta.ndim:
             beta = beta.repeat(B)
     else:
         # Spin axis first, query axis last: the order in which the exact engine of a dense J
         # computes, so no copy there.
         h = fields.permute(1, 3, 2, 0).reshape(H, n, Q * B).mT
-    lengths = None
-    if is_causal:
-        lengths = torch.arange(n - Q + 1, n + 1, device="cpu")
-        lengths = lengths.repeat_interleave(h.shape[1] // Q)
+        if lengths is not None:
+            heads = 1 if lengths.shape[:2] == (1, 1) else H
+            lengths = lengths.expand(B, heads, Q).permute(1, 2, 0).reshape(heads, Q * B)
+            lengths = lengths[0] if heads == 1 else lengths
     return IsingBatch(h, couplings, lengths, beta, validate=False)
 
 
 def _shifted(
     fields: Float[Tensor, "#batch heads queries positions"],
-    couplings: Float[Tensor, "heads positions positions"] | Couplings,
-    is_causal: bool,
+    couplings: Float[Tensor, "groups positions positions"] | Couplings,
+    lengths: Lengths | None,
     sign: int,
 ) -> Float[Tensor, "batch heads queries positions"]:
     """Fields ± Σ_k J_jk over the positions k that the query sees."""
-    _, H, Q, n = fields.shape
-    seen = fields.new_ones(1, n, Q if is_causal else 1)
-    if is_causal:
-        seen = seen.triu(Q - n)
-    if isinstance(couplings, Couplings):
-        total = couplings.matvec(seen.expand(couplings.num_groups, -1, -1))
+    H, n = fields.shape[1], fields.shape[3]
+    present = fields.new_ones(1, 1, n, 1)
+    if lengths is not None:
+        present = seen(lengths, n, fields.device).to(fields.dtype)
+    b = max(len(present), num_groups(couplings) // H)
+    present = present.expand(b, H, -1, -1)
+    if num_groups(couplings) == H:
+        # The sequences' columns side by side, with the one J of each head.
+        total = _product(couplings, present.permute(1, 2, 0, 3).flatten(2))
+        total = total.unflatten(2, (b, -1)).permute(2, 0, 1, 3)
     else:
-        total = couplings @ seen
-    shifted: Tensor = fields + sign * total.unflatten(0, (-1, H)).mT
+        total = _product(couplings, present.flatten(0, 1)).unflatten(0, (b, H))
+    shifted: Tensor = fields + sign * total.mT
     return shifted
+
+
+def _product(couplings: Tensor | Couplings, columns: Tensor) -> Tensor:
+    return couplings.matvec(columns) if isinstance(couplings, Couplings) else couplings @ columns
 
 
 def occupations_from_backend(

@@ -36,6 +36,10 @@ COMMANDS = {
 """First line of each command's help; the rest is in the module of its name."""
 
 
+ON_RUNS = ("generate", "plot", "runs", "show")
+"""Commands whose modules are those of :mod:`qattn.cli.run`."""
+
+
 class CommandsOnCall(TyperGroup):
     """The commands as names and one line each; PyTorch is imported with the one that is called.
 
@@ -83,8 +87,9 @@ class CommandsOnCall(TyperGroup):
 def load_command(name: str) -> Any:
     """The command of a name of :data:`COMMANDS`: a function of that name, in a module of it."""
     words = name.replace("-", "_").split()
+    room = ["run"] if name in ON_RUNS else []
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    command = getattr(import_module(".".join(["qattn.cli", *words])), "_".join(words))
+    command = getattr(import_module(".".join(["qattn.cli", *room, *words])), "_".join(words))
     single.command(name, cls=GroupedCommand, context_settings=HELP)(command)
     return typer.main.get_command(single)
 

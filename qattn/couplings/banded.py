@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -72,6 +72,21 @@ class Banded(Couplings):
     def leading(self, num_spins: int) -> "Banded":
         """The couplings among the first spins."""
         return Banded(self.values[:, :num_spins])
+
+    def restricted(
+        self, group: Int[Tensor, " models"], rows: Int[Tensor, "models spins"]
+    ) -> "Banded":
+        """The couplings among some of the spins: none of them come to be further apart."""
+        values, width = self.values, min(self.width, max(rows.shape[1] - 1, 0))
+        found = values.new_zeros(*rows.shape, width)
+        for d in range(1, width + 1):
+            # The spin d places before stood at a distance of d at least, and of w if it is coupled.
+            distance = rows[:, d:] - rows[:, :-d]
+            coupled = (distance > 0) & (distance <= self.width)
+            place = (distance - 1).clamp(0, self.width - 1)
+            J = values[group[:, None], rows[:, d:], place]
+            found[:, d:, d - 1] = torch.where(coupled, J, 0.0)
+        return Banded(found)
 
     def scaled(self, beta: float | Tensor) -> "Banded":
         """βJ."""

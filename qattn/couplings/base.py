@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -59,6 +59,17 @@ class Couplings(ABC):
     @abstractmethod
     def scaled(self, beta: "float | Tensor") -> "Couplings":
         """The couplings whose interaction is β I(s); β is a number or of shape () or (groups,)."""
+
+    @abstractmethod
+    def restricted(
+        self, group: Int[Tensor, " models"], rows: Int[Tensor, "models spins"]
+    ) -> "Couplings":
+        """The couplings of models that have some of the spins.
+
+        Args:
+            group: The group that each model takes its couplings from.
+            rows: The spins of each model, in ascending order.
+        """
 
     def interaction(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups columns"]:
         """I(s) of each column; an absent spin is 0 in it."""

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn.couplings.base import Couplings, beta_like, check_finite, check_values
@@ -168,6 +168,12 @@ class Cardinality(Couplings):
     def leading(self, num_spins: int) -> "Cardinality":
         """The same potential on fewer spins; counts above their number are ignored."""
         return Cardinality(self.values, num_spins)
+
+    def restricted(
+        self, group: Int[Tensor, " models"], rows: Int[Tensor, "models spins"]
+    ) -> "Cardinality":
+        """The same potential on some of the spins."""
+        return Cardinality(self.values[group], rows.shape[1])
 
     def scaled(self, beta: float | Tensor) -> "Cardinality":
         """φ^β; a forbidden count stays forbidden."""

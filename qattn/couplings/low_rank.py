@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn.couplings.base import Couplings, beta_like, check_values
@@ -62,6 +62,12 @@ class LowRank(Couplings):
     def leading(self, num_spins: int) -> "LowRank":
         """The couplings among the first spins."""
         return LowRank(self.values[:, :num_spins], self.sign)
+
+    def restricted(
+        self, group: Int[Tensor, " models"], rows: Int[Tensor, "models spins"]
+    ) -> "LowRank":
+        """The couplings among some of the spins."""
+        return LowRank(self.values[group[:, None], rows], self.sign)
 
     def scaled(self, beta: float | Tensor) -> "LowRank":
         """βJ: U times √β, which has no derivative in β at β = 0."""

@@ -3,6 +3,7 @@ r"""Multi-head attention layers with one interface: Boltzmann attention and its 
 from qattn.layers.boltzmann import BoltzmannAttention
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
+from qattn.layers.pattern import IsingPattern
 from qattn.layers.spin_model import SpinModelAttention
 from qattn.layers.variants import CardinalityAttention, CouplingsAttention
 
@@ -10,6 +11,7 @@ __all__ = [
     "BoltzmannAttention",
     "CardinalityAttention",
     "CouplingsAttention",
+    "IsingPattern",
     "SigmoidAttention",
     "SoftmaxAttention",
     "SpinModelAttention",

@@ -1,31 +1,25 @@
 r"""Boltzmann attention."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from qattn.attention.masks import leading
 from qattn.attention.models import (
-    check_interaction,
-    check_moments,
     ising_batch,
     weights_and_info,
 )
-from qattn.backends import Backend, check_num_reads, get_backend
+from qattn.backends import Backend
 from qattn.couplings import Couplings
-from qattn.estimators import check_estimator
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.beta import Beta
 from qattn.layers.controls import SigmoidAttention
-from qattn.layers.structures import make_structure
-from qattn.mean_field import warn_if_failed
+from qattn.layers.coupled import WithCouplings
 
 
-class BoltzmannAttention(SigmoidAttention):
+class BoltzmannAttention(WithCouplings, SigmoidAttention):
     r"""Boltzmann attention: the pattern of each query is an Ising model; one J per head.
 
     .. math::
@@ -117,10 +111,7 @@ class BoltzmannAttention(SigmoidAttention):
     torch.Size([1, 200, 8])
     """
 
-    last_info: Mapping[str, Any]
     has_transition = True
-    _backend: str | Backend | None
-    _backend_name: str
 
     def __init__(
         self,
@@ -164,15 +155,16 @@ class BoltzmannAttention(SigmoidAttention):
             position_bias=position_bias,
             beta=beta,
         )
-        self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
-        check_moments(moments, backend, estimator)
-        self.moments, self._warned_of = moments, ""
-        self.last_info = {}
-        self.structure = make_structure(
-            couplings,
+        self._start_couplings(
             num_heads,
             context,
             embed_dim,
+            couplings=couplings,
+            interaction=interaction,
+            backend=backend,
+            num_reads=num_reads,
+            estimator=estimator,
+            moments=moments,
             width=width,
             sign=sign,
             block_size=block_size,
@@ -183,108 +175,15 @@ class BoltzmannAttention(SigmoidAttention):
             std=std,
             content=content,
         )
-        check_interaction(interaction, couplings)
-        self.interaction = interaction
-        start = self.structure.start()
-        self._coupling_names = tuple(start)
-        for name, value in start.items():
-            self.register_parameter(name, nn.Parameter(value, not self.structure.frozen))
-
-    @property
-    def backend(self) -> str | Backend:
-        """Where ⟨s⟩ comes from: a backend, made once if it was set by name, or "exact"."""
-        if self._backend is None:
-            self._backend = get_backend(self._backend_name)
-        return self._backend
-
-    @backend.setter
-    def backend(self, backend: str | Backend) -> None:
-        if not isinstance(backend, str | Backend):
-            raise TypeError(
-                f"Argument `backend` must be a Backend or the name of one, but is {backend!r}."
-            )
-        by_name = isinstance(backend, str) and backend != "exact"
-        made = get_backend(str(backend)) if by_name else backend
-        self._backend, self._backend_name = made, str(backend) if by_name else ""
-
-    @property
-    def num_reads(self) -> int:
-        """Reads per query of a sampling backend."""
-        return self._num_reads
-
-    @num_reads.setter
-    def num_reads(self, num_reads: int) -> None:
-        check_num_reads(num_reads)
-        self._num_reads = num_reads
-
-    @property
-    def estimator(self) -> str | None:
-        """How reads become ⟨s⟩ and its gradients; None for the backend's default."""
-        return self._estimator
-
-    @estimator.setter
-    def estimator(self, estimator: str | None) -> None:
-        if estimator is not None:
-            check_estimator(estimator)
-        self._estimator = estimator
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a layer that was made on the meta device, say."""
         super().reset_parameters()
-        with torch.no_grad():
-            for name, value in self.structure.start().items():
-                self.get_parameter(name).copy_(value)
+        self._reset_couplings()
 
     def extra_repr(self) -> str:
         """The settings."""
-        made = self._backend if isinstance(self._backend, str) else type(self._backend).__name__
-        shown_moments = "" if self.moments == "exact" else f", moments={self.moments!r}"
-        reads = "" if made == "exact" else f", num_reads={self.num_reads}"
-        reads += f", estimator={self.estimator!r}" if self.estimator else ""
-        shown = {} if self.structure.kind == "dense" else {"couplings": self.structure.kind}
-        shown |= self.structure.options
-        shown |= {} if self.interaction == "spin" else {"interaction": self.interaction}
-        options = "".join(f", {name}={value!r}" for name, value in shown.items())
-        return (
-            f"{super().extra_repr()}{options}, backend={self._backend_name or made}{reads}"
-            f"{shown_moments}"
-        )
-
-    def _refused_sampler(self, _: object) -> None:
-        raise AttributeError("Attribute `sampler` of a layer is called `backend`: set that.")
-
-    sampler = property(fset=_refused_sampler)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State for copies and pickles: of a backend that was set by name, the name alone.
-
-        The copy makes its own when it is first used.
-        """
-        state = self.__dict__ | {"last_info": {}}
-        return state | {"_backend": None} if self._backend_name else state
-
-    @property
-    def couplings(self) -> Float[Tensor, "heads context context"] | Couplings:
-        """J, differentiable in ``coupling_values``: a matrix if it is dense, else its structure.
-
-        Raises:
-            ValueError: It depends on the input: take :meth:`couplings_of`.
-        """
-        if self.structure.content:
-            raise ValueError(
-                "These couplings depend on the layer's input x: take layer.couplings_of(x)."
-            )
-        return self._couplings(None, self.context)
-
-    def _couplings(self, x: Tensor | None, size: int) -> Tensor | Couplings:
-        values = {name: at_least_single(getattr(self, name)) for name in self._coupling_names}
-        x = at_least_single(x) if x is not None and self.structure.content else None
-        return self.structure.couplings(values, x, size)
-
-    def couplings_of(self, x: Float[Tensor, "batch positions embed"]) -> Tensor | Couplings:
-        """The couplings on x: of each head, or of each sequence and head if they depend on x."""
-        with without_autocast(x.device):
-            return self._couplings(x, x.shape[1])
+        return f"{super().extra_repr()}{self._shown_couplings()}"
 
     def ising_batch(self, x: Float[Tensor, "batch positions embed"]) -> IsingBatch:
         """The Ising models that `forward` solves on x, queries by position.
@@ -297,7 +196,7 @@ class BoltzmannAttention(SigmoidAttention):
             return ising_batch(
                 fields,
                 self.couplings_of(x),
-                is_causal=self.is_causal,
+                lengths=self._lengths(query, key),
                 interaction=self.interaction,
                 beta=self.beta,
             )
@@ -308,32 +207,19 @@ class BoltzmannAttention(SigmoidAttention):
     def _fields(self, query: Tensor, key: Tensor) -> Tensor:
         return self._scores(query, key, 0.5)
 
-    def _is_traceable(self) -> bool:
-        return (self._backend, self.estimator, self.moments) == ("exact", None, "exact")
-
     def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
         assert couplings is not None
         weights, info = weights_and_info(
             self._fields(query, key),
-            _leading(couplings, key.shape[2]),
+            leading(couplings, key.shape[2]),
             self.backend,
             self.num_reads,
             self.estimator,
-            is_causal=self.is_causal,
+            lengths=self._lengths(query, key),
             interaction=self.interaction,
             beta=self.beta,
             normalize=self.normalize,
             moments=self.moments,
         )
-        if "report" in info and self._warned_of != self.moments:
-            self._warned_of = warn_if_failed(info["report"], self.moments)
-        if not torch.compiler.is_compiling():  # an exported model has no side effects
-            self.last_info = info
+        self._noted(info)
         return weights
-
-
-def _leading(couplings: Tensor | Couplings, size: int) -> Tensor | Couplings:
-    """The couplings among the first positions."""
-    if isinstance(couplings, Couplings):
-        return couplings if couplings.num_spins == size else couplings.leading(size)
-    return couplings[:, :size, :size]

@@ -26,14 +26,14 @@ class SoftmaxAttention(MultiheadAttention):
             query = (query * beta).to(value.dtype)
         if bias is None:
             return F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
-        mask = masked(bias, -torch.inf, self.is_causal).to(query.dtype)
+        mask = masked(bias[None], -torch.inf, self._lengths(query, key)).to(query.dtype)
         return F.scaled_dot_product_attention(
             query, key, value, mask.expand(len(query), -1, -1, -1)
         )
 
     def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
         scores = self._scores(query, key, self._beta_of_heads())
-        return masked(scores, -torch.inf, self.is_causal).softmax(-1)
+        return masked(scores, -torch.inf, self._lengths(query, key)).softmax(-1)
 
 
 class SigmoidAttention(MultiheadAttention):
@@ -48,4 +48,4 @@ class SigmoidAttention(MultiheadAttention):
 
     def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:
         scores = self._scores(query, key, self._beta_of_heads())
-        return independent_weights(scores, self.is_causal, self.normalize)
+        return independent_weights(scores, self._lengths(query, key), self.normalize)

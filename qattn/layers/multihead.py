@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable would load Dynamo on import
 
+from qattn.attention.masks import causal_lengths
 from qattn.attention.models import masked, scores
 from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
@@ -100,7 +101,7 @@ class MultiheadAttention(WithBeta):
         query, key, _ = self._heads(x)
         with without_autocast(query.device):
             scores = self._scores(at_least_single(query), at_least_single(key))
-            return masked(scores, -torch.inf, self.is_causal).expand(len(x), -1, -1, -1)
+            return masked(scores, -torch.inf, self._lengths(query, key)).expand(len(x), -1, -1, -1)
 
     def _models_before_beta(self, x: Tensor) -> Tensor | IsingBatch:
         return self.scores(x)
@@ -226,6 +227,10 @@ class MultiheadAttention(WithBeta):
         field_bias = at_least_single(self.field_bias) if self.has_field_bias else None
         position_bias = self._position_bias(query.shape[2], key.shape[2])
         return scores(query, key, scale, field_bias, position_bias, factor=factor)
+
+    def _lengths(self, query: Tensor, key: Tensor) -> Tensor | None:
+        """How many positions each query sees."""
+        return causal_lengths(self.is_causal, query.shape[2], key.shape[2])
 
     def _position_bias(self, num_queries: int, num_positions: int) -> Tensor | None:
         if self.position_bias == "none":

@@ -1,0 +1,1 @@
+"""Commands on runs: text from one, its attention, lists and curves of several."""

@@ -1,0 +1,3 @@
+"""Boltzmann attention in models of Hugging Face transformers."""
+
+__all__: list[str] = []

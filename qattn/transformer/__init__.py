@@ -1,0 +1,5 @@
+"""A small transformer language model with any of the attention layers, and text from it."""
+
+from qattn.transformer.model import Transformer
+
+__all__ = ["Transformer"]

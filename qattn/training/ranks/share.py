@@ -95,9 +95,7 @@ class BatchShare(Share):
         used = torch.autograd.grad(loss(model), learned, allow_unused=True)
         all_used = all(gradient is not None for gradient in used)
         with connected():
-            averaged = DistributedDataParallel(
-                model, broadcast_buffers=False, find_unused_parameters=not all_used
-            )
+            averaged = DistributedDataParallel(model, find_unused_parameters=not all_used)
             # PyTorch sorts the gradients into other buckets after the first step. As the order of
             # sums depends on them, a run that is resumed must not begin with the first buckets.
             for _ in range(2 if all_used else 0):

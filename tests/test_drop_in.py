@@ -6,26 +6,11 @@ import warnings
 
 import pytest
 import torch
-from _support.brute_force import all_states
+from _support.drop_in import NESTED, E, H, L, N, S, attention, enumerated, projected
 from torch import nn
-from torch.nn import functional as F
 
 from qattn import BoltzmannMultiheadAttention
 from qattn.layers import replace_attention
-
-N, L, S, E, H = 3, 4, 6, 8, 2
-
-
-def attention(*, coupled=True, seed=0, **options):
-    """A module whose couplings are strong enough to matter, or that has none."""
-    torch.manual_seed(seed)
-    module = BoltzmannMultiheadAttention(E, H, **{"context": S, "batch_first": True} | options)
-    with torch.no_grad():
-        for name, values in module.pattern.named_parameters():
-            values.normal_(std=0.5) if "coupling" not in name or coupled else values.zero_()
-    if module.in_proj_bias is not None:
-        nn.init.normal_(module.in_proj_bias)
-    return module
 
 
 def not_attended(*shape, seed=1):
@@ -38,38 +23,6 @@ def not_attended(*shape, seed=1):
 
 def as_numbers(mask):
     return torch.zeros(mask.shape).masked_fill(mask, -torch.inf)
-
-
-def projected(module, query, key, value):
-    """Queries, keys and values of the heads, with the module's own projections, in float64."""
-    if module.in_proj_weight is None:
-        weights = module.q_proj_weight, module.k_proj_weight, module.v_proj_weight
-    else:
-        weights = module.in_proj_weight.chunk(3)
-    biases = module.in_proj_bias.chunk(3)
-    return [
-        F.linear(x.double(), w.double(), b.double()).unflatten(-1, (H, -1)).transpose(1, 2)
-        for x, w, b in zip((query, key, value), weights, biases, strict=True)
-    ]
-
-
-def enumerated(module, query, key, value, absent):
-    """Output and weights from the definition; a masked key is a spin that is not there."""
-    q, k, v = projected(module, query, key, value)
-    b = module.pattern.field_bias.double().reshape(-1, 1, 1)
-    h = (q @ k.mT / (E // H) ** 0.5 + b) / 2
-    J = module.pattern.couplings.double()
-    weights = torch.zeros(h.shape, dtype=torch.float64)
-    absent = absent.expand(h.shape)
-    for index in torch.cartesian_prod(*(torch.arange(n) for n in h.shape[:3])).tolist():
-        seen = (~absent[*index]).nonzero().flatten()
-        states = all_states(len(seen))
-        coupling = J[index[1]][seen][:, seen]
-        energy = states @ h[*index][seen] + ((states @ coupling) * states).sum(-1) / 2
-        weights[*index, seen] = (1 + energy.softmax(0) @ states) / 2
-    heads = (weights @ v).transpose(1, 2).flatten(2)
-    bias = module.out_proj.bias.double()
-    return F.linear(heads, module.out_proj.weight.double(), bias), weights
 
 
 MASKS = {
@@ -116,28 +69,19 @@ def test_without_couplings_it_is_sigmoid_attention(options):
     module = attention(coupled=False, **options)
     query = torch.randn(N, L, E)
     key, value = torch.randn(N, S, module.kdim), torch.randn(N, S, module.vdim)
-    # PyTorch's own module with the same projections, whose softmax weights are turned into
-    # sigmoids of the same scores: log w = score - log Σ, of a query the same for all keys.
-    reference = nn.MultiheadAttention(E, H, batch_first=True, **{"bias": True} | options)
-    reference.load_state_dict(
-        {name: value for name, value in module.state_dict().items() if "pattern" not in name}
-    )
-    _, softmax = reference(query, key, value, average_attn_weights=False)
+    reference = nn.MultiheadAttention(E, H, batch_first=True, **options)
+    state = {name: x for name, x in module.state_dict().items() if "pattern" not in name}
+    reference.load_state_dict(state)
+    q, k, v = projected(reference, query, key, value)
+    scores = q @ k.mT / (E // H) ** 0.5
+    # PyTorch's own attention has the softmax of these scores, ours the sigmoid.
+    softmax = reference(query, key, value, average_attn_weights=False)[1]
+    torch.testing.assert_close(scores.softmax(-1).float(), softmax, atol=1e-6, rtol=1e-5)
+    expected = (scores + module.pattern.field_bias.reshape(-1, 1, 1)).sigmoid()
     output, weights = module(query, key, value, average_attn_weights=False)
-    differences = (weights.logit() - softmax.log()).detach()
-    assert (differences - differences.mean(-1, keepdim=True)).abs().max() < 1e-4
-    # And the output is that of these weights, through the same projections of values.
-    scores = weights.logit() - module.pattern.field_bias.reshape(-1, 1, 1)
-    torch.testing.assert_close(scores.softmax(-1), softmax, atol=1e-6, rtol=1e-4)
-    W = (
-        reference.in_proj_weight.chunk(3)[2]
-        if options.get("vdim") is None
-        else reference.v_proj_weight
-    )
-    b = None if reference.in_proj_bias is None else reference.in_proj_bias.chunk(3)[2]
-    values = F.linear(value, W, b).unflatten(-1, (H, -1)).transpose(1, 2)
-    heads = (weights @ values).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(output, reference.out_proj(heads), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(weights, expected.float(), atol=1e-6, rtol=1e-5)
+    heads = (expected @ v).transpose(1, 2).flatten(2).float()
+    torch.testing.assert_close(output, reference.out_proj(heads), atol=1e-5, rtol=1e-5)
 
 
 def test_layouts_of_inputs_agree():
@@ -199,6 +143,7 @@ def encoder(*, swapped, built_first, **options):
     return model
 
 
+@NESTED
 @pytest.mark.parametrize("built_first", [True, False])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
@@ -219,6 +164,7 @@ def test_evaluation_is_the_attention_that_was_trained(built_first, padded, maske
         assert (softmax(x, mask, padding)[real] - evaluated[real]).abs().max() > 0.1
 
 
+@NESTED
 def test_fused_inference_is_what_is_avoided(monkeypatch):
     """The calls that would be silently wrong: PyTorch's module makes them, ours does not."""
     calls = []
@@ -248,8 +194,8 @@ def test_fused_inference_is_what_is_avoided(monkeypatch):
         )
 
 
+@NESTED
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_nested_tensors(layout):
     module = attention().eval()
     sequences = [torch.randn(n, E) for n in (S, 4, 2)]

@@ -38,6 +38,16 @@ class Task(Protocol):
     def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
         """What to print for tokens."""
 
+    def encode(self, text: str) -> Int[Tensor, " T"]:
+        """The tokens that a model reads before it predicts what follows a text.
+
+        Raises:
+            ValueError: The vocabulary does not know a part of the text.
+        """
+
+    def decode(self, tokens: Int[Tensor, " T"]) -> str:
+        """The text of tokens, so that ``decode(encode(text))`` is the text."""
+
 
 def _brackets(context: int, *, seed: int, data: Path | None) -> Task:
     return Brackets(context, seed=seed)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn._atomic import write_atomically
+from qattn.training.tasks.characters import encoded
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -95,6 +96,18 @@ class Shakespeare:
         """Characters; a line break and a space get a visible sign."""
         names = (self.characters[t] for t in tokens.tolist())
         return [{"\n": "⏎", " ": "␣"}.get(name, name) for name in names]
+
+    def encode(self, text: str) -> Int[Tensor, " T"]:
+        """The characters' numbers.
+
+        Raises:
+            ValueError: The text has characters that the task's text has not.
+        """
+        return encoded(text, self.characters)
+
+    def decode(self, tokens: Int[Tensor, " T"]) -> str:
+        """The characters."""
+        return "".join(self.characters[t] for t in tokens.tolist())
 
     def _windows(self, text: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(text[starts[:, None] + np.arange(self.context + 1)])

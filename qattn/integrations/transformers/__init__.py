@@ -21,14 +21,31 @@ except ImportError as error:
     ) from error
 
 from qattn.integrations.transformers.attach import attach, detach, patterns, set_backend
+from qattn.integrations.transformers.files import load_couplings, save_couplings
 from qattn.integrations.transformers.functions import IMPLEMENTATION
+from qattn.integrations.transformers.models import (
+    BoltzmannGPT2Config,
+    BoltzmannGPT2LMHeadModel,
+    BoltzmannGPT2Model,
+    BoltzmannLlamaConfig,
+    BoltzmannLlamaForCausalLM,
+    BoltzmannLlamaModel,
+)
 from qattn.integrations.transformers.pattern import AttachedPattern
 
 __all__ = [
     "IMPLEMENTATION",
     "AttachedPattern",
+    "BoltzmannGPT2Config",
+    "BoltzmannGPT2LMHeadModel",
+    "BoltzmannGPT2Model",
+    "BoltzmannLlamaConfig",
+    "BoltzmannLlamaForCausalLM",
+    "BoltzmannLlamaModel",
     "attach",
     "detach",
+    "load_couplings",
     "patterns",
+    "save_couplings",
     "set_backend",
 ]

@@ -1,5 +1,6 @@
 """Boltzmann attention in a model that is there: couplings for each of its self-attentions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -56,32 +57,44 @@ def attach(
     >>> model(torch.tensor([[3, 1, 4]])).logits.shape
     torch.Size([1, 3, 9])
     """
-    modules = attention_modules(model)
+    made = make_patterns(model, context, window=window, couplings=couplings, **options)
+    install(model, made)
+    set_implementation(model, IMPLEMENTATION)
+    return made
+
+
+def make_patterns(
+    model: PreTrainedModel, context: int | None, **options: Any
+) -> dict[str, AttachedPattern]:
+    """A pattern for each attention module of a model, on its device and in its dtype."""
+    made = {}
     if context is None:
         context = getattr(model.config, "max_position_embeddings", None)
         if context is None:
             raise ValueError(f"Argument `context` must be given for a {type(model).__name__}.")
-    made = {}
-    for name, module in modules.items():
-        pattern = AttachedPattern(
-            num_heads_of(module), context, window=window, couplings=couplings, **options
-        )
+    for name, module in attention_modules(model).items():
+        pattern = AttachedPattern(num_heads_of(module), context, **options)
         check_length(pattern)
-        if window is not None and not module.is_causal:
+        if pattern.window is not None and not module.is_causal:
             raise ValueError(
-                f"Argument `window` must be left out, but is {window}: {name} is not causal, so "
-                f"that its queries have no last positions."
+                f"Argument `window` must be left out, but is {pattern.window}: {name} is not "
+                f"causal, so that its queries have no last positions."
             )
         weight = next(module.parameters())
         dtype = weight.dtype if weight.is_floating_point() else model.dtype
         made[name] = pattern.to(weight.device, dtype).train(module.training)
+    return made
+
+
+def install(model: PreTrainedModel, made: Mapping[str, AttachedPattern]) -> None:
+    """Give attention modules their patterns; the model still calls the attention that it called."""
     for name, pattern in made.items():
-        setattr(modules[name], IMPLEMENTATION, pattern)
+        setattr(model.get_submodule(name), IMPLEMENTATION, pattern)
     for module in model.modules():
         if hasattr(module, "gradient_checkpointing"):
-            module.register_forward_pre_hook(_refuse_to_pay_twice)
-    set_implementation(model, IMPLEMENTATION)
-    return made
+            hooks = module._forward_pre_hooks.values()
+            if _refuse_to_pay_twice not in hooks:
+                module.register_forward_pre_hook(_refuse_to_pay_twice)
 
 
 def detach(model: PreTrainedModel, implementation: str = "sdpa") -> None:
@@ -98,17 +111,22 @@ def patterns(model: nn.Module) -> dict[str, AttachedPattern]:
     Raises:
         ValueError: There is none.
     """
-    found = {
-        name.removesuffix(f".{IMPLEMENTATION}"): module
-        for name, module in model.named_modules()
-        if isinstance(module, AttachedPattern)
-    }
+    found = installed(model)
     if not found:
         raise ValueError(
             f"Argument `model` must have couplings, but this {type(model).__name__} has none: "
             f"call attach(model, context)."
         )
     return found
+
+
+def installed(model: nn.Module) -> dict[str, AttachedPattern]:
+    """The attached patterns of a model, or none."""
+    return {
+        name.removesuffix(f".{IMPLEMENTATION}"): module
+        for name, module in model.named_modules()
+        if isinstance(module, AttachedPattern)
+    }
 
 
 def set_backend(
@@ -174,7 +192,7 @@ def check_length(pattern: AttachedPattern) -> None:
     if structure.kind == "block":
         spins = min(n, structure.options["block_size"])
         groups *= -(-n // spins)
-    lengths = torch.arange(1, n + 1).clamp_max(spins)
+    lengths = torch.arange(1, n + 1, device="cpu").clamp_max(spins)
     if pattern.window is not None and pattern.window < spins:
         groups, queries, spins, lengths = groups * n, 1, pattern.window, None
     try:

@@ -62,16 +62,23 @@ def attention(
             raise ValueError(
                 f"Boltzmann attention has no `{name}`, which this {type(module).__name__} asks for."
             )
+    positions = getattr(attention_mask, "positions", None)
     if attention_mask is None:
         _check_mask_function(module)
-    elif attention_mask.shape[-1] > key.shape[2]:  # before transformers 5, also for slots to come
+    elif positions is None:
+        if kwargs.get("sliding_window") is not None:
+            raise ValueError(
+                "Argument `attention_mask` must have shape (batch, positions) for a model with a "
+                "sliding window: a mask of four axes does not say where a window begins."
+            )
+        # GPT-2 had a column for the next position before transformers 5.
         attention_mask = attention_mask[..., : key.shape[2]]
     output, weights = pattern.attend(
         query,
         key,
         value,
         attention_mask,
-        positions=getattr(attention_mask, "positions", None),
+        positions=positions,
         is_causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
         dropout_p=dropout,
         scale=scaling,
@@ -108,6 +115,7 @@ def mask(
         local_size=local_size,
         **kwargs,
     )
+    made = made.contiguous()  # `generate` makes it so, and would get a mask without positions
     rows = None
     if local_size is not None:
         rows = counted(attention_mask, kv_offset, kv_length, made.device)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +29,20 @@ class AttachedPattern(IsingPattern):
         if window is not None and window < 1:
             raise ValueError(f"Argument `window` must be positive, but is {window}.")
         self.window = window
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it is made with, but for where its mean spins come from."""
+        return {
+            "context": self.context,
+            "window": self.window,
+            "normalize": self.normalize,
+            "beta": self._beta,
+            "couplings": self.structure.kind,
+            "interaction": self.interaction,
+            "moments": self.moments,
+            **self.structure.options,
+        }
 
     def extra_repr(self) -> str:
         """The settings."""
@@ -101,7 +115,7 @@ class AttachedPattern(IsingPattern):
             device = self.field_bias.device
             mask = torch.ones(1, 1, queries, keys, dtype=torch.bool, device=device)
             mask = mask.tril(keys - queries)
-        seen: Bool[Tensor, "..."] | None = split_mask(mask)[0]
+        seen, _ = split_mask(mask)
         assert seen is not None
         inside = within_window(seen, positions.rows, self.window)
         return inside if mask.dtype == torch.bool else mask.masked_fill(~inside, -torch.inf)

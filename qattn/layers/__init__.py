@@ -1,6 +1,7 @@
 r"""Multi-head attention layers with one interface: Boltzmann attention and its controls."""
 
 from qattn.layers.boltzmann import BoltzmannAttention
+from qattn.layers.cache import KeyValueCache
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
 from qattn.layers.pattern import IsingPattern
@@ -12,6 +13,7 @@ __all__ = [
     "CardinalityAttention",
     "CouplingsAttention",
     "IsingPattern",
+    "KeyValueCache",
     "SigmoidAttention",
     "SoftmaxAttention",
     "SpinModelAttention",

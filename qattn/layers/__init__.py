@@ -1,6 +1,7 @@
 r"""Multi-head attention layers with one interface: Boltzmann attention and its controls."""
 
 from qattn.layers.boltzmann import BoltzmannAttention
+from qattn.layers.cache import KeyValueCache
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
 from qattn.layers.drop_in import BoltzmannMultiheadAttention, replace_attention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
@@ -14,6 +15,7 @@ __all__ = [
     "CardinalityAttention",
     "CouplingsAttention",
     "IsingPattern",
+    "KeyValueCache",
     "SigmoidAttention",
     "SoftmaxAttention",
     "SpinModelAttention",

@@ -75,7 +75,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Output": "out json",
     },
     "train": {
-        "Task": "task data download context",
+        "Task": "task data tokens vocab_size download context",
         "Model": "attention layers heads width ffn ffn_width qk_norm normalize position_bias "
         "beta beta_every",
         "Couplings": "couplings relative content coupling_constraint coupling_std "

@@ -8,6 +8,7 @@ from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.events import DocumentReady
 from bokeh.models import (
+    BasicTickFormatter,
     BoxAnnotation,
     ColorBar,
     ColumnDataSource,
@@ -72,7 +73,9 @@ class Figures:
         made = self._bars("weights", "weight w", 260, tooltips)
         if self.shown["alone"]:
             made.vbar("x", 0.9, "alone", source=self.bars, color=ALONE, legend_label="J = 0")
-        label = "with J" if self.shown["alone"] else "w"
+        label = "w"
+        if self.shown["alone"]:
+            label = "with φ" if self.shown["potential"] else "with J"
         made.vbar("x", 0.5, "weight", source=self.bars, color=WEIGHT, legend_label=label)
         made.y_range.start = 0
         self._legend(made)
@@ -106,6 +109,7 @@ class Figures:
             x_range=self.ends, height=height, sizing_mode="stretch_width", toolbar_location=None
         )
         made.yaxis.axis_label = title
+        made.yaxis.formatter = BasicTickFormatter(use_scientific=False)
         made.add_tools(HoverTool(tooltips=tooltips, mode="vline"))
         self._positions(made.xaxis)
         made.xgrid.visible = False
@@ -176,9 +180,9 @@ class Figures:
         return self._listening(name, made, 60)
 
     def _potential(self) -> None:
-        source = ColumnDataSource({"count": [], "value": []})
+        source = ColumnDataSource({"count": [0.0], "value": [0.0]})
         made = figure(
-            title="potential on the number of attended positions",
+            title="potential on the number of positions",
             height=380,
             sizing_mode="stretch_width",
             toolbar_location=None,
@@ -189,6 +193,7 @@ class Figures:
         mean = Span(dimension="height", line_color=WEIGHT, line_dash="dashed", location=0)
         made.add_layout(mean)
         made.xaxis.axis_label, made.yaxis.axis_label = "attended positions", "log φ"
+        made.axis.axis_label_text_font_style = "normal"
         self.models |= {"potential_source": source, "mean_count": mean}
         self.figures["potential"] = made
 
@@ -205,7 +210,7 @@ class Figures:
         """Note a figure; the mouse over it points at a position, a click chooses a query."""
         for event, code in (("mousemove", HOVER), ("tap", CHOOSE)):
             made.js_on_event(event, CustomJS(code=code.replace("MAP", f"{name!r}")))
-        made.yaxis.axis_label_text_font_style = made.xaxis.axis_label_text_font_style = "normal"
+        made.axis.axis_label_text_font_style = "normal"
         made.min_border_left = border
         self.figures[name] = made
         return made

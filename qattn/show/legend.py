@@ -18,10 +18,10 @@ LEGENDS = {
         f"same fields, w = σ(2βh): sigmoid attention."
     ),
     "potential": (
-        "The pattern of query i is p(n) ∝ φ(Σ_j n_j)^β exp(β Σ_j score_ij n_j), n_j = 0 or 1, "
+        "The pattern of query i is p(n) ∝ φ(Σ_j n_j)^β^ exp(β Σ_j score_ij n_j), n_j = 0 or 1, "
         "with a potential φ on the number of attended positions in the place of couplings; "
         "w_ij = ⟨n_j⟩_i, score = q_i·k_j/√d + b + bias of position, h = score/2. Without it "
-        "(J = 0) w = σ(2βh): sigmoid attention."
+        "(J = 0) w = σ(2βh): sigmoid attention. The dashed line is the sum of the weights."
     ),
     "sigmoid": (
         "Sigmoid attention: w_ij = σ(β score), score = q_i·k_j/√d + b + bias of position; that is "

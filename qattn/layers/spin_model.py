@@ -96,7 +96,9 @@ class SpinModelAttention(SoftmaxAttention):
         self.is_block = field == "residual"
         self._has_warned = False
         if self.is_block:
-            self.qkv, self.out = nn.Linear(embed_dim, 2 * embed_dim), nn.Identity()
+            like = self.qkv.weight
+            self.qkv = nn.Linear(embed_dim, 2 * embed_dim, device=like.device, dtype=like.dtype)
+            self.out = nn.Identity()
 
     def extra_repr(self) -> str:
         """The settings."""
@@ -130,13 +132,19 @@ class SpinModelAttention(SoftmaxAttention):
             mean_field = super()._attend(query, key, m.to(value.dtype), None)
             with without_autocast(value.device):
                 return mean_spin(x + mean_field).to(value.dtype)
-        J = self._precise_weights(query, key, None)
+        J = self._dropped(self._precise_weights(query, key, None))
         with without_autocast(value.device):
             if self._is_traceable():
                 m = kinetic_step(x, J, m, **model)
             else:
                 m = self._iterated(x, J, m, model)
         return m.to(value.dtype)
+
+    def _attend_with_weights(
+        self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
+    ) -> tuple[Tensor, Tensor]:
+        heads = self._attend(query, key, value, couplings)
+        return heads, self._precise_weights(query, key, couplings)
 
     def _iterated(self, x: Tensor, J: Tensor, m: Tensor, model: dict[str, Any]) -> Tensor:
         """Magnetisations by iteration; of what has not converged there is one warning in all."""

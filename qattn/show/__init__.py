@@ -4,7 +4,8 @@
 whatever model. ``qattn show`` is the command.
 """
 
-from qattn.show.layer import LayerAttention, layers_of
+from qattn.show.capture import layers_of
+from qattn.show.layer import LayerAttention
 from qattn.show.page import write_layers, write_page
 
 __all__ = ["LayerAttention", "layers_of", "write_layers", "write_page"]

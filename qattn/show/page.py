@@ -10,7 +10,8 @@ from markupsafe import Markup
 from torch import Tensor, nn
 
 from qattn.compare import page
-from qattn.show.layer import LayerAttention, layers_of
+from qattn.show.capture import layers_of
+from qattn.show.layer import LayerAttention
 from qattn.show.legend import PARTNERS, TOKENS, legend
 from qattn.show.numbers import arrays, plain, visible
 

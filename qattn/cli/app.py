@@ -29,6 +29,7 @@ COMMANDS = {
     "experiment status": "Say how far experiments are, and what the rest takes.",
     "fit-sampler": "Fit an autoregressive sampler to a problem, or to a family of problems.",
     "qpu-check": "Check a QPU in under ten seconds of its time; one file of results to attach.",
+    "show": "Show the attention of a trained model on a text: one page, opened in a browser.",
     "spin-glass": "Judge an autoregressive sampler of spin glasses over a ladder of temperatures.",
     "thermo": "Draw heat capacity, susceptibilities, Binder cumulants and entropy against β.",
     "train": "Train a small transformer with Boltzmann attention, or with one of its controls.",

@@ -62,6 +62,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",
     },
+    "show": {
+        "Model and text": "run text layers member data",
+        "Mean spins": "sampler num_reads",
+        "Output": "out",
+    },
     "spin-glass": {
         "Problems": "problems seed",
         "Temperatures": "betas overlap_betas",

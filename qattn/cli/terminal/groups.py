@@ -58,10 +58,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "Measurements": "reference num_reads evaluations log_every",
         "Run": "out resume checkpoint_seconds",
     },
+    "plot": {"Curves": "runs metric x", "Output": "out"},
     "qpu-check": {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",
     },
+    "runs": {"Folder": "folder", "Output": "sort json"},
     "spin-glass": {
         "Problems": "problems seed",
         "Temperatures": "betas overlap_betas",

@@ -30,8 +30,8 @@ def overlay(
 ) -> "Figure":
     """Metrics of several trainings, a panel for each metric and a line for each run.
 
-    A run is called by the settings in which it differs from another one, or by its folder where
-    there are none. Of an ensemble the mean, and its 95% interval as a band.
+    A run is called by the settings in which the runs differ, and by its folder where another one has
+    the same. Of an ensemble the mean, and its 95% interval as a band.
 
     Args:
         folders: The runs' folders.
@@ -53,8 +53,8 @@ def overlay(
     for axes, metric in zip(row, metrics, strict=True):
         curves = [_curve(lines, metric, against) for lines in records]
         if not any(curves):
-            known = sorted({name for lines in records for line in lines for name in line})
-            known = [name for name in known if not name.endswith(("_members", "_interval"))]
+            items = [item for lines in records for line in lines for item in line.items()]
+            known = sorted({name for name, value in items if isinstance(value, int | float)})
             raise ValueError(
                 f"No run has the metric {metric!r}; there are {', '.join(known) or 'none'}."
             )
@@ -69,23 +69,19 @@ def overlay(
 
 
 def labels_of(folders: Sequence[Path], configs: Sequence[TrainConfig]) -> list[str]:
-    """Settings in which each differs from another one; names of folders if these say no more."""
-    values = [dataclasses.asdict(config) for config in configs]
+    """Values of the settings that differ, and names of folders where these say no more."""
+    values = [
+        dataclasses.asdict(config) | {"attention": config.arm, "couplings": None}  # in the arm
+        for config in configs
+    ]
     differing = [
         name
         for name in values[0]
         if name not in NO_LABEL and len({repr(each[name]) for each in values}) > 1
     ]
-    labels = [
-        ", ".join(_setting(name, each[name]) for name in differing if each[name] is not None)
-        for each in values
-    ]
-    labels = [label or "default" for label in labels]
-    twice = {label for label in labels if labels.count(label) > 1}
+    labels = [", ".join(_setting(name, each[name]) for name in differing) for each in values]
     return [
-        (folder.name if label == "default" else f"{label} ({folder.name})")
-        if label in twice
-        else label
+        label if labels.count(label) == 1 else f"{label} ({folder.name})" if label else folder.name
         for label, folder in zip(labels, folders, strict=True)
     ]
 
@@ -94,7 +90,8 @@ def _setting(name: str, value: Any) -> str:
     """A setting in a legend: its value where that is a word of its own, else with its name."""
     if isinstance(value, str):
         return value
-    return name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+    words = name.replace("_", " ")
+    return f"{words} {'default' if value is None else value}"
 
 
 def _common(records: list[list[dict[str, Any]]]) -> list[str]:

@@ -84,7 +84,7 @@ def _say(summary: dict[str, Any], out: Path) -> None:
             raise OSError(
                 f"{error}: the run is complete, and {resume_command(out)} draws its plots."
             ) from error
-    metric = "accuracy" if "accuracy" in summary else "perplexity"
+    metric = summary["metric"]
     interval = summary.get(f"{metric}_interval")
     console.print(
         f"validation {metric} {summary[metric]:.4f}"

@@ -30,7 +30,7 @@ from qattn.training.steps import (
     regrouped,
     share_of_peak,
 )
-from qattn.training.tasks import Task, make_task
+from qattn.training.tasks import Task
 
 EVALUATION_BATCH = 256
 """Sequences per forward pass of a validation."""
@@ -53,9 +53,7 @@ class Learner:
             backend.divide(self.ranks.rank, self.ranks.size)
         self.device = self.ranks.device(config.device)
         seeds = [config.seed + member for member in self.share.members]
-        self.tasks: list[Task] = [
-            make_task(config.task, config.context, s, config.data_path) for s in seeds
-        ]
+        self.tasks: list[Task] = [config.make_task(seed) for seed in seeds]
         models = []
         for seed, task in zip(seeds, self.tasks, strict=True):
             torch.manual_seed(seed)

@@ -35,6 +35,7 @@ from qattn.training.resuming import (
     stop_requests,
 )
 from qattn.training.summary import betas, described, summarised, validated
+from qattn.training.trained_run import save_weights
 
 log = logging.getLogger("qattn.training")
 
@@ -93,7 +94,11 @@ def train(
         threads = config.threads or (before or {}).get("threads") or chosen
         config = replace(config, threads=threads)
         step = 0 if state is None else state["progress"]["step"]
-        with using_threads(threads), on_an_emulated_qpu(config, step, ranks.rank) as served:
+        with (
+            using_threads(threads),
+            on_an_emulated_qpu(config, step, ranks.rank) as served,
+            folder.tracked(config),
+        ):
             with ranks.together():
                 learner = Learner(served, ranks)
             if not resume:
@@ -174,7 +179,7 @@ class _Run:
                     self._write_what_is_due()
                     if self.made["step"] == self.config.steps:
                         summary = summarised(self.config, self.learner, self.made, self.validation)
-                        self.ranks.first(self.folder.write_summary, summary)
+                        self._write_the_end(summary)
                         return summary
                     if asked:
                         raise self._interrupted("Stopped")
@@ -187,6 +192,13 @@ class _Run:
                 except (BackendStopped, OSError) as error:
                     reason = str(error).rstrip(".")
                     raise self._interrupted(f"{reason}. Stopped", error) from error
+
+    def _write_the_end(self, summary: dict[str, Any]) -> None:
+        """The weights of all members, and the summary."""
+        weights = self.learner.state_dict().get("parameters")  # on rank 0
+        task = self.learner.tasks[0]
+        self.ranks.first(save_weights, self.folder.path, self.config, task, weights)
+        self.ranks.first(self.folder.write_summary, summary)
 
     def _agree(self, asked: bool) -> bool:
         """Whether some rank is asked to stop; all agree on what is to be done between two steps."""

@@ -141,7 +141,8 @@ class Ranks:
         """The device of this rank: of "cuda", the GPU of its number on its machine.
 
         Raises:
-            ValueError: There are several ranks, and the name is that of one GPU.
+            ValueError: There are several ranks and the name is that of one GPU, or their machine
+                has fewer GPUs.
         """
         device = torch.device(name)
         if self.size == 1 or device.type != "cuda":
@@ -150,6 +151,12 @@ class Ranks:
             raise ValueError(
                 f"Argument `device` must be 'cuda' in several processes, each of which takes the "
                 f"GPU of its number, but is {name!r}."
+            )
+        if torch.cuda.device_count() < self.local_size:
+            raise ValueError(
+                f"Argument `device` must be 'cpu' where there are more processes than GPUs, but is "
+                f"{name!r} for {self.local_size} processes and {torch.cuda.device_count()} GPUs: "
+                f"start fewer (--nproc-per-node)."
             )
         own = torch.device("cuda", self.local_rank)
         torch.cuda.set_device(own)

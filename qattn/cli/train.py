@@ -61,7 +61,7 @@ def train(
         resumes = resume is not None
         summary = run(settings, folder, resume=resumes, buy_again=buy_again, ranks=ranks)
         if ranks.rank == 0:
-            _say(summary, folder)
+            _say(summary, folder, ranks.size)
 
 
 def _settings(
@@ -75,15 +75,14 @@ def _settings(
     return dataclasses.replace(RunFolder(resume).read_config(), **given)
 
 
-def _say(summary: dict[str, Any], out: Path) -> None:
+def _say(summary: dict[str, Any], out: Path, processes: int) -> None:
     """Draw the plots of a finished run, and say what came out and where it is."""
     with Console(stderr=True).status("drawing the plots"):
         try:
             pictures = plots.plot_run(out)
         except OSError as error:
-            raise OSError(
-                f"{error}: the run is complete, and {resume_command(out)} draws its plots."
-            ) from error
+            again = resume_command(out, processes=processes)
+            raise OSError(f"{error}: the run is complete, and {again} draws its plots.") from error
     metric = summary["metric"]
     interval = summary.get(f"{metric}_interval")
     console.print(

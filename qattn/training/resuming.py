@@ -38,8 +38,8 @@ def check_processes(state: dict[str, Any] | None, processes: int, folder: Path) 
     before = processes if state is None else state["environment"].get("processes", 1)
     if before != processes:
         raise ValueError(
-            f"Cannot resume '{folder}' with {processes} processes: it was trained with {before}, "
-            f"each of which had its own random numbers. Continue with: "
+            f"Cannot resume '{folder}' with another number of processes, {processes} instead of "
+            f"{before}: each has its own random numbers. Continue with: "
             f"{resume_command(folder, processes=before)}"
         )
 

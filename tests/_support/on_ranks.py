@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import torch
-from trainings import EVERY, SMALL
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as under pytest
+
+from _support.trainings import EVERY, SMALL  # noqa: E402
 
 from qattn.backends import BackendStopped
 from qattn.couplings.base import NotFinite

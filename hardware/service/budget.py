@@ -176,13 +176,13 @@ class QPUBudget:
         return Reservation(self, estimate)
 
     def _refusal(self, needed: float) -> str:
-        part = f" of each of {self.parts} processes" if self.parts > 1 else ""
+        whose = f" of each of {self.parts} processes" if self.parts > 1 else ""
         waiting = ""
         if self._open:
             waiting = f", {format_duration(self.reserved)} reserved for jobs in flight"
         return (
-            f"The QPU budget of {format_duration(self.limit or 0.0)}{part} does not allow another job: "
-            f"{format_duration(self.spent)} spent{waiting}, and the next job needs "
+            f"The QPU budget of {format_duration(self.limit or 0.0)}{whose} does not allow another "
+            f"job: {format_duration(self.spent)} spent{waiting}, and the next job needs "
             f"{format_duration(needed)}. Raise --qpu-budget to go on."
         )
 

@@ -3,11 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
-
-import torch
-
-CHECKS = Path(__file__).with_name("on_ranks.py")
 
 OF_OTHERS = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_")
 """Beginnings of the names of variables that torchrun sets, and that may be those of another one."""
@@ -32,9 +27,3 @@ def torchrun(*arguments, processes=2, check=True):
     )
     assert not check or done.returncode == 0, done.stderr
     return done
-
-
-def results_of(name, folder):
-    """What a function of on_ranks.py returned on each rank."""
-    torchrun(CHECKS, name, folder)
-    return [torch.load(file) for file in sorted(folder.glob("rank-*.pt"))]

@@ -1,4 +1,4 @@
-"""What a process of several does of a training, and one checkpoint of all; in this process alone."""
+"""What a process of several does of a training, and one checkpoint of all."""
 
 import pytest
 import torch

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from _support import on_ranks
-from _support.torchrun import command_of, results_of, torchrun
+from _support.torchrun import command_of, torchrun
 from _support.trainings import EVERY, SMALL, assert_same_end, timeless
 
 import qattn
@@ -24,9 +24,12 @@ QPU = [
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
-    """The folder of what two processes did, and what each found."""
+    """The folder of what two processes did, and what each found, before one of them was killed."""
     folder = tmp_path_factory.mktemp("ranks")
-    return folder, results_of("all_checks", folder)
+    done = torchrun(on_ranks.__file__, "all_checks", folder, check=False)
+    assert (folder / "rank-1.pt").is_file(), done.stderr
+    assert "Another process of the training is gone. Stopped at step 2" in done.stderr
+    return folder, [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
 
 
 def test_words_between_processes(checked):
@@ -46,7 +49,7 @@ def test_an_error_of_one_process_is_one_of_all(checked):
         of_0, of_1 = (found[failing] for found in checked[1])
         assert len(of_0) == len(of_1) == len(on_ranks.ERRORS)
         where = "Rank 1: " if failing == "one" else ""
-        for (kinds, text, flags), (_, other, other_flags) in zip(of_0, of_1, strict=True):
+        for (_, text, flags), (_, other, other_flags) in zip(of_0, of_1, strict=True):
             assert flags == other_flags
             if "KeyError" not in text and not text.startswith("'"):
                 assert text == where + other
@@ -112,23 +115,20 @@ def test_an_ensemble_of_four_is_that_of_one_process(checked, tmp_path):
     assert (members[0] - members[1]).abs().max() > 1e-2  # of other seeds
 
 
-def killed_and_resumed(folder, ensemble):
-    done = torchrun(on_ranks.__file__, "killed", folder, ensemble, check=False)
-    assert done.returncode != 0
-    parts = RunFolder(folder / "parts")
-    assert parts.read_checkpoint()["progress"]["step"] == 20
-    assert "Another process of the training is gone. Stopped at step 2" in done.stderr
-    torchrun("-m", "qattn", "train", "--resume", parts.path)
+def assert_goes_on_to_the_bit(folder, ensemble):
+    assert RunFolder(folder / "parts").read_checkpoint()["progress"]["step"] == 20
+    torchrun(on_ranks.__file__, "resumed", folder, ensemble)
     assert_same_end(folder / "whole", folder / "parts")
 
 
-def test_an_ensemble_of_which_a_process_was_killed_goes_on_to_the_bit(tmp_path):
-    killed_and_resumed(tmp_path, 3)  # two members and one, with reads of their own
+def test_an_ensemble_of_which_a_process_was_killed_goes_on_to_the_bit(checked):
+    assert_goes_on_to_the_bit(checked[0], 3)  # two members and one, with reads of their own
 
 
 @pytest.mark.slow
 def test_one_model_of_which_a_process_was_killed_goes_on_to_the_bit(tmp_path):
-    killed_and_resumed(tmp_path, 1)
+    assert torchrun(on_ranks.__file__, "killed", tmp_path, 1, check=False).returncode != 0
+    assert_goes_on_to_the_bit(tmp_path, 1)
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn import estimators, exact, mean_field
-from qattn.attention.masks import Lengths, compacted, num_groups
+from qattn.attention.blocks import by_block
+from qattn.attention.compaction import compacted
+from qattn.attention.masks import Lengths, num_groups
 from qattn.backends import Backend, get_backend
 from qattn.couplings import Banded, Block, Cardinality, Couplings
 from qattn.exact.engine import normalized
@@ -87,18 +89,39 @@ def weights_and_info(
 
 
 def masked_weights_and_info(
-    fields: Float[Tensor, "#batch heads queries positions"],
-    couplings: Float[Tensor, "heads rows rows"] | Couplings,
+    fields: Float[Tensor, "batch heads queries positions"],
+    couplings: Float[Tensor, "groups rows rows"] | Couplings,
     *args: Any,
-    mask: Bool[Tensor, "#batch #heads queries positions"],
-    rows: Int[Tensor, "#batch positions"],
+    mask: Bool[Tensor, "#batch #heads #queries positions"],
+    rows: Int[Tensor, "#batch positions"] | None,
     beta: float | Tensor,
+    normalize: bool,
     **options: Any,
 ) -> tuple[Float[Tensor, "batch heads queries positions"], Mapping[str, Any]]:
     """The same where a mask says which positions a query sees; J is that of their rows."""
+    if isinstance(couplings, Block):
+        parts = by_block(fields, couplings, beta, mask, rows)
+        weights, info = masked_weights_and_info(
+            parts.fields,
+            parts.couplings,
+            *args,
+            mask=parts.mask,
+            rows=None,
+            beta=parts.beta,
+            normalize=False,
+            **options,
+        )
+        weights = parts.placed(weights, fields.shape[1])
+        return normalized(weights) if normalize else weights, info
     small = compacted(fields, couplings, beta, mask, rows)
     weights, info = weights_and_info(
-        small.fields, small.couplings, *args, lengths=small.lengths, beta=small.beta, **options
+        small.fields,
+        small.couplings,
+        *args,
+        lengths=small.lengths,
+        beta=small.beta,
+        normalize=normalize,
+        **options,
     )
     return small.placed(weights), info
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
+from torch._compile import _disable_dynamo  # torch.compiler.disable would load Dynamo on import
 from torch.nn import functional as F
 
 from qattn._tracing import is_traced
@@ -60,6 +61,7 @@ class Compacted:
         return spins.new_zeros(B, H, Q, n).scatter_add(-1, self.index.expand(B, H, Q, -1), spins)
 
 
+@_disable_dynamo
 def compacted(
     fields: Float[Tensor, "batch heads queries positions"],
     couplings: Tensor | Couplings,
@@ -78,7 +80,17 @@ def compacted(
 
     Raises:
         ValueError: Positions that a query sees have no row of J, or the same.
+        NotImplementedError: The mask or the rows are members of a ``torch.func.vmap``.
+
+    Under ``torch.compile`` the graph breaks here, for the number of models is one of values. What
+    has no values, in ``torch.export``, say, gets a model of all positions for each query.
     """
+    for name, x in (("attn_mask", mask), ("rows", rows)):
+        if x is not None and _is_member(x):
+            raise NotImplementedError(
+                f"Argument `{name}` must be the same for all members of a torch.func.vmap: models "
+                f"of different sizes are no members of one. Pass sequences as a batch instead."
+            )
     shape = B, H, Q, _ = tuple(fields.shape)
     mask, at = _common(mask), None
     if rows is not None and not _are_first(rows := _common(rows)):
@@ -233,4 +245,12 @@ def _on_cpu(seen: Tensor) -> Tensor:
 
 def _has_values(x: Tensor) -> bool:
     """Whether values may be looked at: x is neither traced nor a member of a vmap."""
-    return not (is_traced(x) or is_functorch_wrapped_tensor(x))
+    return not (is_traced(x) or _is_member(x))
+
+
+def _is_member(x: Tensor) -> bool:
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            return True
+        x = get_unwrapped(x)
+    return False

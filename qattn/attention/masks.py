@@ -53,7 +53,9 @@ def num_groups(couplings: Tensor | Couplings) -> int:
 
 def num_rows(couplings: Tensor | Couplings) -> int:
     """Number of spins that couplings are for."""
-    return couplings.num_spins if isinstance(couplings, Couplings) else couplings.shape[-1]
+    if isinstance(couplings, Couplings):
+        return couplings.num_spins
+    return couplings.shape[-1] if couplings.ndim else 0
 
 
 def leading(couplings: Tensor | Couplings, size: int) -> Tensor | Couplings:

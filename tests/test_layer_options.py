@@ -4,7 +4,7 @@ import pytest
 import torch
 from _support.layers import LINEAR, layer_and_input
 
-from qattn import BoltzmannAttention
+from qattn import BoltzmannAttention, Transformer
 from qattn.layers import ATTENTION
 
 P = 0.25
@@ -75,6 +75,16 @@ def test_device_and_dtype_are_those_of_all_parameters(arm, more):
 def test_fields_of_a_spin_model_have_the_dtype():
     layer = ATTENTION["spin-model"](8, 2, 6, field="residual", dtype=torch.float64)
     assert {p.dtype for p in layer.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("arm", ATTENTION)
+def test_device_and_dtype_of_a_transformer(arm):
+    model = Transformer(
+        5, 6, attention=arm, embed_dim=8, num_heads=2, device="meta", dtype=torch.float64
+    )
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.float64)}
+    model.to_empty(device="cpu").reset_parameters()
+    assert model(torch.zeros(1, 6, dtype=torch.int64)).isfinite().all()
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.1])

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
@@ -59,6 +60,8 @@ class Transformer(Pretrained):
         embed_dim: Width.
         ffn: Whether blocks have a feed-forward network (GELU).
         ffn_width: Its hidden width; None means 4 `embed_dim`.
+        device: Where the model is moved when it is made; None means PyTorch's default.
+        dtype: The dtype of its parameters; None means PyTorch's default.
         attention_options: Further keyword arguments of the attention layer.
 
     Raises:
@@ -83,6 +86,8 @@ class Transformer(Pretrained):
         embed_dim: int = 64,
         ffn: bool = True,
         ffn_width: int | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         **attention_options: Any,
     ) -> None:
         super().__init__()
@@ -104,6 +109,7 @@ class Transformer(Pretrained):
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.read_out = nn.Linear(embed_dim, vocab_size)
+        self.to(device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a model that was made on the meta device, say."""

@@ -107,7 +107,7 @@ class Compacted:
     couplings: Tensor | Couplings
     lengths: Lengths
     beta: float | Tensor
-    index: Int[Tensor, "#batch #heads #queries spins"] | None
+    index: Int[Tensor, "#batch #heads _ spins"] | None
     shape: tuple[int, int, int, int]
 
     def placed(

@@ -99,7 +99,7 @@ def masked_weights_and_info(
     couplings: Float[Tensor, "heads rows rows"] | Couplings,
     *args: Any,
     mask: Bool[Tensor, "#batch #heads queries positions"],
-    rows: Int[Tensor, "#batch positions"],
+    rows: Int[Tensor, "#batch positions"] | None,
     beta: float | Tensor,
     **options: Any,
 ) -> tuple[Float[Tensor, "batch heads queries positions"], Mapping[str, Any]]:

@@ -3,6 +3,7 @@ r"""Multi-head attention layers with one interface: Boltzmann attention and its 
 from qattn.layers.boltzmann import BoltzmannAttention
 from qattn.layers.cache import KeyValueCache
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
+from qattn.layers.drop_in import BoltzmannMultiheadAttention, replace_attention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
 from qattn.layers.pattern import IsingPattern
 from qattn.layers.spin_model import SpinModelAttention
@@ -10,6 +11,7 @@ from qattn.layers.variants import CardinalityAttention, CouplingsAttention
 
 __all__ = [
     "BoltzmannAttention",
+    "BoltzmannMultiheadAttention",
     "CardinalityAttention",
     "CouplingsAttention",
     "IsingPattern",
@@ -17,6 +19,7 @@ __all__ = [
     "SigmoidAttention",
     "SoftmaxAttention",
     "SpinModelAttention",
+    "replace_attention",
 ]
 
 ATTENTION: dict[str, type[MultiheadAttention]] = {

@@ -14,6 +14,7 @@ from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
 from qattn.layers.cache import KeyValueCache
 from qattn.layers.multihead import reset_children
 from qattn.transformer.generation import generate
+from qattn.weights import Pretrained
 
 EMBEDDING_STD = 0.02
 """Standard deviation of the initial embeddings of tokens and positions."""
@@ -57,7 +58,7 @@ class Block(nn.Module):
         return x if self.ffn is None else x + self.ffn(x)
 
 
-class Transformer(nn.Module):
+class Transformer(Pretrained):
     r"""Causal language model: token and position embeddings, blocks, a linear read-out.
 
     Args:

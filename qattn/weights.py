@@ -58,7 +58,8 @@ class Stored(nn.Module):
     def __new__(cls: type[M], *args: Any, **options: Any) -> M:
         """Note the arguments; wrong ones are left to the constructor to refuse."""
         made = super().__new__(cls)
-        signature, arguments = inspect.signature(cls.__init__), {}
+        signature = inspect.signature(cls.__init__)
+        arguments: dict[str, Any] = {}
         with contextlib.suppress(TypeError):
             bound = signature.bind(made, *args, **options)
             bound.apply_defaults()

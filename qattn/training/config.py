@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import tomllib
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ import torch
 
 from qattn.attention.models import check_moments
 from qattn.backends import Backend, parse_sampler
-from qattn.backends.options import FromFile, described, members_of, words_of
+from qattn.backends.options import FromFile, described, from_toml
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
+from qattn.integrations.trackers import TRACKERS, check_installed, trackers_of
 from qattn.layers.beta import CRITICAL
 from qattn.layers.structures import BlockStructure, CardinalityStructure
 from qattn.training.attention_settings import AttentionSettings
@@ -87,6 +87,11 @@ class TrainConfig(SamplerSettings, AttentionSettings, TaskSettings):  # type: ig
     gradient_every: int | None = setting(
         None, "Steps between comparisons of a step's gradient with the exact one (default: never)."
     )
+    track: str | None = setting(
+        None,
+        f"Send metrics to {', '.join(TRACKERS)} too; several with commas.",
+        may_change=True,
+    )
     checkpoint_every: int = setting(500, "Steps between checkpoints.")
     checkpoint_seconds: float | None = setting(
         None,
@@ -98,6 +103,7 @@ class TrainConfig(SamplerSettings, AttentionSettings, TaskSettings):  # type: ig
         self.check_task()
         _one_of("lr_decay", self.lr_decay, LR_DECAYS)
         self.check_attention()
+        trackers_of(self.track)
         if self.estimator is not None:
             _one_of("estimator", self.estimator, available_estimators())
         check_moments(self.moments, self.sampler, self.estimator)
@@ -151,11 +157,12 @@ class TrainConfig(SamplerSettings, AttentionSettings, TaskSettings):  # type: ig
         Raises:
             ValueError: The device does not work here, there is no backend of that name, or it
                 does not take an option or the couplings that were given.
-            ImportError: A package that a backend needs is missing.
+            ImportError: A package that a backend or a tracker needs is missing.
             FileNotFoundError: The task's text, a calibration, a schedule or a journal is missing.
             MemoryError: The Ising models are too large for exact enumeration.
         """
         _check_device(self.device)
+        check_installed(self.track)
         for name in ("sampler", "eval_sampler"):
             value = getattr(self, name)
             # It starts quadratic: a sampler would fail, or have been paid, only after a step.
@@ -295,29 +302,13 @@ def typed_settings(
         if name not in known:
             hint = _hint(name, value, known)
             raise ValueError(f"'{path}' has an unknown setting `{name}`{hint}")
-        settings[name] = _of_type(known[name].type, value)
+        settings[name] = from_toml(known[name].type, value)
         if settings[name] is None:
             expected = described(known[name].type)
             raise ValueError(f"Setting `{name}` in '{path}' must be {expected}, but is {value!r}.")
         if name in MARKED:
             settings[name] = FromFile(value, path)
     return settings
-
-
-def _of_type(kind: Any, value: Any) -> Any:
-    """A value of TOML as one of this type, which may be a union; None if it is not one."""
-    if value in words_of(kind):
-        return value
-    members = members_of(kind)
-    if type(value) is int and float in members and int not in members:
-        return float(value)
-    if isinstance(value, list):
-        for member in members:
-            if typing.get_origin(member) is tuple and len(value) == len(typing.get_args(member)):
-                numbers = tuple(_of_type(float, number) for number in value)
-                return None if None in numbers else numbers
-        return None
-    return value if type(value) in members else None
 
 
 def _hint(name: str, value: Any, known: Iterable[str]) -> str:

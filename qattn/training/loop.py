@@ -81,7 +81,11 @@ def train(
     threads = config.threads or (before or {}).get("threads") or choose_threads(config)
     config = replace(config, threads=threads)
     step = 0 if state is None else state["progress"]["step"]
-    with using_threads(threads), on_an_emulated_qpu(config, step) as served:
+    with (
+        using_threads(threads),
+        on_an_emulated_qpu(config, step) as served,
+        folder.tracked(config),
+    ):
         learner = Learner(served)
         if not resume and out.exists():
             folder.create(config)  # refuses, before anything is connected

@@ -58,9 +58,16 @@ GROUPS: dict[str, dict[str, str]] = {
         "Measurements": "reference num_reads evaluations log_every",
         "Run": "out resume checkpoint_seconds",
     },
+    "plot": {"Curves": "runs metric x", "Output": "out"},
     "qpu-check": {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",
+    },
+    "runs": {"Folder": "folder", "Output": "sort json"},
+    "show": {
+        "Model and text": "run text layers member data",
+        "Mean spins": "sampler num_reads",
+        "Output": "out",
     },
     "spin-glass": {
         "Problems": "problems seed",
@@ -87,10 +94,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "
         "field_encoding warn_divergence tolerance dephasing_rate relaxation_rate",
         "D-Wave": "emulate_qpu qpu_budget journal chain_strength spin_reversal_transforms "
-        "out_of_range track reduce_intersample_correlation readout_thermalization failover "
+        "out_of_range follow_betas reduce_intersample_correlation readout_thermalization failover "
         "max_in_flight credentials solver endpoint region",
         "Run": "out resume buy_again config seed ensemble device threads log_every eval_every "
-        "gradient_every checkpoint_every checkpoint_seconds",
+        "gradient_every checkpoint_every checkpoint_seconds track",
     },
 }
 """By command, the groups in the order of its help, each with its options; --help comes last."""

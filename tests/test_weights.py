@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import qattn
 from qattn import BoltzmannAttention, SoftmaxAttention, Transformer, get_backend
-from qattn.layers import ATTENTION, IsingPattern
+from qattn.layers import ATTENTION, BoltzmannMultiheadAttention, IsingPattern
 from qattn.training.tasks import Brackets
 
 STRUCTURES = {
@@ -71,6 +71,19 @@ def test_the_pattern_alone_is_the_same_from_its_file(tmp_path):
     query, key, value = torch.randn(3, 1, 2, 4, 8).unbind(0)
     for one, other in zip(pattern(query, key, value), loaded(query, key, value), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_drop_in_is_the_same_from_its_file(tmp_path):
+    torch.manual_seed(0)
+    options = {"dropout": 0.1, "batch_first": True, "couplings": "low_rank", "kdim": 4, "vdim": 4}
+    layer = BoltzmannMultiheadAttention(8, 2, context=6, dtype=torch.float64, **options).eval()
+    layer.pattern.beta = 1.5
+    layer.save(tmp_path / "layer.safetensors")
+    loaded = BoltzmannMultiheadAttention.load(tmp_path / "layer.safetensors")
+    query, key = torch.randn(3, 5, 8).double(), torch.randn(3, 6, 4).double()
+    for one, other in zip(layer(query, key, key), loaded(query, key, key), strict=True):
+        assert torch.equal(one, other)
+    assert (loaded.dropout, loaded.pattern.beta) == (0.1, 1.5)
 
 
 @settings(max_examples=30)

@@ -57,7 +57,7 @@ def print_row(
     backend = DWaveBackend(
         betas=(BETA, BETA),
         annealing_time=5.0,
-        track=False,
+        follow_betas=False,
         spin_reversal_transforms=transforms,
         credentials=str(credentials),
         journal=credentials.parent / f"{transforms}-{num_reads}-{shimmed}",

@@ -71,7 +71,7 @@ def emulated_qpu(seed: int) -> Iterator[Backend]:
             annealing_time=5.0,
             credentials=str(write_credentials(Path(folder), qpu)),
             journal=str(Path(folder) / "journal"),
-            track=False,
+            follow_betas=False,
         )
         try:
             yield backend

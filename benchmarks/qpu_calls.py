@@ -66,7 +66,7 @@ def main() -> None:
         backend = DWaveBackend(
             betas=(9.0, 9.0),
             annealing_time=5.0,
-            track=False,  # the fit takes longer than the rest
+            follow_betas=False,  # the fit takes longer than the rest
             spin_reversal_transforms=arguments.spin_reversal_transforms,
             journal=Path(folder) / "journal",
             credentials=Path(folder) / "credentials.toml",

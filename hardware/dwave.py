@@ -38,8 +38,8 @@ class DWaveBackend(Backend):
 
     β_h and β_J come from `betas`, from a `calibration` that ``qattn calibrate --sampler dwave``
     wrote, or from first-order theory for a published `schedule`
-    (:func:`qattn.simulators.effective_beta.effective_betas`). With `track` they follow the reads
-    of each call, slowly.
+    (:func:`qattn.simulators.effective_beta.effective_betas`). With `follow_betas` they follow the
+    reads of each call, slowly.
 
     With a calibration, its recommendation stands for every setting that is not given. The journal
     is a folder in the run's folder unless another is given; without a run, one in the user's data

@@ -82,7 +82,7 @@ class DWaveOptions(Backend.Options):
         "Continue with another solver of the same features when one goes offline.",
         may_change=True,
     )
-    track: bool = option(True, "Follow the device's betas through the reads.")
+    follow_betas: bool = option(True, "Follow the device's betas through the reads.")
     max_in_flight: int = option(4, "Jobs at the service at a time.", may_change=True)
     retry_policy: RetryPolicy | None = option(
         None, "Retry and time-out limits of requests.", python_only=True, may_change=True

@@ -96,7 +96,7 @@ class Session:
             except PlanAnew:
                 log.info("What was lost is sampled anew.")
         self._break_rate = samples.info["chain_break_rate"]
-        if self.options.track:
+        if self.options.follow_betas:
             self._follow(call, samples)
         return samples
 

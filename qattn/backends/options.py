@@ -155,6 +155,22 @@ def check_words(options: Any) -> None:
             )
 
 
+def from_toml(type_: Any, value: Any) -> Any:
+    """A value of TOML as one of this type, which may be a union; None if it is not one."""
+    if value in words_of(type_):
+        return value
+    members = members_of(type_)
+    if type(value) is int and float in members and int not in members:
+        return float(value)
+    if isinstance(value, list):
+        for member in members:
+            if typing.get_origin(member) is tuple and len(value) == len(typing.get_args(member)):
+                numbers = tuple(from_toml(float, number) for number in value)
+                return None if None in numbers else numbers
+        return None
+    return value if type(value) in members else None
+
+
 def members_of(type_: Any) -> tuple[Any, ...]:
     """Members of a union other than None; a type that is no union by itself."""
     if typing.get_origin(type_) in (UnionType, typing.Union):

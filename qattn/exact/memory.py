@@ -51,10 +51,11 @@ def check_layout(lay: Layout, num_groups: int, itemsize: int) -> None:
     """As :func:`check_memory`, for a batch that is already cut, or several (of a vmap)."""
     need = _bytes_of(lay, num_groups, itemsize)
     if need > MEMORY_LIMIT:
+        size = f"{need / 2**30:.3g}" if need < 2**100 else f"2^{need.bit_length() - 31}"
         raise MemoryError(
             f"Exact enumeration of {num_groups} groups x {lay.blocks[-1].end} queries x "
             f"{lay.num_spins} spins in float{8 * itemsize} "
-            f"needs about {need / 2**30:.3g} GiB, and the limit is {MEMORY_LIMIT / 2**30:.3g} GiB: "
+            f"needs about {size} GiB, and the limit is {MEMORY_LIMIT / 2**30:.3g} GiB: "
             f"use fewer spins, or a sampling backend, or raise qattn.exact.memory.MEMORY_LIMIT."
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qattn.ising.batch import IsingBatch
 from qattn.ising.checks import check_beta
 from qattn.ising.precision import at_least_single
+from qattn.weights import Stored
 
 Beta = float | Literal["learnable", "critical", "critical-tracked"]
 """A number; "learnable", trained with the layer; "critical" and "critical-tracked", set to where
@@ -29,7 +30,7 @@ TRANSITIONLESS = "has no transition: its positions are independent of each other
 """Why a layer may have no critical β."""
 
 
-class WithBeta(nn.Module):
+class WithBeta(Stored):
     """An attention layer's inverse temperature, on which its subclasses build."""
 
     has_transition: ClassVar[bool] = True

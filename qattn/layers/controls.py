@@ -25,11 +25,14 @@ class SoftmaxAttention(MultiheadAttention):
         if isinstance(beta, Tensor) or beta != 1.0:
             bias = None if bias is None else bias * beta
             query = (query * beta).to(value.dtype)
-        if bias is None:
+        lengths = self._lengths(query, key)
+        if bias is None and (lengths is None or query.shape[2] == key.shape[2]):
             return F.scaled_dot_product_attention(
-                query, key, value, dropout_p=dropout_p, is_causal=self.is_causal
+                query, key, value, dropout_p=dropout_p, is_causal=lengths is not None
             )
-        mask = masked(bias[None], -torch.inf, self._lengths(query, key)).to(query.dtype)
+        # Fewer queries than positions are the last ones; PyTorch aligns them to the first.
+        bias = query.new_zeros(1, query.shape[2], key.shape[2]) if bias is None else bias
+        mask = masked(bias[None], -torch.inf, lengths).to(query.dtype)
         return F.scaled_dot_product_attention(
             query, key, value, mask.expand(len(query), -1, -1, -1), dropout_p
         )

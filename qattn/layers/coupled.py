@@ -157,6 +157,9 @@ class WithCouplings(WithBeta):
         x = at_least_single(x) if x is not None and self.structure.content else None
         return self.structure.couplings(values, x, size)
 
+    def _kept_inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x,) if self.structure.content else ()
+
     def couplings_of(self, x: Float[Tensor, "batch positions embed"]) -> Tensor | Couplings:
         """The couplings on x: of each head, or of each sequence and head if they depend on x."""
         with without_autocast(x.device):

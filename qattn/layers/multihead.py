@@ -19,6 +19,7 @@ from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import at_least_single, without_autocast
 from qattn.layers.beta import Beta, WithCriticalBeta
+from qattn.layers.cache import KeyValueCache
 from qattn.layers.position_bias import position_bias, unbiased
 
 
@@ -148,24 +149,28 @@ class MultiheadAttention(WithCriticalBeta):
         x: Float[Tensor, "batch positions embed"],
         *others: Tensor,
         need_weights: bool = False,
+        cache: KeyValueCache | None = None,
     ) -> (
         Float[Tensor, "batch positions embed"]
         | tuple[
             Float[Tensor, "batch positions embed"],
-            Float[Tensor, "batch heads positions positions"],
+            Float[Tensor, "batch heads positions keys"],
         ]
     ):
         """Attend, and project the heads' outputs back.
 
         Args:
-            x: Sequences.
+            x: Input of all positions, or of those behind the positions of a cache.
             others: Refused.
             need_weights: Return (output, weights), the weights as they are before dropout, in
                 float32 at least.
+            cache: Positions before x, which x attends to; it then keeps those of x too. What comes
+                out is what a pass over all positions gives at those of x.
 
         Raises:
             TypeError: More than one tensor is given.
-            ValueError: x is not of this shape, or has more positions than `context`.
+            ValueError: x is not of this shape, has more positions than `context`, or the layer
+                cannot use a cache, because earlier positions depend on later ones.
         """
         if others:
             raise TypeError(
@@ -175,10 +180,17 @@ class MultiheadAttention(WithCriticalBeta):
                 f"qattn.boltzmann_attention(query, key, value, couplings)."
             )
         query, key, value = self._heads(x)
+        inputs: Tensor | None = x
+        if cache is not None:
+            self._check_cache()
+            key, value, *kept = cache.extended(key, value, *self._kept_inputs(x))
+            inputs = kept[0] if kept else None
+        with without_autocast(x.device):
+            couplings = self._couplings(inputs, key.shape[2])
         attend = self._attend_with_weights if need_weights else self._attend
         # What draws reads is left to Python: compiled code has one break here.
         attend = attend if self._is_traceable() else partial(uncompiled, attend)
-        found: Any = attend(query, key, value, self.couplings_of(x))
+        found: Any = attend(query, key, value, couplings)
         heads, weights = found if need_weights else (found, None)
         projected: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return projected if weights is None else (projected, weights)
@@ -222,16 +234,32 @@ class MultiheadAttention(WithCriticalBeta):
         """The couplings on x, of a layer that has some."""
         return None
 
+    def _couplings(self, x: Tensor | None, size: int) -> Tensor | Couplings | None:
+        """The couplings of the first positions, of a layer that has some."""
+        return None
+
+    def _kept_inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What a cache keeps besides keys and values: x where couplings depend on it."""
+        return ()
+
+    def _check_cache(self) -> None:
+        """Raise a ValueError unless what the layer makes of a position waits for no later one."""
+        if not self.is_causal:
+            raise ValueError(
+                f"Argument `cache` is for layers with is_causal=True, but this "
+                f"{type(self).__name__} lets positions see later ones: pass all of them."
+            )
+
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
     ) -> Tensor:
-        T = query.shape[2]
+        T, before = query.shape[2], key.shape[2] - query.shape[2]
         tile = self.TILE if self.is_causal and T >= self.TILES_FROM and self._is_traceable() else T
         # Causal queries by tiles, each with the positions that it sees: T x T tensors are neither
         # stored nor moved, and the upper half is not computed.
         outputs = []
         for end in range(tile, T + tile, tile):
-            rows, seen = slice(end - tile, end), slice(min(end, T))
+            rows, seen = slice(end - tile, end), slice(before + min(end, T))
             weights = self._precise_weights(query[:, :, rows], key[:, :, seen], couplings)
             outputs.append(self._dropped(weights).to(value.dtype) @ value[:, :, seen])
         return outputs[0] if tile == T else torch.cat(outputs, 2)

@@ -119,6 +119,14 @@ class SpinModelAttention(SoftmaxAttention):
         query_and_key = self.qkv(normalised.flatten(-3)).unflatten(-1, (2, self.num_heads, -1))
         return torch.cat([query_and_key, field.to(query_and_key.dtype)], -3)
 
+    def _check_cache(self) -> None:
+        super()._check_cache()
+        if self.steady_state:
+            raise ValueError(
+                "Argument `cache` is for spin models of one step, but this one has steady_state="
+                "True, which is a state of all positions at once: pass all of them."
+            )
+
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
     ) -> Tensor:
@@ -127,6 +135,7 @@ class SpinModelAttention(SoftmaxAttention):
         with without_autocast(value.device):
             x = at_least_single(value)
             m = mean_spin(x)
+        x = x[:, :, -query.shape[2] :]  # the spins of the queries, with a cache the last ones
         if self.mean_field == "naive" and not self.steady_state:
             # PyTorch's fused attention, with magnetisations for values.
             mean_field = super()._attend(query, key, m.to(value.dtype), None)

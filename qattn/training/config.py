@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import tomllib
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,15 @@ import torch
 
 from qattn.attention.models import check_moments
 from qattn.backends import Backend, parse_sampler
-from qattn.backends.options import FromFile, described, members_of, words_of
+from qattn.backends.options import FromFile, described, from_toml
 from qattn.estimators import available_estimators
 from qattn.exact.memory import check_memory
+from qattn.integrations.trackers import TRACKERS, check_installed, trackers_of
 from qattn.layers.beta import CRITICAL
 from qattn.layers.structures import BlockStructure, CardinalityStructure
 from qattn.training.attention_settings import AttentionSettings
 from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
-from qattn.training.tasks import TASKS, make_task
+from qattn.training.tasks.settings import TaskSettings
 from qattn.transformer import Transformer
 
 LR_DECAYS = ("none", "linear", "cosine")
@@ -35,7 +35,7 @@ LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # SamplerSettings
+class TrainConfig(SamplerSettings, AttentionSettings, TaskSettings):  # type: ignore[misc]  # SamplerSettings
     """Settings of a run: values, the same names in TOML files and, with dashes, as flags.
 
     Making one constructs nothing and looks at nothing outside it, so that the settings of a run
@@ -50,8 +50,6 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         ('neal', 'boltzmann')
     """
 
-    task: str = setting("brackets", f"Task: {', '.join(TASKS)}.")
-    data: str | None = setting(None, "Text file of the task shakespeare.")
     sampler: str = setting(
         "exact", "Where the mean spins come from: see `qattn backends`; or NAME:key=value,...."
     )
@@ -64,7 +62,6 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     emulate_qpu: bool = setting(
         False, "Run dwave on an emulated QPU, which has the betas 11.2 11.2 with the ghost spin."
     )
-    context: int = setting(12, "Number of positions T.")
     layers: int = setting(2, "Number of blocks.")
     heads: int = setting(4, "Number of heads in each.")
     width: int = setting(64, "Width of the model, a multiple of heads.")
@@ -90,6 +87,11 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     gradient_every: int | None = setting(
         None, "Steps between comparisons of a step's gradient with the exact one (default: never)."
     )
+    track: str | None = setting(
+        None,
+        f"Send metrics to {', '.join(TRACKERS)} too; several with commas.",
+        may_change=True,
+    )
     checkpoint_every: int = setting(500, "Steps between checkpoints.")
     checkpoint_seconds: float | None = setting(
         None,
@@ -98,9 +100,10 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     )
 
     def __post_init__(self) -> None:
-        _one_of("task", self.task, TASKS)
+        self.check_task()
         _one_of("lr_decay", self.lr_decay, LR_DECAYS)
         self.check_attention()
+        trackers_of(self.track)
         if self.estimator is not None:
             _one_of("estimator", self.estimator, available_estimators())
         check_moments(self.moments, self.sampler, self.estimator)
@@ -154,11 +157,12 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         Raises:
             ValueError: The device does not work here, there is no backend of that name, or it
                 does not take an option or the couplings that were given.
-            ImportError: A package that a backend needs is missing.
+            ImportError: A package that a backend or a tracker needs is missing.
             FileNotFoundError: The task's text, a calibration, a schedule or a journal is missing.
             MemoryError: The Ising models are too large for exact enumeration.
         """
         _check_device(self.device)
+        check_installed(self.track)
         for name in ("sampler", "eval_sampler"):
             value = getattr(self, name)
             # It starts quadratic: a sampler would fail, or have been paid, only after a step.
@@ -168,7 +172,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
                     f"matrix J once it has learned, but is {value!r}; with `competitive`, and a "
                     f"`max_count` of at least the context, it keeps one."
                 )
-        make_task(self.task, self.context, self.seed, self.data_path)
+        self.make_task(self.seed)
         enumerated = self.structure in ("dense", "block") and self.interaction != "field"
         exactly = (self.sampler, self.moments) == ("exact", "exact")
         exactly |= (self.eval_sampler, self.eval_moments) == ("exact", "exact")
@@ -205,11 +209,6 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         """Whether reads are drawn, in training or in validations."""
         exactly = self.estimator == "exact" or (self.sampler, self.estimator) == ("exact", None)
         return not exactly or self.eval_sampler != "exact"
-
-    @property
-    def data_path(self) -> Path | None:
-        """The task's text file, if one was given."""
-        return None if self.data is None else Path(self.data)
 
     def model(self, vocab_size: int) -> Transformer:
         """A new model, with weights from PyTorch's global generator."""
@@ -303,29 +302,13 @@ def typed_settings(
         if name not in known:
             hint = _hint(name, value, known)
             raise ValueError(f"'{path}' has an unknown setting `{name}`{hint}")
-        settings[name] = _of_type(known[name].type, value)
+        settings[name] = from_toml(known[name].type, value)
         if settings[name] is None:
             expected = described(known[name].type)
             raise ValueError(f"Setting `{name}` in '{path}' must be {expected}, but is {value!r}.")
         if name in MARKED:
             settings[name] = FromFile(value, path)
     return settings
-
-
-def _of_type(kind: Any, value: Any) -> Any:
-    """A value of TOML as one of this type, which may be a union; None if it is not one."""
-    if value in words_of(kind):
-        return value
-    members = members_of(kind)
-    if type(value) is int and float in members and int not in members:
-        return float(value)
-    if isinstance(value, list):
-        for member in members:
-            if typing.get_origin(member) is tuple and len(value) == len(typing.get_args(member)):
-                numbers = tuple(_of_type(float, number) for number in value)
-                return None if None in numbers else numbers
-        return None
-    return value if type(value) in members else None
 
 
 def _hint(name: str, value: Any, known: Iterable[str]) -> str:

@@ -6,13 +6,14 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from qattn._atomic import write_atomically
+from qattn.integrations.trackers import Trackers
 from qattn.training.config import TrainConfig, parse_settings, toml_text
 from qattn.training.resuming import resume_command
 
@@ -52,6 +53,7 @@ class Folder(Generic[S]):
         self.checkpoint_file = path / "checkpoint.pt"
         self.previous_file = path / "checkpoint.previous.pt"
         self.summary_file = path / "summary.json"
+        self.trackers: Trackers | None = None
 
     def create(self, config: S) -> None:
         """Make the folder and write the configuration.
@@ -163,6 +165,8 @@ class Folder(Generic[S]):
             except OSError:
                 file.truncate(whole)
                 raise
+        if self.trackers is not None:
+            self.trackers.add(record)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line that was cut off is left out.
@@ -187,9 +191,12 @@ class Folder(Generic[S]):
 
     def forget_metrics_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the lines that a resumed run writes again; returns those that stay."""
-        kept = [record for record in self.read_metrics() if record["step"] <= step]
+        records = self.read_metrics()
+        kept = [record for record in records if record["step"] <= step]
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomically(self.metrics_file, lines.encode())
+        if self.trackers is not None:
+            self.trackers.resumed(kept, [record for record in records if record["step"] > step])
         return kept
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -199,10 +206,12 @@ class Folder(Generic[S]):
     def discard(self) -> None:
         """Take away the folder of a run that has trained nothing, unless others put files there."""
         own = (self.config_file, self.metrics_file, self.checkpoint_file)
-        for file in (*own, *self.path.glob("*.partial")):
+        tracked = [self.path / "tracked.json", *self.path.glob("tensorboard/*")]
+        for file in (*own, *tracked, *self.path.glob("*.partial")):
             file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        for folder in (self.path / "tensorboard", self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 class RunFolder(Folder[TrainConfig]):
@@ -210,6 +219,15 @@ class RunFolder(Folder[TrainConfig]):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _train_config, "train", CHECKPOINT)
+
+    @contextlib.contextmanager
+    def tracked(self, config: TrainConfig) -> Iterator[None]:
+        """Lines of metrics go to the trackers of these settings too."""
+        self.trackers = Trackers(config.track, self.path, config.to_toml())
+        try:
+            yield
+        finally:
+            self.trackers.finish()
 
 
 def _train_config(text: str, file: Path) -> TrainConfig:

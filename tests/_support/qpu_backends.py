@@ -25,7 +25,7 @@ def backend_of(qpu, folder, **options):
         "journal": folder / f"journal-{next(_numbers)}",
         "credentials": credentials_of(qpu, folder),
         "retry_policy": HASTE,
-        "track": False,
+        "follow_betas": False,
     }
     return DWaveBackend(**(known | options))
 

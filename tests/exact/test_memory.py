@@ -72,6 +72,13 @@ def test_the_limit_states_the_need_and_the_way_out():
         exact.mean_spins(batch)
 
 
+def test_a_model_beyond_all_memory_is_refused_at_once():
+    n = 1500  # 2^1500 is no float
+    with pytest.raises(MemoryError, match=r"about 2\^\d{4} GiB.*use fewer spins"):
+        memory.check_memory(1, n, n, 4, lengths=torch.arange(1, n + 1))
+    memory.check_memory(1, n, n, 4, lengths=torch.arange(1, n + 1).clamp_max(10))
+
+
 def test_the_limit_holds_for_float64_and_for_the_members_of_a_vmap(monkeypatch):
     h, J = torch.zeros(2, 5, 10), torch.zeros(2, 10, 10)
     need = exact.required_bytes(2, 5, 10, 4)

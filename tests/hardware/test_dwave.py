@@ -294,7 +294,7 @@ def test_drift_is_followed(folder):
     """Betas that grow by 10% in a hundred jobs: tracked within 3%, which untracked they are not."""
     batch = problems.synthetic(40, 5, field_sd=0.6, coupling_sd=0.4, seed=3)
     with EmulatedQPU(shape=(3, 4), beta_h=BETA_J, beta_J=BETA_J, drift=1.0) as qpu:
-        backend = backend_of(qpu, folder, track=True)
+        backend = backend_of(qpu, folder, follow_betas=True)
         while len(qpu.jobs) < 100:
             backend.sample(batch, num_reads=60, seed=len(qpu.jobs))
         now = BETA_J * (1 + len(qpu.jobs) / 1000)

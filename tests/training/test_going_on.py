@@ -55,7 +55,7 @@ def paid(qpu, packings_are_kept):
     beta = qpu.settings.beta_J
     credentials = str(credentials_of(qpu, packings_are_kept))
     known = {"betas": (beta, beta), "annealing_time": 5.0, "credentials": credentials}
-    return {**TINY, **known, "sampler": "dwave", "track": False}
+    return {**TINY, **known, "sampler": "dwave", "follow_betas": False}
 
 
 class TestPaying:

@@ -117,7 +117,7 @@ def test_a_paid_sampler_is_not_asked_for_the_exact_gradient(tmp_path, packings_a
             credentials = str(credentials_of(qpu, packings_are_kept))
             config = CONFIG | {
                 "sampler": "dwave", "betas": (beta, beta), "annealing_time": 5.0, "steps": 2,
-                "credentials": credentials, "track": False, "gradient_every": every,
+                "credentials": credentials, "follow_betas": False, "gradient_every": every,
             }  # fmt: skip
             train(TrainConfig(**config), tmp_path / str(every))
             jobs.append(len(qpu.jobs))

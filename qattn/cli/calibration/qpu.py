@@ -65,7 +65,7 @@ def qpu_outcome(
         betas=(1.0, 1.0),
         annealing_time=times[0],
         field_encoding=encodings[0],
-        track=False,
+        follow_betas=False,
         **options,
     )
     stages = Stages(1 + len(times) * len(encodings) * len(chain_strengths or (None,)), quiet=quiet)

@@ -58,10 +58,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "Measurements": "reference num_reads evaluations log_every",
         "Run": "out resume checkpoint_seconds",
     },
+    "plot": {"Curves": "runs metric x", "Output": "out"},
     "qpu-check": {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",
         "Run": "seed out",
     },
+    "runs": {"Folder": "folder", "Output": "sort json"},
     "show": {
         "Model and text": "run text layers member data",
         "Mean spins": "sampler num_reads",
@@ -80,7 +82,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Output": "out json",
     },
     "train": {
-        "Task": "task data download context",
+        "Task": "task data tokens vocab_size download context",
         "Model": "attention layers heads width ffn ffn_width qk_norm normalize position_bias "
         "beta beta_every",
         "Couplings": "couplings relative content coupling_constraint coupling_std "
@@ -92,10 +94,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "Annealers, simulated and D-Wave": "calibration betas schedule sheet annealing_time "
         "field_encoding warn_divergence tolerance dephasing_rate relaxation_rate",
         "D-Wave": "emulate_qpu qpu_budget journal chain_strength spin_reversal_transforms "
-        "out_of_range track reduce_intersample_correlation readout_thermalization failover "
+        "out_of_range follow_betas reduce_intersample_correlation readout_thermalization failover "
         "max_in_flight credentials solver endpoint region",
         "Run": "out resume buy_again config seed ensemble device threads log_every eval_every "
-        "gradient_every checkpoint_every checkpoint_seconds",
+        "gradient_every checkpoint_every checkpoint_seconds track",
     },
 }
 """By command, the groups in the order of its help, each with its options; --help comes last."""

@@ -99,6 +99,10 @@ def cut(
     return _cut(rows, num_groups, num_queries, num_spins + num_spins % 2, by_loops)
 
 
+HOPELESS = 64
+"""Spins whose 2^n states fit no memory: their layout is only asked what it would need."""
+
+
 @cached_constant(maxsize=256)
 def _cut(
     lengths: tuple[tuple[int, ...], ...] | None,
@@ -111,6 +115,8 @@ def _cut(
         return Layout(num_groups, num_spins, (Block(0, num_queries, num_spins, None),), None)
     # Queries in the order of their length; where groups differ, of the longest group's.
     longest = [max(column) for column in zip(*lengths, strict=True)]
+    if max(longest) > HOPELESS:
+        return Layout(num_groups, num_spins, (Block(0, num_queries, num_spins, None),), None)
     order = None
     if any(a > b for a, b in itertools.pairwise(longest)):
         order = torch.tensor(longest).argsort(stable=True)

@@ -40,7 +40,7 @@ def counts(monkeypatch):
 
 
 def test_a_call_of_three_jobs(tmp_path, counts):
-    options = {"spin_reversal_transforms": 3, "track": True}
+    options = {"spin_reversal_transforms": 3, "follow_betas": True}
     with EmulatedQPU(shape=(3, 4)) as qpu:
         backend = backend_of(qpu, tmp_path, **options)
         journal = backend.session.journal.folder

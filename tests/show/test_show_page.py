@@ -86,7 +86,7 @@ def test_patterns_within_other_modules(masking, coupled):
     class Other(nn.Module):
         def __init__(self):
             super().__init__()
-            self.pattern = IsingPattern(4, 7, beta="learnable")
+            self.pattern = IsingPattern(4, 7, beta="learnable", position_bias="relative")
 
         def forward(self, tokens):
             n = tokens.shape[1]
@@ -106,6 +106,7 @@ def test_patterns_within_other_modules(masking, coupled):
     torch.manual_seed(1)
     model = Other()
     model.pattern.log_beta.data += torch.tensor([0.3, 0.0, -0.4, 0.1])
+    model.pattern.position_bias_values.data = torch.randn(4, 7)
     model.pattern.coupling_values.data *= 20 * coupled
     (layer,) = layers_of(model, TOKENS)
     assert torch.equal(layer.weights, model.weights[0])

@@ -20,7 +20,9 @@ def main() -> None:
     query, key = torch.randn(2, 16, 4, 64, 16)
     J = Banded.relative(0.05 * torch.randn(4, 4), num_spins=64)
     weights = {
-        name: boltzmann_weights(query, key, J, interaction=name, field_bias=-math.log(64))
+        name: boltzmann_weights(
+            query, key, J, is_causal=True, interaction=name, field_bias=-math.log(64)
+        )
         for name in ("spin", "occupation", "field")
     }
     plain = (query @ key.mT / 4 - math.log(64)).sigmoid().tril()

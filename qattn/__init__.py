@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from qattn.ising import IsingBatch as IsingBatch
     from qattn.ising import SpinSamples as SpinSamples
     from qattn.layers import BoltzmannAttention as BoltzmannAttention
+    from qattn.layers import BoltzmannMultiheadAttention as BoltzmannMultiheadAttention
     from qattn.layers import CardinalityAttention as CardinalityAttention
     from qattn.layers import CouplingsAttention as CouplingsAttention
     from qattn.layers import SigmoidAttention as SigmoidAttention

@@ -9,10 +9,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 class GroupwiseFunction(torch.autograd.Function):
     """An operation on separate groups, the first axis of every tensor that it takes and returns."""
+
+    @classmethod
+    def run(cls, *args: Any) -> Any:
+        """What ``apply`` gives, without its overhead where nothing can be differentiated."""
+        transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+        if torch.is_grad_enabled() or transformed:
+            return cls.apply(*args)  # type: ignore[no-untyped-call]
+        return cls.forward(*args)
 
     @classmethod
     def vmap(

@@ -61,8 +61,8 @@ def test_weights_are_those_of_the_definition(qkv, is_causal):
 def test_cross_attention_and_normalisation(qkv):
     query, key, value = qkv
     J = random_couplings(2, 6, 0.7, dtype=torch.float64)
-    out = boltzmann_attention(query[:, :, :3], key, value, J, is_causal=False, normalize=True)
-    weights = boltzmann_weights(query, key, J, is_causal=False)[:, :, :3]
+    out = boltzmann_attention(query[:, :, :3], key, value, J, normalize=True)
+    weights = boltzmann_weights(query, key, J)[:, :, :3]
     torch.testing.assert_close(out, weights / weights.sum(-1, keepdim=True) @ value)
 
 
@@ -72,9 +72,7 @@ def test_positive_couplings_cooperate(qkv):
     key[..., 3, :] = -0.2
     query = torch.ones(1, 1, 6, 4, dtype=torch.float64)
     J = 0.3 * (1 - torch.eye(6, dtype=torch.float64))[None]
-    free, bound = (
-        boltzmann_weights(query, key, c, is_causal=False)[0, 0, 0, 3] for c in (0 * J, J)
-    )
+    free, bound = (boltzmann_weights(query, key, c)[0, 0, 0, 3] for c in (0 * J, J))
     assert bound > free + 0.1
 
 
@@ -170,13 +168,13 @@ def test_training_starts_in_the_paramagnetic_phase():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"query": torch.zeros(2, 6, 4)}, "`query` must have shape"),
+        ({"query": torch.zeros(6, 4)}, "`query` must have shape"),
         ({"key": torch.zeros(2, 2, 6, 3)}, "`key` must have shape"),
         ({"value": torch.zeros(2, 2, 5, 4)}, "`value` must have shape"),
         ({"couplings": torch.zeros(2, 5, 5)}, r"`couplings` must have shape .*\(2, 6, 6\)"),
         ({"couplings": torch.ones(2, 6, 6).triu(1)}, "must be symmetric"),
         ({"couplings": torch.full((2, 6, 6), torch.nan)}, "must be finite"),
-        ({"query": torch.zeros(2, 2, 7, 4)}, "pass is_causal=False"),
+        ({"query": torch.zeros(2, 2, 7, 4), "is_causal": True}, "pass is_causal=False"),
         ({"backend": "exactly"}, "did you mean 'exact'"),
     ],
 )

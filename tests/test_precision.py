@@ -141,13 +141,15 @@ def test_function_computes_its_models_in_single_precision(dtype):
     J = torch.randn(2, 6, 6).triu(1)
     J = (0.5 * (J + J.mT)).to(dtype)
     single = [x.float() for x in (query, key, value, J)]
-    weights = boltzmann_weights(query, key, J, field_bias=-0.3)
-    expected = boltzmann_weights(single[0], single[1], single[3], field_bias=-0.3)
+    weights = boltzmann_weights(query, key, J, field_bias=-0.3, is_causal=True)
+    expected = boltzmann_weights(single[0], single[1], single[3], field_bias=-0.3, is_causal=True)
     assert weights.dtype == torch.float32
     assert torch.equal(weights, expected)  # no step of it is in half precision
     with torch.autocast("cpu", dtype=dtype):
-        assert torch.equal(boltzmann_weights(query, key, J, field_bias=-0.3), expected)
-    out = boltzmann_attention(query, key, value, J, field_bias=-0.3)
+        assert torch.equal(
+            boltzmann_weights(query, key, J, field_bias=-0.3, is_causal=True), expected
+        )
+    out = boltzmann_attention(query, key, value, J, field_bias=-0.3, is_causal=True)
     assert out.dtype == dtype
     torch.testing.assert_close(out, (expected.to(dtype) @ value))
     double = boltzmann_weights(query.double(), key.double(), J.double())

@@ -28,7 +28,7 @@ def structure(name: str) -> Couplings:
 @pytest.mark.parametrize("name", QUADRATIC)
 @pytest.mark.parametrize("interaction", ["spin", "occupation", "field"])
 @pytest.mark.parametrize(
-    "options", [{}, {"is_causal": False, "normalize": True}, {"beta": torch.tensor([0.6, 1.4])}]
+    "options", [{"is_causal": True}, {"normalize": True}, {"beta": torch.tensor([0.6, 1.4])}]
 )
 def test_structures_attend_like_their_dense_couplings(query_key, name, interaction, options):
     couplings = structure(name)
@@ -45,7 +45,7 @@ def test_one_query_at_a_time_gives_the_rows_of_all(query_key, name, interaction)
     if name in ("potential", "competition"):
         interaction = "spin"
     couplings = structure(name)
-    options = {"interaction": interaction, "field_bias": -0.5}
+    options = {"interaction": interaction, "field_bias": -0.5, "is_causal": True}
     whole = boltzmann_weights(query, key, couplings, **options)
     for length in range(1, N + 1):
         rows = slice(length - 1, length)
@@ -64,15 +64,16 @@ def test_occupations_that_interact_are_spins_that_do_in_shifted_fields(query_key
     # field, so that the bias of the scores is twice that.
     J = couplings.dense()
     pull = torch.einsum("hjk,ik->hij", J, torch.ones(N, N, dtype=J.dtype).tril())
-    spins = boltzmann_weights(*query_key, couplings)
+    causal = {"is_causal": True}
+    spins = boltzmann_weights(*query_key, couplings, **causal)
     undone = boltzmann_weights(
-        *query_key, couplings, interaction="occupation", position_bias=-2 * pull
+        *query_key, couplings, interaction="occupation", position_bias=-2 * pull, **causal
     )
     torch.testing.assert_close(spins, undone)
-    field = boltzmann_weights(*query_key, couplings, interaction="field")
+    field = boltzmann_weights(*query_key, couplings, interaction="field", **causal)
     nothing = torch.zeros_like(J)
     torch.testing.assert_close(
-        field, boltzmann_weights(*query_key, nothing, position_bias=-2 * pull)
+        field, boltzmann_weights(*query_key, nothing, position_bias=-2 * pull, **causal)
     )
     if couplings.values.numel():
         assert (spins - field).abs().max() > 0.01
@@ -84,7 +85,7 @@ def test_fields_of_spins_that_are_all_down_are_those_of_the_control(query_key):
     query, key = query_key
     weights = {
         interaction: boltzmann_weights(
-            query, key, couplings, interaction=interaction, field_bias=-30.0
+            query, key, couplings, is_causal=True, interaction=interaction, field_bias=-30.0
         )
         for interaction in ("spin", "occupation", "field")
     }
@@ -126,12 +127,11 @@ def test_couplings_of_each_sequence(query_key):
     query, key = query_key
     torch.manual_seed(2)
     U = torch.randn(6, N, dtype=torch.float64)
-    together = boltzmann_weights(query, key, LowRank(U, -1), interaction="occupation")
+    options = {"interaction": "occupation", "is_causal": True}
+    together = boltzmann_weights(query, key, LowRank(U, -1), **options)
     for b in range(3):
         own = LowRank(U[2 * b : 2 * b + 2], -1)
-        alone = boltzmann_weights(
-            query[b : b + 1], key[b : b + 1], own.dense(), interaction="occupation"
-        )
+        alone = boltzmann_weights(query[b : b + 1], key[b : b + 1], own.dense(), **options)
         torch.testing.assert_close(together[b : b + 1], alone)
 
 
@@ -153,6 +153,7 @@ def test_gradients_reach_every_argument(query_key):
                 position_bias=bias,
                 field_bias=b,
                 normalize=True,
+                is_causal=True,
             )
 
         assert torch.autograd.gradcheck(attend, (query, key, U, bias, b))
@@ -162,7 +163,7 @@ def test_position_bias_is_added_to_the_scores(query_key):
     query, key = query_key
     bias = torch.randn(1, N, N, dtype=torch.float64)
     weights = boltzmann_weights(query, key, torch.zeros(2, N, N).double(), position_bias=bias)
-    torch.testing.assert_close(weights, (query @ key.mT / 2 + bias).sigmoid().tril())
+    torch.testing.assert_close(weights, (query @ key.mT / 2 + bias).sigmoid())
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ Lengths = Int[Tensor, "#batch #heads queries"]
 
 def causal_lengths(is_causal: bool, num_queries: int, num_positions: int) -> Lengths | None:
     """How many positions each query sees, the last one all of them; None where all do."""
-    if not is_causal:
+    if not is_causal or num_queries == 1:
         return None
     lengths = torch.arange(num_positions - num_queries + 1, num_positions + 1, device="cpu")
     return lengths[None, None]

@@ -24,6 +24,10 @@ MOMENTS = ("exact", *mean_field.METHODS)
 ESTIMATED = 128
 """Queries of a pass whose mean-field error is estimated, about."""
 
+BY_SEQUENCE = 16
+"""Queries of a head from which on those of each sequence are a group of their own: engines solve as
+many side by side, those of several sequences where one has fewer."""
+
 
 def scores(
     query: Float[Tensor, "batch heads queries head_dim"],
@@ -37,11 +41,15 @@ def scores(
     """q·k·scale + b + position bias, times `factor`; the query axis is the last one in memory."""
     query = query * (scale * factor)
     if field_bias is not None:
+        field_bias = factor * field_bias.to(query.dtype).reshape(-1, 1, 1)
+    many = query.shape[2] > query.shape[3]
+    if field_bias is not None and many:
         # One component more of every query, and 1 of every key: no pass over the scores.
-        b = factor * field_bias.to(query.dtype).reshape(-1, 1, 1)
-        query = torch.cat([query, b.expand(*query.shape[:3], 1)], -1)
+        query = torch.cat([query, field_bias.expand(*query.shape[:3], 1)], -1)
         key = F.pad(key, (0, 1), value=1.0)
     product = (key @ query.mT).mT
+    if field_bias is not None and not many:
+        product = product + field_bias  # fewer numbers than the keys have
     if position_bias is None:
         return product
     position_bias = position_bias.to(product.dtype)
@@ -76,7 +84,7 @@ def weights_and_info(
         lengths=lengths,
         interaction=interaction,
         beta=beta,
-        by_sequence=exactly and moments == "exact",
+        by_sequence=exactly and moments == "exact" and fields.shape[2] >= BY_SEQUENCE,
     )
     if moments == "exact":
         found = occupations_from_backend(batch, backend, num_reads, estimator, normalize)

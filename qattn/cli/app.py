@@ -31,6 +31,7 @@ COMMANDS = {
     "plot": "Draw learning curves of several runs over each other.",
     "qpu-check": "Check a QPU in under ten seconds of its time; one file of results to attach.",
     "runs": "List runs: what was trained, how far each is, and how well it does.",
+    "show": "Show the attention of a trained model on a text: one page, opened in a browser.",
     "spin-glass": "Judge an autoregressive sampler of spin glasses over a ladder of temperatures.",
     "thermo": "Draw heat capacity, susceptibilities, Binder cumulants and entropy against β.",
     "train": "Train a small transformer with Boltzmann attention, or with one of its controls.",

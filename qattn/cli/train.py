@@ -67,7 +67,7 @@ def train(
             raise OSError(
                 f"{error}: the run is complete, and {resume_command(out)} draws its plots."
             ) from error
-    metric = "accuracy" if "accuracy" in summary else "perplexity"
+    metric = summary["metric"]
     interval = summary.get(f"{metric}_interval")
     console.print(
         f"validation {metric} {summary[metric]:.4f}"

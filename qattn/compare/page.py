@@ -44,12 +44,16 @@ def save_pictures(
     return pictures, paths
 
 
-def write_page(path: Path, *, package: str = "qattn.compare", **values: Any) -> None:
+def write_page(
+    path: Path, *, package: str = "qattn.compare", template: str | None = None, **values: Any
+) -> None:
     """Write the page of a package's template for a file, with `versions` among its values.
 
     Args:
-        path: The file; its template has the same name and ends in .j2.
-        package: Package whose folder ``templates`` has it; it may extend ``page.html.j2``.
+        path: The file.
+        package: Package whose folder ``templates`` has its template, which may extend
+            ``page.html.j2``.
+        template: The template; None means the file's name and .j2.
         values: What it shows.
     """
     environment = Environment(
@@ -60,8 +64,8 @@ def write_page(path: Path, *, package: str = "qattn.compare", **values: Any) -> 
         lstrip_blocks=True,
     )
     environment.filters["rounded"] = rounded
-    template = environment.get_template(f"{path.name}.j2")
-    path.write_text(template.render({"versions": versions()} | values), encoding="utf-8")
+    page = environment.get_template(template or f"{path.name}.j2")
+    path.write_text(page.render({"versions": versions()} | values), encoding="utf-8")
 
 
 @runtime_checkable

@@ -45,7 +45,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
         value: Tensor = _operation(h.mT, couplings.values, lengths, *args)
     else:
         call = _Call(Lengths(lengths, h), *args)
-        value, *_ = Moments.apply(h.mT, couplings.values, call)  # type: ignore[no-untyped-call]
+        value, *_ = Moments.run(h.mT, couplings.values, call)
     return value if wants_log_Z else value.mT
 
 

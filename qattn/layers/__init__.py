@@ -1,7 +1,9 @@
 r"""Multi-head attention layers with one interface: Boltzmann attention and its controls."""
 
 from qattn.layers.boltzmann import BoltzmannAttention
+from qattn.layers.cache import KeyValueCache
 from qattn.layers.controls import SigmoidAttention, SoftmaxAttention
+from qattn.layers.drop_in import BoltzmannMultiheadAttention, replace_attention
 from qattn.layers.multihead import MultiheadAttention as MultiheadAttention
 from qattn.layers.pattern import IsingPattern
 from qattn.layers.spin_model import SpinModelAttention
@@ -9,12 +11,15 @@ from qattn.layers.variants import CardinalityAttention, CouplingsAttention
 
 __all__ = [
     "BoltzmannAttention",
+    "BoltzmannMultiheadAttention",
     "CardinalityAttention",
     "CouplingsAttention",
     "IsingPattern",
+    "KeyValueCache",
     "SigmoidAttention",
     "SoftmaxAttention",
     "SpinModelAttention",
+    "replace_attention",
 ]
 
 ATTENTION: dict[str, type[MultiheadAttention]] = {

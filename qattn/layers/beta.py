@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qattn.ising.batch import IsingBatch
 from qattn.ising.checks import check_beta
 from qattn.ising.precision import at_least_single
+from qattn.weights import Stored
 
 Beta = float | Literal["learnable", "critical", "critical-tracked"]
 """A number; "learnable", trained with the layer; "critical" and "critical-tracked", set to where
@@ -20,7 +21,7 @@ RANGE = tuple(2.0 ** (k / 2) for k in range(-8, 13))
 """β among which a critical one is looked for: 1/16 to 64 times the scale of attention, 1/√d."""
 
 CRITICAL = ("critical", "critical-tracked")
-"""The values that :meth:`WithBeta.set_critical_beta` is for."""
+"""The values that :meth:`WithCriticalBeta.set_critical_beta` is for."""
 
 WORDS = ("learnable", *CRITICAL)
 """The values that are no numbers."""
@@ -29,20 +30,23 @@ TRANSITIONLESS = "has no transition: its positions are independent of each other
 """Why a layer may have no critical β."""
 
 
-class WithBeta(nn.Module, ABC):
+class WithBeta(Stored):
     """An attention layer's inverse temperature, on which its subclasses build."""
 
     has_transition: ClassVar[bool] = True
-    """Whether there is a critical β."""
+    """Whether there is a critical β that the layer can be set to."""
+
+    no_transition: ClassVar[str] = TRANSITIONLESS
+    """Why there is none, where there is none."""
 
     _beta: Beta
 
-    def _start_beta(self, beta: Beta, num_heads: int) -> None:
-        check_setting(beta, type(self).__name__, self.has_transition)
+    def _start_beta(self, beta: Beta, num_heads: int, **factory: Any) -> None:
+        check_setting(beta, type(self).__name__, self.has_transition, self.no_transition)
         self._beta = beta
         if isinstance(beta, str):
             # A critical β is a parameter too, so that members of an ensemble have one each.
-            self.log_beta = nn.Parameter(torch.zeros(num_heads), beta == "learnable")
+            self.log_beta = nn.Parameter(torch.zeros(num_heads, **factory), beta == "learnable")
 
     @property
     def beta(self) -> float | Float[Tensor, " heads"]:
@@ -66,6 +70,15 @@ class WithBeta(nn.Module, ABC):
         else:
             with torch.no_grad():
                 self.log_beta.fill_(math.log(beta))
+
+    def _beta_of_heads(self) -> float | Float[Tensor, "heads 1 1"]:
+        """β in a shape that multiplies scores."""
+        beta = self.beta
+        return beta.reshape(-1, 1, 1) if isinstance(beta, Tensor) else beta
+
+
+class WithCriticalBeta(WithBeta, ABC):
+    """The β of a layer that makes scores or Ising models of an input, on which it can be set."""
 
     @torch.no_grad()
     def set_critical_beta(
@@ -106,19 +119,17 @@ class WithBeta(nn.Module, ABC):
     ) -> Float[Tensor, "batch heads queries positions"] | IsingBatch:
         """The scores on x, or the Ising models, at β = 1."""
 
-    def _beta_of_heads(self) -> float | Float[Tensor, "heads 1 1"]:
-        """β in a shape that multiplies scores."""
-        beta = self.beta
-        return beta.reshape(-1, 1, 1) if isinstance(beta, Tensor) else beta
 
-
-def check_setting(beta: float | str, layer: str, has_transition: bool) -> None:
+def check_setting(
+    beta: float | str, layer: str, has_transition: bool, reason: str = TRANSITIONLESS
+) -> None:
     """Raise a ValueError unless a layer can have this β.
 
     Args:
         beta: The value.
         layer: What the layer is called.
         has_transition: Whether its attention has a critical β.
+        reason: Why it has none.
     """
     if not isinstance(beta, str):
         check_beta(beta)
@@ -128,5 +139,5 @@ def check_setting(beta: float | str, layer: str, has_transition: bool) -> None:
     elif beta in CRITICAL and not has_transition:
         raise ValueError(
             f"Argument `beta` must be a number or 'learnable' for {layer}, but is {beta!r}: it "
-            f"{TRANSITIONLESS}."
+            f"{reason}."
         )

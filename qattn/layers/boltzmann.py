@@ -2,14 +2,13 @@ r"""Boltzmann attention."""
 
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.types import Device
 
 from qattn.attention.masks import leading
-from qattn.attention.models import (
-    ising_batch,
-    weights_and_info,
-)
+from qattn.attention.models import ising_batch, weights_and_info
 from qattn.backends import Backend
 from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
@@ -29,8 +28,8 @@ class BoltzmannAttention(WithCouplings, SigmoidAttention):
     with ⟨s⟩ from :math:`p_i(s) \propto \exp(\beta(\sum_j h_{ij} s_j + \sum_{j<k} J_{jk} s_j s_k))`
     (Kim and Park, arXiv 2606.12478; see :func:`qattn.boltzmann_attention`).
 
-    It is self-attention of one tensor: a sequence attends to itself, without separate keys and
-    values, masks other than the causal one, padding, dropout or a cache of keys.
+    It is self-attention of one tensor: a sequence attends to itself. Keys and values of their own,
+    padding and other masks are for :class:`BoltzmannMultiheadAttention`.
 
     J is stored as its independent entries, ``coupling_values``, so that no optimiser step can
     make it asymmetric or give it a diagonal; :attr:`couplings` is the matrix, or the structure
@@ -82,6 +81,10 @@ class BoltzmannAttention(WithCouplings, SigmoidAttention):
             "exact" and "callen" for other backends.
         moments: How ⟨s⟩ is computed without reads: "exact", or a mean-field method of
             :mod:`qattn.mean_field`.
+        dropout: Probability with which, in training mode, each weight is set to 0, the others being
+            divided by 1 - `dropout`.
+        device: Where parameters are made; None means PyTorch's default.
+        dtype: Their dtype; None means PyTorch's default.
         sampler: Refused: the command line's word for `backend`.
 
     Raises:
@@ -139,6 +142,9 @@ class BoltzmannAttention(WithCouplings, SigmoidAttention):
         num_reads: int = 100,
         estimator: str | None = None,
         moments: str = "exact",
+        dropout: float = 0.0,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         sampler: None = None,
     ) -> None:
         if sampler is not None:
@@ -154,6 +160,9 @@ class BoltzmannAttention(WithCouplings, SigmoidAttention):
             normalize=normalize,
             position_bias=position_bias,
             beta=beta,
+            dropout=dropout,
+            device=device,
+            dtype=dtype,
         )
         self._start_couplings(
             num_heads,
@@ -174,6 +183,8 @@ class BoltzmannAttention(WithCouplings, SigmoidAttention):
             constraint=constraint,
             std=std,
             content=content,
+            device=device,
+            dtype=dtype,
         )
 
     def reset_parameters(self) -> None:

@@ -19,16 +19,22 @@ class SoftmaxAttention(MultiheadAttention):
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
     ) -> Tensor:
+        dropout_p = self.dropout if self.training else 0.0
         bias = self._position_bias(query.shape[2], key.shape[2])
         beta = self._beta_of_heads()
         if isinstance(beta, Tensor) or beta != 1.0:
             bias = None if bias is None else bias * beta
             query = (query * beta).to(value.dtype)
-        if bias is None:
-            return F.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
-        mask = masked(bias[None], -torch.inf, self._lengths(query, key)).to(query.dtype)
+        lengths = self._lengths(query, key)
+        if bias is None and (lengths is None or query.shape[2] == key.shape[2]):
+            return F.scaled_dot_product_attention(
+                query, key, value, dropout_p=dropout_p, is_causal=lengths is not None
+            )
+        # Fewer queries than positions are the last ones; PyTorch aligns them to the first.
+        bias = query.new_zeros(1, query.shape[2], key.shape[2]) if bias is None else bias
+        mask = masked(bias[None], -torch.inf, lengths).to(query.dtype)
         return F.scaled_dot_product_attention(
-            query, key, value, mask.expand(len(query), -1, -1, -1)
+            query, key, value, mask.expand(len(query), -1, -1, -1), dropout_p
         )
 
     def _weights(self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None) -> Tensor:

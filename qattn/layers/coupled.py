@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.types import Device
 
 from qattn.attention.models import check_interaction, check_moments
 from qattn.backends import Backend, check_num_reads, get_backend
@@ -45,6 +46,8 @@ class WithCouplings(WithBeta):
         num_reads: int,
         estimator: str | None,
         moments: str,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         **options: Any,
     ) -> None:
         self.backend, self.num_reads, self.estimator = backend, num_reads, estimator
@@ -57,7 +60,8 @@ class WithCouplings(WithBeta):
         start = self.structure.start()
         self._coupling_names = tuple(start)
         for name, value in start.items():
-            self.register_parameter(name, nn.Parameter(value, not self.structure.frozen))
+            made = value.to(device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(made, not self.structure.frozen))
 
     def _reset_couplings(self) -> None:
         """Draw the parameters of J anew."""
@@ -152,6 +156,9 @@ class WithCouplings(WithBeta):
         values = {name: at_least_single(getattr(self, name)) for name in self._coupling_names}
         x = at_least_single(x) if x is not None and self.structure.content else None
         return self.structure.couplings(values, x, size)
+
+    def _kept_inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x,) if self.structure.content else ()
 
     def couplings_of(self, x: Float[Tensor, "batch positions embed"]) -> Tensor | Couplings:
         """The couplings on x: of each head, or of each sequence and head if they depend on x."""

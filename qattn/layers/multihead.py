@@ -10,22 +10,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable would load Dynamo on import
+from torch.nn import functional as F
+from torch.types import Device
 
 from qattn.attention.masks import causal_lengths
 from qattn.attention.models import masked, scores
 from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import at_least_single, without_autocast
-from qattn.layers.beta import Beta, WithBeta
+from qattn.layers.beta import Beta, WithCriticalBeta
+from qattn.layers.cache import KeyValueCache
 from qattn.layers.position_bias import position_bias, unbiased
 
 
-class MultiheadAttention(WithBeta):
+class MultiheadAttention(WithCriticalBeta):
     """Self-attention of one tensor; subclasses turn queries and keys into weights.
 
-    A sequence attends to itself: there are no other keys and values, no masks but the causal one
-    (shorter sequences of a batch are not masked either), no dropout and no cache of keys. What
-    takes queries, keys and values of its own is :func:`qattn.boltzmann_attention`.
+    A sequence attends to itself: there are no other keys and values, and no masks but the causal
+    one (shorter sequences of a batch are not masked either). What takes queries, keys and values of
+    its own, and masks, is :class:`qattn.BoltzmannMultiheadAttention`, and the function
+    :func:`qattn.boltzmann_attention`.
 
     Args:
         embed_dim: Width of input and output.
@@ -45,6 +49,10 @@ class MultiheadAttention(WithBeta):
             "learnable", the exponential of the parameter ``log_beta``; "critical", which
             :meth:`set_critical_beta` sets, in a training once before its first step;
             "critical-tracked", which a training sets again every ``beta_every`` steps.
+        dropout: Probability with which, in training mode, each weight is set to 0, the others being
+            divided by 1 - `dropout`.
+        device: Where parameters are made; None means PyTorch's default.
+        dtype: Their dtype; None means PyTorch's default.
     """
 
     has_field_bias: ClassVar[bool] = False
@@ -69,6 +77,9 @@ class MultiheadAttention(WithBeta):
         normalize: bool = False,
         position_bias: str = "none",
         beta: Beta = 1.0,
+        dropout: float = 0.0,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         sizes = {"embed_dim": embed_dim, "num_heads": num_heads, "context": context}
@@ -80,19 +91,22 @@ class MultiheadAttention(WithBeta):
                 f"Argument `embed_dim` must be a multiple of `num_heads` = {num_heads}, "
                 f"but is {embed_dim}."
             )
+        check_dropout(dropout)
         self.num_heads, self.context = num_heads, context
-        self.is_causal, self.normalize = is_causal, normalize
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
-        self.out: nn.Module = nn.Linear(embed_dim, embed_dim)
+        self.is_causal, self.normalize, self.dropout = is_causal, normalize, dropout
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, **factory)
+        self.out: nn.Module = nn.Linear(embed_dim, embed_dim, **factory)
         head_dim = embed_dim // num_heads
         self.position_bias = position_bias
         if (bias := unbiased(position_bias, num_heads, context)) is not None:
-            self.position_bias_values = nn.Parameter(bias)
+            self.position_bias_values = nn.Parameter(bias.to(**factory))
         if self.has_field_bias:
-            self.field_bias = nn.Parameter(torch.full((num_heads,), -math.log(context)))
-        self.query_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
-        self.key_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
-        self._start_beta(beta, num_heads)
+            start = torch.full((num_heads,), -math.log(context), **factory)
+            self.field_bias = nn.Parameter(start)
+        self.query_norm = nn.LayerNorm(head_dim, **factory) if qk_norm else nn.Identity()
+        self.key_norm = nn.LayerNorm(head_dim, **factory) if qk_norm else nn.Identity()
+        self._start_beta(beta, num_heads, **factory)
 
     def scores(
         self, x: Float[Tensor, "batch positions embed"]
@@ -123,6 +137,7 @@ class MultiheadAttention(WithBeta):
         """The settings."""
         more = "" if self.position_bias == "none" else f", position_bias={self.position_bias!r}"
         more += "" if self._beta == 1.0 else f", beta={self._beta!r}"
+        more += f", dropout={self.dropout}" if self.dropout else ""
         return (
             f"embed_dim={self.qkv.in_features}, num_heads={self.num_heads}, "
             f"context={self.context}, is_causal={self.is_causal}, "
@@ -130,26 +145,55 @@ class MultiheadAttention(WithBeta):
         )
 
     def forward(
-        self, x: Float[Tensor, "batch positions embed"], *others: Tensor
-    ) -> Float[Tensor, "batch positions embed"]:
+        self,
+        x: Float[Tensor, "batch positions embed"],
+        *others: Tensor,
+        need_weights: bool = False,
+        cache: KeyValueCache | None = None,
+    ) -> (
+        Float[Tensor, "batch positions embed"]
+        | tuple[
+            Float[Tensor, "batch positions embed"],
+            Float[Tensor, "batch heads positions keys"],
+        ]
+    ):
         """Attend, and project the heads' outputs back.
+
+        Args:
+            x: Input of all positions, or of those behind the positions of a cache.
+            others: Refused.
+            need_weights: Return (output, weights), the weights as they are before dropout, in
+                float32 at least.
+            cache: Positions before x, which x attends to; it then keeps those of x too. What comes
+                out is what a pass over all positions gives at those of x.
 
         Raises:
             TypeError: More than one tensor is given.
-            ValueError: x is not of this shape, or has more positions than `context`.
+            ValueError: x is not of this shape, has more positions than `context`, or the layer
+                cannot use a cache, because earlier positions depend on later ones.
         """
         if others:
             raise TypeError(
                 f"{type(self).__name__} is self-attention of one tensor, layer(x), but was given "
-                f"{1 + len(others)}: for keys and values of their own call "
+                f"{1 + len(others)}: for keys and values of their own take "
+                f"qattn.BoltzmannMultiheadAttention, or call "
                 f"qattn.boltzmann_attention(query, key, value, couplings)."
             )
         query, key, value = self._heads(x)
+        inputs: Tensor | None = x
+        if cache is not None:
+            self._check_cache()
+            key, value, *kept = cache.extended(key, value, *self._kept_inputs(x))
+            inputs = kept[0] if kept else None
+        with without_autocast(x.device):
+            couplings = self._couplings(inputs, key.shape[2])
+        attend = self._attend_with_weights if need_weights else self._attend
         # What draws reads is left to Python: compiled code has one break here.
-        attend = self._attend if self._is_traceable() else partial(uncompiled, self._attend)
-        heads = attend(query, key, value, self.couplings_of(x))
+        attend = attend if self._is_traceable() else partial(uncompiled, attend)
+        found: Any = attend(query, key, value, couplings)
+        heads, weights = found if need_weights else (found, None)
         projected: Tensor = self.out(heads.transpose(1, 2).flatten(2))
-        return projected
+        return projected if weights is None else (projected, weights)
 
     def weights(
         self, x: Float[Tensor, "batch positions embed"]
@@ -190,19 +234,46 @@ class MultiheadAttention(WithBeta):
         """The couplings on x, of a layer that has some."""
         return None
 
+    def _couplings(self, x: Tensor | None, size: int) -> Tensor | Couplings | None:
+        """The couplings of the first positions, of a layer that has some."""
+        return None
+
+    def _kept_inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What a cache keeps besides keys and values: x where couplings depend on it."""
+        return ()
+
+    def _check_cache(self) -> None:
+        """Raise a ValueError unless what the layer makes of a position waits for no later one."""
+        if not self.is_causal:
+            raise ValueError(
+                f"Argument `cache` is for layers with is_causal=True, but this "
+                f"{type(self).__name__} lets positions see later ones: pass all of them."
+            )
+
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
     ) -> Tensor:
-        T = query.shape[2]
+        T, before = query.shape[2], key.shape[2] - query.shape[2]
         tile = self.TILE if self.is_causal and T >= self.TILES_FROM and self._is_traceable() else T
         # Causal queries by tiles, each with the positions that it sees: T x T tensors are neither
         # stored nor moved, and the upper half is not computed.
         outputs = []
         for end in range(tile, T + tile, tile):
-            rows, seen = slice(end - tile, end), slice(min(end, T))
+            rows, seen = slice(end - tile, end), slice(before + min(end, T))
             weights = self._precise_weights(query[:, :, rows], key[:, :, seen], couplings)
-            outputs.append(weights.to(value.dtype) @ value[:, :, seen])
+            outputs.append(self._dropped(weights).to(value.dtype) @ value[:, :, seen])
         return outputs[0] if tile == T else torch.cat(outputs, 2)
+
+    def _attend_with_weights(
+        self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
+    ) -> tuple[Tensor, Tensor]:
+        weights = self._precise_weights(query, key, couplings)
+        heads = self._dropped(weights).to(value.dtype) @ value
+        return heads, weights.expand(len(value), -1, -1, -1)
+
+    def _dropped(self, weights: Tensor) -> Tensor:
+        """Weights of which, in training mode, some are dropped."""
+        return F.dropout(weights, self.dropout, self.training) if self.dropout else weights
 
     def _precise_weights(
         self, query: Tensor, key: Tensor, couplings: Tensor | Couplings | None
@@ -245,7 +316,13 @@ def reset_children(module: nn.Module) -> None:
         reset()
 
 
+def check_dropout(dropout: float) -> None:
+    """Raise a ValueError unless this is the probability of a weight to be dropped."""
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"Argument `dropout` must lie between 0 and 1, but is {dropout}.")
+
+
 @_disable_dynamo
-def uncompiled(function: Callable[..., Tensor], *args: Any) -> Tensor:
+def uncompiled(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function that ``torch.compile`` is not to look into."""
     return function(*args)

@@ -96,7 +96,9 @@ class SpinModelAttention(SoftmaxAttention):
         self.is_block = field == "residual"
         self._has_warned = False
         if self.is_block:
-            self.qkv, self.out = nn.Linear(embed_dim, 2 * embed_dim), nn.Identity()
+            like = self.qkv.weight
+            self.qkv = nn.Linear(embed_dim, 2 * embed_dim, device=like.device, dtype=like.dtype)
+            self.out = nn.Identity()
 
     def extra_repr(self) -> str:
         """The settings."""
@@ -117,6 +119,14 @@ class SpinModelAttention(SoftmaxAttention):
         query_and_key = self.qkv(normalised.flatten(-3)).unflatten(-1, (2, self.num_heads, -1))
         return torch.cat([query_and_key, field.to(query_and_key.dtype)], -3)
 
+    def _check_cache(self) -> None:
+        super()._check_cache()
+        if self.steady_state:
+            raise ValueError(
+                "Argument `cache` is for spin models of one step, but this one has steady_state="
+                "True, which is a state of all positions at once: pass all of them."
+            )
+
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
     ) -> Tensor:
@@ -125,18 +135,25 @@ class SpinModelAttention(SoftmaxAttention):
         with without_autocast(value.device):
             x = at_least_single(value)
             m = mean_spin(x)
+        x = x[:, :, -query.shape[2] :]  # the spins of the queries, with a cache the last ones
         if self.mean_field == "naive" and not self.steady_state:
             # PyTorch's fused attention, with magnetisations for values.
             mean_field = super()._attend(query, key, m.to(value.dtype), None)
             with without_autocast(value.device):
                 return mean_spin(x + mean_field).to(value.dtype)
-        J = self._precise_weights(query, key, None)
+        J = self._dropped(self._precise_weights(query, key, None))
         with without_autocast(value.device):
             if self._is_traceable():
                 m = kinetic_step(x, J, m, **model)
             else:
                 m = self._iterated(x, J, m, model)
         return m.to(value.dtype)
+
+    def _attend_with_weights(
+        self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None
+    ) -> tuple[Tensor, Tensor]:
+        heads = self._attend(query, key, value, couplings)
+        return heads, self._precise_weights(query, key, couplings)
 
     def _iterated(self, x: Tensor, J: Tensor, m: Tensor, model: dict[str, Any]) -> Tensor:
         """Magnetisations by iteration; of what has not converged there is one warning in all."""

@@ -274,6 +274,8 @@ def check_options(
     shown = {name: (names or {}).get(name, name) for name in options}
     for name, value in given.items():
         takers = [k for k, made in STRUCTURES.items() if name in made.__dataclass_fields__]
+        if not takers:
+            raise TypeError(f"There is no argument `{name}`: a structure of couplings takes none.")
         if couplings not in takers:
             raise ValueError(
                 f"Argument `{shown[name]}` must be left out for couplings = "

@@ -21,7 +21,7 @@ from qattn.layers.beta import CRITICAL
 from qattn.layers.structures import BlockStructure, CardinalityStructure
 from qattn.training.attention_settings import AttentionSettings
 from qattn.training.sampler_settings import MARKED, OF_BACKENDS, SamplerSettings, setting
-from qattn.training.tasks import TASKS, make_task
+from qattn.training.tasks.settings import TaskSettings
 from qattn.transformer import Transformer
 
 LR_DECAYS = ("none", "linear", "cosine")
@@ -35,7 +35,7 @@ LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # SamplerSettings
+class TrainConfig(SamplerSettings, AttentionSettings, TaskSettings):  # type: ignore[misc]  # SamplerSettings
     """Settings of a run: values, the same names in TOML files and, with dashes, as flags.
 
     Making one constructs nothing and looks at nothing outside it, so that the settings of a run
@@ -50,8 +50,6 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         ('neal', 'boltzmann')
     """
 
-    task: str = setting("brackets", f"Task: {', '.join(TASKS)}.")
-    data: str | None = setting(None, "Text file of the task shakespeare.")
     sampler: str = setting(
         "exact", "Where the mean spins come from: see `qattn backends`; or NAME:key=value,...."
     )
@@ -64,7 +62,6 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     emulate_qpu: bool = setting(
         False, "Run dwave on an emulated QPU, which has the betas 11.2 11.2 with the ghost spin."
     )
-    context: int = setting(12, "Number of positions T.")
     layers: int = setting(2, "Number of blocks.")
     heads: int = setting(4, "Number of heads in each.")
     width: int = setting(64, "Width of the model, a multiple of heads.")
@@ -103,7 +100,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
     )
 
     def __post_init__(self) -> None:
-        _one_of("task", self.task, TASKS)
+        self.check_task()
         _one_of("lr_decay", self.lr_decay, LR_DECAYS)
         self.check_attention()
         trackers_of(self.track)
@@ -175,7 +172,7 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
                     f"matrix J once it has learned, but is {value!r}; with `competitive`, and a "
                     f"`max_count` of at least the context, it keeps one."
                 )
-        make_task(self.task, self.context, self.seed, self.data_path)
+        self.make_task(self.seed)
         enumerated = self.structure in ("dense", "block") and self.interaction != "field"
         exactly = (self.sampler, self.moments) == ("exact", "exact")
         exactly |= (self.eval_sampler, self.eval_moments) == ("exact", "exact")
@@ -212,11 +209,6 @@ class TrainConfig(SamplerSettings, AttentionSettings):  # type: ignore[misc]  # 
         """Whether reads are drawn, in training or in validations."""
         exactly = self.estimator == "exact" or (self.sampler, self.estimator) == ("exact", None)
         return not exactly or self.eval_sampler != "exact"
-
-    @property
-    def data_path(self) -> Path | None:
-        """The task's text file, if one was given."""
-        return None if self.data is None else Path(self.data)
 
     def model(self, vocab_size: int) -> Transformer:
         """A new model, with weights from PyTorch's global generator."""

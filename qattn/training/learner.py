@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from qattn.layers import BoltzmannAttention
 from qattn.layers.beta import CRITICAL
 from qattn.training.config import TrainConfig
-from qattn.training.tasks import Task, make_task
+from qattn.training.tasks import Task
 
 EVALUATION_BATCH = 256
 """Sequences per forward pass of a validation."""
@@ -37,9 +37,7 @@ class Learner:
         self._backends = config.check_here()
         self.device = torch.device(config.device)
         seeds = range(config.seed, config.seed + config.ensemble)
-        self.tasks: list[Task] = [
-            make_task(config.task, config.context, s, config.data_path) for s in seeds
-        ]
+        self.tasks: list[Task] = [config.make_task(s) for s in seeds]
         models = []
         for seed, task in zip(seeds, self.tasks, strict=True):
             torch.manual_seed(seed)

@@ -28,6 +28,7 @@ from qattn.training.learner import Learner
 from qattn.training.progress import Progress
 from qattn.training.resuming import Interrupted, check_resumes, resume_command, stop_requests
 from qattn.training.summary import betas, described, summarised, validated
+from qattn.training.trained_run import save_weights
 
 log = logging.getLogger("qattn.training")
 
@@ -151,6 +152,12 @@ class _Run:
                     self._write_what_is_due()
                     if self.made["step"] == self.config.steps:
                         summary = summarised(self.config, self.learner, self.made, self.validation)
+                        save_weights(
+                            self.folder.path,
+                            self.config,
+                            self.learner.tasks,
+                            self.learner.parameters,
+                        )
                         self.folder.write_summary(summary)
                         return summary
                     if signals or asked_to_stop():

@@ -59,6 +59,7 @@ def summarised(
     seconds = made["seconds"]
     return {
         **{name: getattr(config, name) for name in SUMMARISED},
+        "metric": learner.tasks[0].metric,
         "steps": made["step"],
         **{name: value for name, value in validation.items() if name != "step"},
         "seconds_per_step": seconds / made["step"],

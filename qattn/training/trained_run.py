@@ -1,12 +1,18 @@
 """A trained run as a model that anybody can use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from qattn.layers import BoltzmannAttention
+from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
-from qattn.training.tasks import Task, make_task
+from qattn.training.tasks import Task
 from qattn.transformer import Transformer
+from qattn.weights import WEIGHTS
 
 
 class TrainedRun(NamedTuple):
@@ -27,41 +33,78 @@ def load(folder: str | Path, *, member: int = 0, data: str | Path | None = None)
     """Model and task of a run, finished or not, without what trained it.
 
     Neither the run's sampler nor its device, calibration or journal is needed, so that a model
-    which was trained with a QPU on a GPU can be used on a laptop.
+    which was trained with a QPU on a GPU can be used on a laptop. Of a finished run ``config.toml``
+    and the weights (``model.safetensors``, or those of the member) are enough; where there is a
+    checkpoint, it is read.
 
     Args:
         folder: The run's folder.
         member: Which seed of an ensemble, from 0 on.
-        data: The text of the task shakespeare, where it is no longer where the run had it.
+        data: The text of the task, where it is no longer where the run had it.
 
     Raises:
-        FileNotFoundError: The folder is not one of a run, it has no checkpoint, or the task's
-            text is missing.
-        ValueError: There is no such member.
+        FileNotFoundError: The folder is not one of a run, it has neither a checkpoint nor weights,
+            or the task's text is missing.
+        ValueError: There is no such member, or a file is damaged.
 
     Example:
         >>> model, task = qattn.load("runs/ten-seeds", member=3)  # doctest: +SKIP
         >>> tokens, _ = task.validation()  # doctest: +SKIP
         >>> weights = model.attention_weights(tokens[:1])  # doctest: +SKIP
     """
+    if Path(folder).is_file():
+        raise ValueError(
+            f"'{folder}' is a file and no run's folder: weights are read by "
+            f"qattn.Transformer.load, and by load of the layers."
+        )
     run = RunFolder(Path(folder))
     state = run.read_checkpoint()
     config = run.trained_config(state)
-    if state is None:
-        raise FileNotFoundError(f"The run in {folder} has no checkpoint yet.")
     if not 0 <= member < config.ensemble:
         raise ValueError(
             f"Argument `member` must be between 0 and {config.ensemble - 1}, the members of the "
             f"run in {folder}, but is {member}."
         )
-    text = config.data_path if data is None else Path(data)
-    task = make_task(config.task, config.context, config.seed + member, text)
-    model = config.model(task.vocab_size)
-    parameters = state["learner"]["parameters"]
+    weights = weights_file(run.path, config, member)
+    if state is None and not weights.is_file():
+        raise FileNotFoundError(f"The run in {folder} has no checkpoint yet.")
+    task = config.make_task(config.seed + member, None if data is None else Path(data))
+    if state is None:
+        return TrainedRun(Transformer.load(weights), task)
+    return TrainedRun(_model(config, task, state["learner"]["parameters"], member), task)
+
+
+def save_weights(
+    folder: Path, config: TrainConfig, tasks: list[Task], parameters: Mapping[str, Tensor]
+) -> None:
+    """Write the weights of each member as :meth:`qattn.Transformer.save` does.
+
+    Args:
+        folder: The run's folder.
+        config: The settings.
+        tasks: Each member's task.
+        parameters: By name, of an ensemble stacked.
+    """
+    for member, task in enumerate(tasks):
+        _model(config, task, parameters, member).save(weights_file(folder, config, member))
+
+
+def weights_file(folder: Path, config: TrainConfig, member: int) -> Path:
+    """Where a finished run has the weights of a member."""
+    name = WEIGHTS if config.ensemble == 1 else WEIGHTS.replace(".", f"-{member}.")
+    return folder / name
+
+
+def _model(
+    config: TrainConfig, task: Task, parameters: Mapping[str, Tensor], member: int
+) -> Transformer:
+    """A member's model, with exact moments or those of the run's mean-field method."""
     if config.ensemble > 1:
         parameters = {name: stacked[member] for name, stacked in parameters.items()}
-    model.load_state_dict(parameters, strict=False)  # buffers are not trained
+    with torch.device("meta"):  # nothing is drawn for what is replaced at once
+        model = config.model(task.vocab_size)
+    model.load_state_dict({k: v.detach().cpu() for k, v in parameters.items()}, assign=True)
     for layer in model.modules():
         if isinstance(layer, BoltzmannAttention):
             layer.moments = config.eval_moments
-    return TrainedRun(model.eval(), task)
+    return model.eval()

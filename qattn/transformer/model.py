@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
+from qattn.layers.cache import KeyValueCache
 from qattn.layers.multihead import reset_children
+from qattn.weights import Pretrained
 
 EMBEDDING_STD = 0.02
 """Standard deviation of the initial embeddings of tokens and positions."""
@@ -38,14 +40,14 @@ class Block(nn.Module):
             else None
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output of the block for the input x."""
-        attended = self.attention(self.attention_norm(x))
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Output of the block for the input x, behind the positions of a cache."""
+        attended = self.attention(self.attention_norm(x), cache=cache)
         x = attended if self.attention.is_block else x + attended
         return x if self.ffn is None else x + self.ffn(x)
 
 
-class Transformer(nn.Module):
+class Transformer(Pretrained):
     r"""Causal language model: token and position embeddings, blocks, a linear read-out.
 
     Args:
@@ -109,14 +111,47 @@ class Transformer(nn.Module):
         self._draw_embeddings()
 
     def forward(
-        self, tokens: Int[Tensor, "batch positions"]
+        self, tokens: Int[Tensor, "batch positions"], cache: list[KeyValueCache] | None = None
     ) -> Float[Tensor, "batch positions vocab"]:
-        """Logits of the next token at every position."""
-        x = self._embedded(tokens)
-        for block in self.blocks:
-            x = block(x)
+        """Logits of the next token at every position.
+
+        Args:
+            tokens: All tokens, or those behind the positions of a cache.
+            cache: One of :meth:`new_cache`; it then holds the positions of the tokens too, unless
+                the pass fails, which leaves it as it was.
+
+        Raises:
+            ValueError: There are more tokens than `context`, with those of the cache.
+        """
+        if cache is None:
+            x = self._embedded(tokens)
+            for block in self.blocks:
+                x = block(x)
+        else:
+            start = cache[0].length
+            try:
+                x = self._embedded(tokens, start)
+                for block, kept in zip(self.blocks, cache, strict=True):
+                    x = block(x, kept)
+            except BaseException:
+                for kept in cache:
+                    kept.length = start
+                raise
         logits: Tensor = self.read_out(self.norm(x))
         return logits
+
+    def new_cache(self) -> list[KeyValueCache]:
+        """An empty cache of keys and values for each layer, to decode texts piece by piece.
+
+        >>> model = Transformer(vocab_size=10, context=6, num_heads=2, embed_dim=8)
+        >>> cache = model.new_cache()
+        >>> with torch.no_grad():
+        ...     for token in (3, 1, 4):
+        ...         logits = model(torch.tensor([[token]]), cache)
+        >>> cache[0]
+        KeyValueCache(3 of 6 positions)
+        """
+        return [KeyValueCache(len(self.positions)) for _ in self.blocks]
 
     @torch.no_grad()
     def attention_weights(
@@ -171,5 +206,11 @@ class Transformer(nn.Module):
             yield block.attention, block.attention_norm(x)
             x = block(x)
 
-    def _embedded(self, tokens: Tensor) -> Tensor:
-        return F.embedding(tokens, self.tokens.weight) + self.positions[: tokens.shape[1]]
+    def _embedded(self, tokens: Tensor, start: int = 0) -> Tensor:
+        positions = self.positions[start : start + tokens.shape[1]]
+        if len(positions) < tokens.shape[1]:
+            raise ValueError(
+                f"Argument `tokens` must have at most context = {len(self.positions)} positions, "
+                f"but has {tokens.shape[1]}" + (f" behind {start} of the cache." if start else ".")
+            )
+        return F.embedding(tokens, self.tokens.weight) + positions

@@ -138,7 +138,9 @@ def test_compiled_function_is_one_graph():
     J = 0.4 * (J + J.mT)
 
     def attend(query, key, value, J):
-        return boltzmann_attention(query, key, value, J, field_bias=-0.3, validate=False)
+        return boltzmann_attention(
+            query, key, value, J, is_causal=True, field_bias=-0.3, validate=False
+        )
 
     compiled = torch.compile(attend, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(query, key, value, J), attend(query, key, value, J))

@@ -79,7 +79,9 @@ def test_batched_gradients(wants_log_Z, normalize):
 
 def attend():
     query, key, value = torch.randn(3, 2, 2, 5, 4, requires_grad=True).unbind(0)
-    out = boltzmann_attention(query, key, value, torch.zeros(2, 5, 5), normalize=True)
+    out = boltzmann_attention(
+        query, key, value, torch.zeros(2, 5, 5), normalize=True, is_causal=True
+    )
     out.sum().backward()
     return out
 
@@ -159,7 +161,7 @@ query, key, value = torch.randn(3, 3, 2, 5, 4)
 arguments = query, key, value, upper + upper.mT
 
 def function(query, key, value, J):
-    out = boltzmann_attention(query, key, value, J, normalize=True, beta=0.7)
+    out = boltzmann_attention(query, key, value, J, normalize=True, beta=0.7, is_causal=True)
     h = torch.nn.functional.pad(query[0], (0, 1))
     return out, exact.log_partition(IsingBatch(h, J, torch.tensor([1, 5, 3, 4, 5])))
 

@@ -14,7 +14,7 @@ from qattn.training.learner import Learner
 
 def attention(J, **options):
     query, key, value = torch.randn(3, 2, 2, 5, 4, generator=torch.Generator().manual_seed(0))
-    return boltzmann_attention(query, key, value, J, **options)
+    return boltzmann_attention(query, key, value, J, is_causal=True, **options)
 
 
 def test_function_is_near_exact_and_refuses_reads_beside():

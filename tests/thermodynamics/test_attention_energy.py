@@ -106,7 +106,7 @@ def test_boltzmann_attention_is_minus_the_gradient_of_its_free_energy():
     query, key = normal(1, 1, n, d).requires_grad_(), normal(1, 1, n, d, seed=1)
     J = normal(1, n, n, seed=2).triu(1)
     J = J + J.mT
-    output = boltzmann_attention(query, key, key, J, field_bias=-0.5)
+    output = boltzmann_attention(query, key, key, J, field_bias=-0.5, is_causal=True)
     h = (query[0] @ key[0].mT / d**0.5 - 0.5) / 2
     batch = IsingBatch(h, J, torch.arange(1, n + 1))
     F_n = ising_free_energy(batch, "occupations").sum()

@@ -48,9 +48,11 @@ def test_function_takes_a_backend_by_name_or_itself():
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 2, 5, 4).unbind(0)
     J = torch.zeros(2, 5, 5)
-    wanted = boltzmann_weights(query, key, J)
+    wanted = boltzmann_weights(query, key, J, is_causal=True)
     for backend in ("neal", ExactBackend()):
-        out = boltzmann_attention(query, key, value, J, backend=backend, num_reads=4000)
+        out = boltzmann_attention(
+            query, key, value, J, is_causal=True, backend=backend, num_reads=4000
+        )
         # With J = 0, callen's mean tanh(h) is exact.
         torch.testing.assert_close(out, wanted @ value)
     with pytest.raises(ValueError, match=r"is 'nael': did you mean 'neal'"):

@@ -104,6 +104,10 @@ def test_bracket_metrics_count_the_type_at_closing_positions_only():
     uniform = task.metrics(torch.zeros(1, 4, 7), targets)
     assert uniform["validation_loss"] == pytest.approx(math.log(7))
     assert "".join(task.token_names(torch.tensor([6, 0, 1, 4, 5]))) == "^(){}"
+    assert task.encode("(){").tolist() == [6, 0, 1, 4]
+    assert task.decode(task.encode("(){")) == "(){"
+    with pytest.raises(ValueError, match=r"has '<', 'a': it knows '\(\)\[\]\{\}'"):
+        task.encode("a<")
 
 
 @pytest.mark.parametrize(
@@ -134,11 +138,11 @@ def test_text_windows(text):
     inputs, targets = task.batch(5, 32)
     assert inputs.shape == targets.shape == (32, 8)
     for row, target in zip(inputs, targets, strict=True):
-        window = "".join(task.characters[t] for t in [*row.tolist(), target[-1].item()])
+        window = task.decode(torch.cat([row, target[-1:]]))
         assert window in content[:split]
         assert torch.equal(row[1:], target[:-1])
     inputs, targets = task.validation()
-    held_out = "".join(task.characters[t] for t in inputs.flatten())
+    held_out = task.decode(inputs.flatten())
     assert content[split:].startswith(held_out)
     assert len(held_out) >= len(content) // 10 - 9
     again = Shakespeare(8, seed=3, data=text).batch(5, 32)
@@ -149,6 +153,10 @@ def test_text_windows(text):
     assert found["validation_loss"] == pytest.approx(loss, rel=1e-6)
     assert found["perplexity"] == pytest.approx(task.vocab_size, rel=1e-5)
     assert task.token_names(torch.tensor([0, 1])) == ["⏎", "␣"]
+    assert task.decode(task.encode("\n ")) == "\n "
+    assert task.encode("").shape == (0,)
+    with pytest.raises(ValueError, match="vocabulary only, but has '☃'"):
+        task.encode(" ☃")
 
 
 def test_training_never_reads_the_validation_text(tmp_path):

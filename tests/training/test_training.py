@@ -231,7 +231,7 @@ def test_settings_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "chess"}, "`task` must be one of brackets, shakespeare, but is 'chess'"),
+        ({"task": "chess"}, "`task` must be one of brackets, shakespeare, text, but is 'chess'"),
         ({"attention": "linear"}, "`attention` must be one of boltzmann"),
         ({"sampler": "magic"}, "must be a registered backend, but is 'magic'"),
         ({"steps": 0}, "`steps` must be at least 1, but is 0"),

@@ -64,6 +64,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "Run": "seed out",
     },
     "runs": {"Folder": "folder", "Output": "sort json"},
+    "show": {
+        "Model and text": "run text layers member data",
+        "Mean spins": "sampler num_reads",
+        "Output": "out",
+    },
     "spin-glass": {
         "Problems": "problems seed",
         "Temperatures": "betas overlap_betas",
@@ -77,7 +82,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "Output": "out json",
     },
     "train": {
-        "Task": "task data download context",
+        "Task": "task data tokens vocab_size download context",
         "Model": "attention layers heads width ffn ffn_width qk_norm normalize position_bias "
         "beta beta_every",
         "Couplings": "couplings relative content coupling_constraint coupling_std "

@@ -27,7 +27,7 @@ def moments(batch: IsingBatch, *, wants_log_Z: bool = False, normalize: bool = F
         traced: Tensor = operator.moments(h, J, batch.lengths, wants_log_Z, normalize)
         return traced
     lay = cut(batch.lengths, *h.shape, by_loops=kernels.usable(h, J))
-    n, log_Z, *_ = Moments.apply(h, J, lay, wants_log_Z, normalize)  # type: ignore[no-untyped-call]
+    n, log_Z, *_ = Moments.run(h, J, lay, wants_log_Z, normalize)
     moment: Tensor = log_Z if wants_log_Z else n
     return moment
 

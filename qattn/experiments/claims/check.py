@@ -10,10 +10,10 @@ from qattn.experiments.claims.slope import Slope
 from qattn.experiments.claims.sooner import Sooner
 from qattn.experiments.experiment import Part
 from qattn.training.config import TrainConfig
-from qattn.training.tasks import Brackets, Shakespeare
+from qattn.training.tasks import Brackets, Shakespeare, Text
 
-METRIC = {"brackets": Brackets.metric, "shakespeare": Shakespeare.metric}
-"""The metric of each task, beside the loss."""
+METRIC = {"brackets": Brackets.metric, "shakespeare": Shakespeare.metric, "text": Text.metric}
+"""The metric of each task of qattn, beside the loss."""
 
 
 def check_claim(claim: Claim, parts: Sequence[Part]) -> None:
@@ -38,7 +38,7 @@ def check_claim(claim: Claim, parts: Sequence[Part]) -> None:
             task = {**part.settings, **side.where, **part.arms[side.arm]}.get(
                 "task", TrainConfig.task
             )
-            metrics = ["validation_loss", METRIC[task]]
+            metrics = ["validation_loss", METRIC.get(task, test.metric)]
             metrics += [] if isinstance(test, Sooner) else ["gradient_error"]
             one_of(name, "test.metric", test.metric, metrics)
         if isinstance(test, MeasuredValue):

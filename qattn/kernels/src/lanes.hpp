@@ -38,6 +38,9 @@ INLINE void store(float* p, lanes x) { std::memcpy(p, &x, sizeof x); }
 // The first `count` lanes from memory, 0 in the others.
 INLINE lanes load_some(const float* p, int64_t count) {
     if (count >= LANES) return load(p);
+#if defined(__AVX512F__)
+    if constexpr (LANES == 16) return (lanes)_mm512_maskz_loadu_ps((1 << count) - 1, p);
+#endif
     lanes x = {};
     std::memcpy(&x, p, count * sizeof(float));
     return x;
@@ -45,6 +48,9 @@ INLINE lanes load_some(const float* p, int64_t count) {
 
 INLINE void store_some(float* p, lanes x, int64_t count) {
     if (count >= LANES) store(p, x);
+#if defined(__AVX512F__)
+    else if constexpr (LANES == 16) _mm512_mask_storeu_ps(p, (1 << count) - 1, (__m512)x);
+#endif
     else std::memcpy(p, &x, count * sizeof(float));
 }
 

@@ -8,9 +8,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qattn.training.tasks.brackets import Brackets
+from qattn.training.tasks.named import TOKENIZER_PLACE, Place
 from qattn.training.tasks.shakespeare import Shakespeare
+from qattn.training.tasks.text import Text
+from qattn.training.tasks.tokenizers import TOKENIZERS, Bytes, Characters, Tokenizer, Words
 
-__all__ = ["TASKS", "Brackets", "Shakespeare", "Task", "make_task"]
+__all__ = [
+    "TASKS",
+    "TOKENIZERS",
+    "Brackets",
+    "Bytes",
+    "Characters",
+    "Shakespeare",
+    "Task",
+    "Text",
+    "Tokenizer",
+    "Words",
+    "available_tasks",
+    "available_tokenizers",
+    "make_task",
+]
 
 
 @runtime_checkable
@@ -38,22 +55,57 @@ class Task(Protocol):
     def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
         """What to print for tokens."""
 
+    def encode(self, text: str) -> Int[Tensor, " T"]:
+        """The tokens that a model reads before it predicts what follows a text.
+
+        Raises:
+            ValueError: The vocabulary does not know a part of the text.
+        """
+
+    def decode(self, tokens: Int[Tensor, " T"]) -> str:
+        """The text of tokens, so that ``decode(encode(text))`` is the text."""
+
 
 def _brackets(context: int, *, seed: int, data: Path | None) -> Task:
     return Brackets(context, seed=seed)
 
 
-TASKS: dict[str, Callable[..., Task]] = {"brackets": _brackets, "shakespeare": Shakespeare}
+TASKS: dict[str, Callable[..., Task]] = {
+    "brackets": _brackets,
+    "shakespeare": Shakespeare,
+    "text": Text,
+}
 """What makes each task of the command line: takes `context`, `seed` and `data`."""
 
+TASK_PLACE = Place("task", "qattn.tasks", TASKS, Task)  # type: ignore[type-abstract]
 
-def make_task(name: str, context: int, seed: int, data: Path | None = None) -> Task:
-    """A task by its name; `data` is the text file of tasks that read one.
+
+def available_tasks() -> list[str]:
+    """Names of the tasks: those of qattn, and those of installed packages, which are not loaded."""
+    return TASK_PLACE.names()
+
+
+def available_tokenizers() -> list[str]:
+    """Names of what the tokens of a text may be, those of installed packages too."""
+    return TOKENIZER_PLACE.names()
+
+
+def make_task(
+    name: str, context: int, seed: int, data: Path | None = None, **options: str | int | None
+) -> Task:
+    """A task by its name: a key of :data:`TASKS`, or an entry point of the group ``qattn.tasks``.
+
+    Args:
+        name: The name.
+        context: Number of positions.
+        seed: Seed of the data.
+        data: The text file of tasks that read one.
+        options: `tokens` and `vocab_size` of tasks on texts; None where one is left out.
 
     Raises:
-        ValueError: There is no such task, or the context does not suit it.
+        ValueError: There is no such task, the context does not suit it, or it takes no such option.
         FileNotFoundError: The task reads a text, and there is none.
+        ImportError: The package of the task cannot be imported.
     """
-    if name not in TASKS:
-        raise ValueError(f"Argument `task` must be one of {', '.join(TASKS)}, but is {name!r}.")
-    return TASKS[name](context, seed=seed, data=data)
+    given = {option: value for option, value in options.items() if value is not None}
+    return TASK_PLACE.make(name, context, seed=seed, data=data, **given)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from qattn.training.tasks.characters import encoded
+
 SYMBOLS = "()[]{}<>"
 
 STEPS_PER_POOL = 64
@@ -90,6 +92,19 @@ class Brackets:
     def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
         """Brackets, and ^ for the start of a word."""
         return ["^" if t == self.vocab_size - 1 else SYMBOLS[t] for t in tokens.tolist()]
+
+    def encode(self, text: str) -> Int[Tensor, " T"]:
+        """The start of a word and these brackets.
+
+        Raises:
+            ValueError: The text has other characters.
+        """
+        word = encoded(text, SYMBOLS[: 2 * self.num_types])
+        return F.pad(word, (1, 0), value=self.vocab_size - 1)
+
+    def decode(self, tokens: Int[Tensor, " T"]) -> str:
+        """The brackets, without the start of a word."""
+        return "".join(self.token_names(tokens[tokens != self.vocab_size - 1]))
 
     def example(
         self, words: NDArray[np.int64]

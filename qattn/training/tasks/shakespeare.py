@@ -1,4 +1,4 @@
-"""Character-level language modelling of Tiny Shakespeare, or of any other text file."""
+"""Language modelling of Tiny Shakespeare: the file, and how it is fetched."""
 
 import filecmp
 import hashlib
@@ -6,99 +6,46 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import numpy as np
-import torch
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from platformdirs import user_cache_path
-from torch import Tensor
-from torch.nn import functional as F
 
 from qattn._atomic import write_atomically
+from qattn.training.tasks.text import Text
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
-class Shakespeare:
-    r"""Predict the next character from up to T characters before it.
-
-    Training draws windows at random from the first nine tenths of the text. The validation set is
-    the last tenth, cut into windows of T characters that do not overlap; the metric `perplexity`
-    is exp of the mean cross-entropy over all its positions (also those with little context).
+class Shakespeare(Text):
+    """The task :class:`Text` on Tiny Shakespeare, or on any other text file.
 
     Args:
         context: T.
         seed: Seed of the windows.
-        data: Text file (UTF-8); None means Tiny Shakespeare from the cache of :func:`download`.
+        data: Text file; None means Tiny Shakespeare from the cache of :func:`download`.
+        tokens: What a token is.
+        vocab_size: Largest number of tokens, for "words".
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: The text is not UTF-8 or too short for the context.
+        ValueError: As of :class:`Text`.
     """
 
-    metric = "perplexity"
-
-    def __init__(self, context: int, *, seed: int = 0, data: Path | None = None) -> None:
-        if context < 1:
-            raise ValueError(f"Argument `context` must be positive, but is {context}.")
-        path = cached_path() if data is None else Path(data)
-        if not path.is_file():
-            hint = "give a text with --data FILE"
-            if data is None:
-                hint += ", or fetch Tiny Shakespeare with --download"
-            raise FileNotFoundError(f"No text at {path}: {hint}.")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"The text {path} is not UTF-8: {error.reason}.") from None
-        if len(text) // 10 <= context:
-            raise ValueError(
-                f"The text {path} has {len(text)} characters: a context of {context} needs more "
-                f"than {10 * context}."
+    def __init__(
+        self,
+        context: int,
+        *,
+        seed: int = 0,
+        data: Path | None = None,
+        tokens: str = "characters",
+        vocab_size: int | None = None,
+    ) -> None:
+        path = cached_path() if data is None else data
+        if data is None and not path.is_file():
+            raise FileNotFoundError(
+                f"No text at {path}: give a text with --data FILE, or fetch Tiny Shakespeare with "
+                f"--download."
             )
-        self.context, self.seed = context, seed
-        self.characters = sorted(set(text))
-        self.vocab_size = len(self.characters)
-        index = {c: i for i, c in enumerate(self.characters)}
-        tokens = np.array([index[c] for c in text])
-        split = len(tokens) - len(tokens) // 10
-        self._training, self._held_out = tokens[:split], tokens[split:]
-
-    def batch(self, step: int, size: int) -> tuple[Int[Tensor, "size T"], Int[Tensor, "size T"]]:
-        """Windows of the training text."""
-        rng = np.random.default_rng([self.seed, step])
-        starts = rng.integers(len(self._training) - self.context, size=size)
-        return self._windows(self._training, starts)
-
-    def validation(self) -> tuple[Int[Tensor, "words T"], Int[Tensor, "words T"]]:
-        """The last tenth of the text."""
-        starts = np.arange(0, len(self._held_out) - self.context, self.context)
-        return self._windows(self._held_out, starts)
-
-    def metrics(
-        self, logits: Float[Tensor, "words T vocab"], targets: Int[Tensor, "words T"]
-    ) -> dict[str, float]:
-        """Cross-entropy in nats and perplexity."""
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
-        return {"validation_loss": loss, "perplexity": float(np.exp(loss))}
-
-    def references(self) -> dict[str, dict[str, float]]:
-        """Perplexity of the frequencies of single characters in the training text."""
-        shares = np.bincount(self._training, minlength=self.vocab_size) / len(self._training)
-        shares = shares[shares > 0]
-        entropy = float(-(shares * np.log(shares)).sum())
-        name = "frequencies of characters"
-        return {"loss": {name: entropy}, "perplexity": {name: float(np.exp(entropy))}}
-
-    def token_names(self, tokens: Int[Tensor, " T"]) -> list[str]:
-        """Characters; a line break and a space get a visible sign."""
-        names = (self.characters[t] for t in tokens.tolist())
-        return [{"\n": "⏎", " ": "␣"}.get(name, name) for name in names]
-
-    def _windows(self, text: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        rows = torch.from_numpy(text[starts[:, None] + np.arange(self.context + 1)])
-        return rows[:, :-1], rows[:, 1:]
+        super().__init__(context, seed=seed, data=path, tokens=tokens, vocab_size=vocab_size)
 
 
 def cached_path() -> Path:

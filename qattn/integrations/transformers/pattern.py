@@ -1,0 +1,121 @@
+"""What a self-attention module gets: couplings, field bias and β, for the keys that it sees."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from qattn.attention.masks import split_mask
+from qattn.integrations.transformers.positions import Positions, positions_of, within_window
+from qattn.layers import IsingPattern
+
+
+class AttachedPattern(IsingPattern):
+    """The couplings of a self-attention module of a model, its submodule ``boltzmann``.
+
+    Args:
+        num_heads: Heads of queries.
+        context: Positions that a text may have: rows of J.
+        window: How many positions, the last ones, a query attends to; None for all that it sees.
+        options: As of :class:`qattn.layers.IsingPattern`.
+    """
+
+    def __init__(
+        self, num_heads: int, context: int, *, window: int | None = None, **options: Any
+    ) -> None:
+        super().__init__(num_heads, context, **options)
+        if window is not None and window < 1:
+            raise ValueError(f"Argument `window` must be positive, but is {window}.")
+        self.window = window
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it is made with, but for where its mean spins come from."""
+        return {
+            "context": self.context,
+            "window": self.window,
+            "normalize": self.normalize,
+            "beta": self._beta,
+            "couplings": self.structure.kind,
+            "interaction": self.interaction,
+            "moments": self.moments,
+            **self.structure.options,
+        }
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        window = "" if self.window is None else f", window={self.window}"
+        return f"{super().extra_repr()}{window}"
+
+    def attend(
+        self,
+        query: Float[Tensor, "batch heads queries head_dim"],
+        key: Float[Tensor, "batch key_heads keys head_dim"],
+        value: Float[Tensor, "batch key_heads keys value_dim"],
+        mask: Tensor | None,
+        *,
+        positions: Positions | None,
+        is_causal: bool,
+        **options: Any,
+    ) -> tuple[
+        Float[Tensor, "batch heads queries value_dim"],
+        Float[Tensor, "batch heads queries keys"],
+    ]:
+        """Output and weights, with J by the positions of the text that keys are.
+
+        Args:
+            query: Queries.
+            key: Keys, in the slots of a cache, say.
+            value: Values.
+            mask: What a query sees, or what is added to its scores; None for all that it can see.
+            positions: Those of the mask, if they are known.
+            is_causal: Whether queries are the last positions and see what is up to themselves,
+                where there is no mask.
+            options: Further ones of :meth:`forward`.
+
+        Raises:
+            ValueError: The text has more positions than the context.
+        """
+        keys = key.shape[2]
+        if mask is None:
+            positions = Positions(is_causal, None, keys)
+        elif positions is None:
+            seen, added = split_mask(mask)
+            assert seen is not None
+            positions = positions_of(seen)
+            mask = seen if added is None or not added.any() else mask
+        if positions.size > self.context:
+            raise ValueError(
+                f"Couplings are attached for {self.context} positions, but this text has "
+                f"{positions.size}: attach with context={positions.size} or more, or shorten it."
+            )
+        if positions.is_causal and (mask is None or mask.dtype == torch.bool):
+            mask, is_causal = None, True
+        if self.window is not None and self.window < positions.size:
+            mask = self._windowed(mask, positions, query.shape[2], keys)
+        size = keys if positions.rows is not None else min(keys, positions.size)
+        output, weights = self(
+            query,
+            # Without rows, what is beyond the text is slots of a cache that are empty as yet.
+            key[:, :, :size],
+            value[:, :, :size],
+            None if mask is None else mask[..., :size],
+            is_causal=is_causal and mask is None,
+            rows=positions.rows,
+            **options,
+        )
+        return output, F.pad(weights, (0, keys - size))
+
+    def _windowed(self, mask: Tensor | None, positions: Positions, queries: int, keys: int) -> Tensor:
+        """The mask that leaves each query the last positions that it sees."""
+        assert self.window is not None
+        if mask is None:
+            device = self.field_bias.device
+            mask = torch.ones(1, 1, queries, keys, dtype=torch.bool, device=device)
+            mask = mask.tril(keys - queries)
+        seen, _ = split_mask(mask)
+        assert seen is not None
+        inside = within_window(seen, positions.rows, self.window)
+        return inside if mask.dtype == torch.bool else mask.masked_fill(~inside, -torch.inf)

@@ -127,11 +127,7 @@ def masked_weights_and_info(
     fields: Float[Tensor, "batch heads queries positions"],
     couplings: Float[Tensor, "groups rows rows"] | Couplings,
     *args: Any,
-<<<<<<< HEAD
     mask: Bool[Tensor, "#batch #heads #queries positions"],
-=======
-    mask: Bool[Tensor, "#batch #heads queries positions"],
->>>>>>> work
     rows: Int[Tensor, "#batch positions"] | None,
     beta: float | Tensor,
     normalize: bool,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from qattn.layers import BoltzmannAttention
@@ -12,7 +11,7 @@ from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.tasks import Task
 from qattn.transformer import Transformer
-from qattn.weights import WEIGHTS
+from qattn.weights import WEIGHTS, unchanged_chance
 
 
 class TrainedRun(NamedTuple):
@@ -101,7 +100,7 @@ def _model(
     """A member's model, with exact moments or those of the run's mean-field method."""
     if config.ensemble > 1:
         parameters = {name: stacked[member] for name, stacked in parameters.items()}
-    with torch.device("meta"):  # nothing is drawn for what is replaced at once
+    with unchanged_chance():
         model = config.model(task.vocab_size)
     model.load_state_dict({k: v.detach().cpu() for k, v in parameters.items()}, assign=True)
     for layer in model.modules():

@@ -50,7 +50,7 @@ class Compacted:
     shape: tuple[int, int, int, int]
 
     def placed(
-        self, weights: Float[Tensor, "#batch models queries spins"]
+        self, weights: Float[Tensor, "#batch models columns spins"]
     ) -> Float[Tensor, "batch heads queries positions"]:
         """Weights of the spins at their positions, 0 elsewhere."""
         B, H, Q, n = self.shape

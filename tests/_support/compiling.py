@@ -183,6 +183,7 @@ def test_compiled_function_is_one_graph():
     torch.testing.assert_close(compiled(query, key, value, J), attend(query, key, value, J))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # Dynamo looks at it
 @pytest.mark.parametrize("mask", ["holes", "padding", "numbers"])
 def test_compiled_function_with_a_mask_equals_the_eager_one(mask):
     # How many models there are depends on the mask's values, so that the graph breaks there.

@@ -12,7 +12,7 @@ from qattn.couplings import Banded, Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.layers import BoltzmannAttention, SigmoidAttention
 from qattn.training.trained_run import load
-from qattn.transformer import Block
+from qattn.transformer.model import Block
 
 SEQUENCES = 8
 """Validation sequences whose queries are taken."""

@@ -90,6 +90,7 @@ def of_pattern(
     is_causal: bool = False,
     scale: float | None = None,
     rows: Tensor | None = None,
+    query_rows: Tensor | None = None,
 ) -> LayerAttention:
     """The attention of a pattern that was called with these arguments and gave these weights."""
     J = pattern.couplings
@@ -101,8 +102,10 @@ def of_pattern(
         at_least_single(pattern.field_bias),
         call.position_bias,
     )
-    # A position is seen where both the mask and causality let it.
     n = z.shape[-1]
+    if pattern.position_bias != "none":
+        z = z + pattern._bias(n, n, rows, query_rows)
+    # A position is seen where both the mask and causality let it.
     lengths = causal_lengths(is_causal, n, n)
     if call.mask is not None or lengths is not None:
         z = z.masked_fill(~with_lengths(call.mask, lengths, n, z.device), -torch.inf)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def write_page(
             f"Argument `tokens` must be one sequence of at least 1 token, but has shape "
             f"{tuple(tokens.shape)}."
         )
+    check_bokeh()
     found = layers_of(model, tokens)
     asked = range(len(found)) if layers is None else layers
     if wrong := [number for number in asked if not 0 <= number < len(found)]:
@@ -92,13 +94,10 @@ def write_layers(
         ValueError: There are no layers, not as many names as positions, or too many numbers.
         ImportError: Bokeh is missing.
     """
+    check_bokeh()
     check(layers, names)
-    try:
-        from qattn.show.figures import embedded
-    except ImportError as error:
-        raise ImportError(
-            "The page needs Bokeh: pip install 'boltzmann-attention[show]'"
-        ) from error
+    from qattn.show.figures import embedded  # it loads Bokeh
+
     names = [visible(name) for name in names]
     shown = {
         "alone": any(layer.is_coupled for layer in layers),
@@ -131,6 +130,12 @@ def write_layers(
         thumbnail=48 if len(layers) <= 4 else 28,
         **{"command": "", "created": "", "emulated": False} | context,
     )
+
+
+def check_bokeh() -> None:
+    """Raise an ImportError unless Bokeh is there, before anything is computed."""
+    if find_spec("bokeh") is None:
+        raise ImportError("The page needs Bokeh: pip install 'boltzmann-attention[show]'.")
 
 
 def check(layers: Sequence[LayerAttention], names: Sequence[str]) -> None:

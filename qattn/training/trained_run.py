@@ -74,17 +74,17 @@ def load(folder: str | Path, *, member: int = 0, data: str | Path | None = None)
 
 
 def save_weights(
-    folder: Path, config: TrainConfig, tasks: list[Task], parameters: Mapping[str, Tensor]
+    folder: Path, config: TrainConfig, task: Task, parameters: Mapping[str, Tensor]
 ) -> None:
     """Write the weights of each member as :meth:`qattn.Transformer.save` does.
 
     Args:
         folder: The run's folder.
         config: The settings.
-        tasks: Each member's task.
+        task: The task of a member; all have one vocabulary.
         parameters: By name, of an ensemble stacked.
     """
-    for member, task in enumerate(tasks):
+    for member in range(config.ensemble):
         _model(config, task, parameters, member).save(weights_file(folder, config, member))
 
 

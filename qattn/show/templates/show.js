@@ -256,5 +256,5 @@ window.qattn = (() => {
     Object.assign(state, {layer: -1});
     set({...asked, position: asked.query});
   };
-  return {start, point, choose, state};
+  return {start, point, choose, state, models: () => models};
 })();

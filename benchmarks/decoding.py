@@ -48,9 +48,7 @@ def main() -> None:
     for size in arguments.sizes:
         for arm in arguments.arms:
             for batch in (1, 8):
-                table.add_row(
-                    size, arm, str(batch), *measured(size, arm, batch, arguments.seconds)
-                )
+                table.add_row(size, arm, str(batch), *measured(size, arm, batch, arguments.seconds))
     Console().print(table)
 
 

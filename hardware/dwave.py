@@ -9,7 +9,7 @@ import platformdirs
 
 from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, check_num_reads, drawn_seed
-from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.journal import Journal, journal_of_rank
 from qattn.hardware.calls.plan import Request
 from qattn.hardware.calls.session import Session
 from qattn.hardware.options import DWaveOptions
@@ -43,7 +43,8 @@ class DWaveBackend(Backend):
 
     With a calibration, its recommendation stands for every setting that is not given. The journal
     is a folder in the run's folder unless another is given; without a run, one in the user's data
-    folder. See :func:`qattn.hardware.service.credentials.resolve` for the credentials, and
+    folder. Processes that train together take equal parts of the budget, and each has a journal of
+    its own. See :func:`qattn.hardware.service.credentials.resolve` for the credentials, and
     :mod:`qattn.field_encoding` for the field encodings.
 
     Raises:
@@ -62,6 +63,11 @@ class DWaveBackend(Backend):
         super().__init__(**options)
         self._session: Session | None = None
         self._state: dict[str, Any] = {}
+        self._rank, self._size = 0, 1
+
+    def divide(self, rank: int, size: int) -> None:
+        """Take an equal part of the budget, and the journal of this rank's own."""
+        self._rank, self._size = rank, size
 
     @property
     def session(self) -> Session:
@@ -93,9 +99,11 @@ class DWaveBackend(Backend):
         journal = None
         try:
             settings = options.settings_for(device.name, device.properties)
-            journal = Journal(options.journal or _journal_folder(folder))
+            records = Path(options.journal) if options.journal else _journal_folder(folder)
+            journal = Journal(journal_of_rank(records, self._rank))
+            ceiling = credentials.qpu_budget
             budget = QPUBudget(
-                credentials.qpu_budget,
+                None if ceiling is None else ceiling / self._size,
                 journal.calls.resolved_access_time,
                 journal.calls.worst_estimate,
             )

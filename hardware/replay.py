@@ -8,7 +8,7 @@ from qattn._clock import sampling_clock
 from qattn.backends.base import Backend, BackendStopped, check_num_reads, drawn_seed
 from qattn.backends.options import option
 from qattn.hardware.calls.collect import Embeddings, collected_reads
-from qattn.hardware.calls.journal import Journal
+from qattn.hardware.calls.journal import Journal, journal_of_rank
 from qattn.hardware.calls.plan import Call, Request
 from qattn.hardware.calls.records import CallRecord
 from qattn.hardware.settings import CHOSEN_BY
@@ -63,11 +63,21 @@ class ReplayBackend(Backend):
         assert self.options.journal is not None
         folder = Path(self.options.journal)
         inner = folder / "journal"
-        self.journal = Journal(inner if inner.is_dir() else folder, read_only=True)
+        self._folder = inner if inner.is_dir() else folder
+        self._play(self._folder)
         chosen = {name: getattr(self.options, name) for name in CHOSEN_BY}
         self._chosen = {name: value for name, value in chosen.items() if value is not None}
-        self._embeddings = Embeddings(self.journal)
         self._seconds = 0.0
+
+    def divide(self, rank: int, size: int) -> None:
+        """Play the journal of this rank."""
+        if rank:
+            self._play(journal_of_rank(self._folder, rank))
+
+    def _play(self, folder: Path) -> None:
+        """Read a journal."""
+        self.journal = Journal(folder, read_only=True)
+        self._embeddings = Embeddings(self.journal)
         self._calls: dict[str, list[str]] = {}
         for call in self.journal.calls.values():
             self._calls.setdefault(call.digest, []).append(call.name)

@@ -16,6 +16,7 @@ The header (``__metadata__`` of the format) holds texts:
 import contextlib
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +58,8 @@ class Stored(nn.Module):
     def __new__(cls: type[M], *args: Any, **options: Any) -> M:
         """Note the arguments; wrong ones are left to the constructor to refuse."""
         made = super().__new__(cls)
-        signature, arguments = inspect.signature(cls.__init__), {}
+        signature = inspect.signature(cls.__init__)
+        arguments: dict[str, Any] = {}
         with contextlib.suppress(TypeError):
             bound = signature.bind(made, *args, **options)
             bound.apply_defaults()
@@ -145,8 +147,8 @@ class Stored(nn.Module):
 
     @classmethod
     def _remade(cls: type[M], arguments: dict[str, Any]) -> M:
-        """A module of these arguments, on the meta device: nothing is drawn for its tensors."""
-        with torch.device("meta"):
+        """A module of these arguments on the CPU; random numbers are left as they were."""
+        with unchanged_chance():
             return cls(**{k: v for k, v in arguments.items() if k not in ELSEWHERE})
 
 
@@ -200,6 +202,16 @@ class Pretrained(Stored):
                 f"arguments: delete it, or write both anew with save_pretrained."
             )
         return cls.load(weights, device=device)
+
+
+@contextlib.contextmanager
+def unchanged_chance() -> Iterator[None]:
+    """Make modules on the CPU without a trace in its random numbers.
+
+    The meta device would need no numbers, but there PyTorch loads its compiler to draw them.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        yield
 
 
 def read_header(path: Path) -> dict[str, str]:

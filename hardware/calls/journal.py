@@ -61,6 +61,11 @@ class JournalFileLost(BackendStopped, FileNotFoundError):  # noqa: N818
     """A file of arrays is missing, or cannot be read."""
 
 
+def journal_of_rank(folder: Path, rank: int) -> Path:
+    """The journal of one of several processes: `folder` of the first, and `folder`-RANK beside."""
+    return folder.with_name(f"{folder.name}-{rank}") if rank else folder
+
+
 class Journal:
     """A journal's folder, open for reading only or for writing.
 

@@ -1,4 +1,4 @@
-"""A call of Boltzmann attention in one form: four axes, repeated keys, J for each head."""
+"""A call of Boltzmann attention in one form: four axes, one for all sequences, J for each head."""
 
 from dataclasses import dataclass
 from math import prod
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from qattn.attention.masks import split_mask
+from qattn.attention.masks import num_rows, split_mask
 from qattn.couplings import Couplings
 
 
@@ -17,7 +17,7 @@ class Call:
 
     Attributes:
         query: Queries.
-        key: Keys, repeated for groups of heads of queries.
+        key: Keys; a head may be that of several successive heads of queries.
         couplings: J of each head, or of each head of each sequence.
         mask: Where a query sees a position, if a mask was given.
         position_bias: What is added to the scores, the numbers of a mask among it.
@@ -25,11 +25,11 @@ class Call:
         batch: The axes of the sequences.
     """
 
-    query: Float[Tensor, "#sequences heads queries head_dim"]
-    key: Float[Tensor, "#sequences heads positions head_dim"]
+    query: Float[Tensor, "sequences heads queries head_dim"]
+    key: Float[Tensor, "sequences key_heads positions head_dim"]
     couplings: Tensor | Couplings
-    mask: Bool[Tensor, "#sequences #heads queries positions"] | None
-    position_bias: Float[Tensor, "#sequences #heads queries positions"] | None
+    mask: Bool[Tensor, "#sequences #heads #queries positions"] | None
+    position_bias: Float[Tensor, "#sequences #heads #queries positions"] | None
     rows: Int[Tensor, "#sequences positions"] | None
     batch: tuple[int, ...]
 
@@ -52,22 +52,16 @@ def prepared(
 
     Raises:
         ValueError: Shapes do not go together.
+        TypeError: A mask or rows are of a wrong dtype.
     """
-    _check_axes(query, key, enable_gqa)
-    try:
-        batch = tuple(torch.broadcast_shapes(query.shape[:-3], key.shape[:-3]))
-    except RuntimeError:
-        raise ValueError(
-            f"Argument `key` must have batch axes that go with those of `query` "
-            f"{tuple(query.shape[:-3])}, but has {tuple(key.shape[:-3])}."
-        ) from None
-    heads, queries, positions = query.shape[-3], query.shape[-2], key.shape[-2]
-    key = key.repeat_interleave(heads // key.shape[-3], -3) if enable_gqa else key
-    if isinstance(couplings, Tensor) and couplings.shape[:-2] in ((), (1,)):
+    _check_axes(query, key)
+    batch = broadcast_axes("key", query.shape[:-3], key.shape[:-3])
+    heads = check_heads("key", query.shape[-3], key.shape[-3], enable_gqa)
+    queries, positions = query.shape[-2], key.shape[-2]
+    if isinstance(couplings, Couplings):
+        couplings = couplings.repeated(heads) if couplings.num_groups == 1 else couplings
+    elif couplings.shape[:-2] in ((), (1,)) and couplings.ndim > 1:
         couplings = couplings.expand(heads, -1, -1)
-    elif isinstance(couplings, Couplings) and couplings.num_groups == 1:
-        couplings = couplings.repeated(heads)
-    shape = (*batch, heads, queries, positions)
     if position_bias is not None:
         shapes = [(number, queries, positions) for number in (heads, 1)]
         if tuple(position_bias.shape) not in shapes:
@@ -76,34 +70,18 @@ def prepared(
                 f"{shapes[0]}, or 1 for all heads, but has shape {tuple(position_bias.shape)}."
             )
         position_bias = position_bias.unsqueeze(0)
-    if attn_mask is not None:
-        if not (attn_mask.dtype == torch.bool or attn_mask.is_floating_point()):
-            raise TypeError(
-                f"Argument `attn_mask` must be boolean or floating, but is {attn_mask.dtype}: "
-                f"pass attn_mask.bool() for a mask of 0 and 1."
-            )
-        try:
-            together = torch.broadcast_shapes(attn_mask.shape, shape)
-        except RuntimeError:
-            together = ()
-        if tuple(together) != shape:
-            raise ValueError(
-                f"Argument `attn_mask` must broadcast to (…, heads, queries, positions) = {shape}, "
-                f"but has shape {tuple(attn_mask.shape)}."
-            )
-        attn_mask = _by_sequence(attn_mask, shape)
-    mask, added = split_mask(attn_mask)
+    mask, added = split_mask(_checked_mask(attn_mask, (*batch, heads, queries, positions)))
     if added is not None:
         position_bias = added if position_bias is None else position_bias + added
-    if rows is not None:
-        rows = _checked_rows(rows, batch, positions, couplings)
+    query = query.expand(*batch, heads, -1, -1)
+    key = key.expand(*batch, -1, -1, -1)
     return Call(
-        query.expand(*batch, *query.shape[-3:]).flatten(0, -4) if batch else query.unsqueeze(0),
-        key.expand(*batch, *key.shape[-3:]).flatten(0, -4) if batch else key.unsqueeze(0),
+        query.flatten(0, -4) if batch else query.unsqueeze(0),
+        key.flatten(0, -4) if batch else key.unsqueeze(0),
         couplings,
         mask,
         position_bias,
-        rows,
+        None if rows is None else _checked_rows(rows, batch, positions),
         batch,
     )
 
@@ -114,21 +92,20 @@ def check_call(
     """Raise a ValueError unless couplings, biases and β go with queries and keys."""
     heads, queries = call.query.shape[1:3]
     positions, couplings = call.key.shape[2], call.couplings
-    spins = couplings.num_spins if isinstance(couplings, Couplings) else couplings.shape[-1]
+    spins = num_rows(couplings)
+    fits = spins == positions or call.rows is not None
     if isinstance(couplings, Couplings):
         groups = {heads, call.num_sequences * heads}
-        if (call.rows is None and spins != positions) or couplings.num_groups not in groups:
+        if not fits or couplings.num_groups not in groups:
             raise ValueError(
                 f"Argument `couplings` must have {positions} spins, and {heads} groups (heads) or "
                 f"{call.num_sequences * heads} (sequences times heads), but has "
-                f"{couplings.num_spins} spins and {couplings.num_groups} groups."
+                f"{couplings.num_spins} spins and {couplings.num_groups} groups{_hint(call)}."
             )
-    elif tuple(couplings.shape) != (heads, positions, positions) and (
-        call.rows is None or tuple(couplings.shape) != (heads, spins, spins)
-    ):
+    elif not fits or tuple(couplings.shape) != (heads, spins, spins):
         raise ValueError(
             f"Argument `couplings` must have shape (heads, positions, positions) = "
-            f"{(heads, positions, positions)}, but has shape {tuple(couplings.shape)}."
+            f"{(heads, positions, positions)}, but has shape {tuple(couplings.shape)}{_hint(call)}."
         )
     if is_causal and queries > positions:
         raise ValueError(
@@ -147,56 +124,117 @@ def check_call(
         )
 
 
-def check_value(value: Tensor, key: Tensor) -> None:
-    """Raise a ValueError unless values go with keys."""
-    if value.ndim != key.ndim or value.shape[:-1] != key.shape[:-1]:
+def _hint(call: Call) -> str:
+    more = num_rows(call.couplings) > call.key.shape[2] and call.rows is None
+    return ": pass rows=, the row of J of each position" if more else ""
+
+
+def check_value(value: Tensor, query: Tensor, key: Tensor, enable_gqa: bool) -> None:
+    """Raise a ValueError unless queries, keys and values go together."""
+    _check_axes(query, key)
+    if value.ndim < 3 or value.shape[-2] != key.shape[-2]:
         raise ValueError(
             f"Argument `value` must have shape (…, heads, positions, value_dim) like `key` "
             f"{tuple(key.shape)}, but has shape {tuple(value.shape)}."
         )
+    heads = check_heads("key", query.shape[-3], key.shape[-3], enable_gqa)
+    check_heads("value", heads, value.shape[-3], enable_gqa)
+    batch = broadcast_axes("key", query.shape[:-3], key.shape[:-3])
+    broadcast_axes("value", batch, value.shape[:-3])
 
 
-def _check_axes(query: Tensor, key: Tensor, enable_gqa: bool) -> None:
+def check_heads(name: str, heads: int, own: int, enable_gqa: bool) -> int:
+    """The number of heads, of which keys or values have one for each, for some, or for all.
+
+    Raises:
+        ValueError: The two numbers do not go together.
+    """
+    if own in (heads, 1) or (enable_gqa and heads % own == 0):
+        return heads
+    if heads == 1 and name == "key":
+        return own
+    hint = ", or a divisor of it" if enable_gqa else ": pass enable_gqa=True for a divisor of it"
+    raise ValueError(
+        f"Argument `{name}` must have as many heads as `query`, {heads}, or 1{hint}, but has {own}."
+    )
+
+
+def broadcast_axes(name: str, batch: tuple[int, ...], own: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch axes of two arguments.
+
+    Raises:
+        ValueError: They do not go together.
+    """
+    try:
+        return tuple(torch.broadcast_shapes(batch, own))
+    except RuntimeError:
+        raise ValueError(
+            f"Argument `{name}` must have batch axes that go with {tuple(batch)}, but has "
+            f"{tuple(own)}."
+        ) from None
+
+
+def _check_axes(query: Tensor, key: Tensor) -> None:
     if query.ndim < 3:
         raise ValueError(
             f"Argument `query` must have shape (…, heads, queries, head_dim), "
             f"but has shape {tuple(query.shape)}."
         )
-    same = key.ndim == query.ndim and key.shape[-1] == query.shape[-1]
-    if not same or (key.shape[-3] != query.shape[-3] and not enable_gqa):
-        hint = ": pass enable_gqa=True for fewer heads of keys" if same else ""
+    if key.ndim < 3 or key.shape[-1] != query.shape[-1]:
         raise ValueError(
             f"Argument `key` must have shape (…, heads, positions, head_dim) like `query` "
-            f"{tuple(query.shape)}, but has shape {tuple(key.shape)}{hint}."
+            f"{tuple(query.shape)}, but has shape {tuple(key.shape)}."
         )
     if 0 in query.shape[:-1] or 0 in key.shape[:-1]:
         raise ValueError(
             f"Arguments `query` and `key` must have at least 1 sequence, head, query and position, "
             f"but have shapes {tuple(query.shape)} and {tuple(key.shape)}."
         )
-    if query.shape[-3] % key.shape[-3]:
-        raise ValueError(
-            f"Argument `query` must have a multiple of the {key.shape[-3]} heads of `key`, "
-            f"but has {query.shape[-3]}."
+
+
+def _checked_mask(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """A mask with one axis for all sequences; axes along which it is the same have length 1."""
+    if mask is None:
+        return None
+    if not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise TypeError(
+            f"Argument `attn_mask` must be boolean or floating, but is {mask.dtype}: "
+            f"pass attn_mask.bool() for a mask of 0 and 1."
         )
-
-
-def _by_sequence(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A mask with one axis for all sequences, of length 1 where they agree."""
+    try:
+        together = tuple(torch.broadcast_shapes(mask.shape, shape))
+    except RuntimeError:
+        together = ()
+    if together != shape:
+        raise ValueError(
+            f"Argument `attn_mask` must broadcast to (…, heads, queries, positions) = {shape}, "
+            f"but has shape {tuple(mask.shape)}."
+        )
     mask = mask.reshape((1,) * (len(shape) - mask.ndim) + tuple(mask.shape))
-    heads = mask.shape[-3]
-    batch = (1,) if all(length == 1 for length in mask.shape[:-3]) else shape[:-3]
-    return mask.expand(*batch, heads, *shape[-2:]).flatten(0, -4) if shape[:-3] else mask[None]
+    mask = mask.expand(*mask.shape[:-1], shape[-1])
+    if not shape[:-3]:
+        return mask.unsqueeze(0)
+    same = all(length == 1 for length in mask.shape[:-3])
+    return mask.expand(*(mask.shape[:-3] if same else shape[:-3]), -1, -1, -1).flatten(0, -4)
 
 
-def _checked_rows(
-    rows: Tensor, batch: tuple[int, ...], positions: int, couplings: Tensor | Couplings
-) -> Tensor:
-    if rows.ndim == 0 or rows.shape[-1] != positions or rows.is_floating_point():
-        raise ValueError(
-            f"Argument `rows` must hold the whole number of a row of J for each of {positions} "
-            f"positions, but is {rows.dtype} of shape {tuple(rows.shape)}."
+def _checked_rows(rows: Tensor, batch: tuple[int, ...], positions: int) -> Tensor:
+    """Rows with one axis for all sequences, of length 1 where they agree."""
+    if rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
+        raise TypeError(
+            f"Argument `rows` must hold whole numbers, the row of J of each position, but is "
+            f"{rows.dtype}."
         )
-    if rows.ndim > 1:
-        return rows.expand(*batch, positions).reshape(-1, positions)
-    return rows.unsqueeze(0)
+    axes = tuple(rows.shape[:-1])
+    try:
+        fits = tuple(torch.broadcast_shapes(axes, batch)) == batch
+    except RuntimeError:
+        fits = False
+    if rows.ndim == 0 or rows.shape[-1] != positions or not fits:
+        raise ValueError(
+            f"Argument `rows` must have shape (positions,) = ({positions},), or (…, positions) = "
+            f"{(*batch, positions)}, but has shape {tuple(rows.shape)}."
+        )
+    if all(length == 1 for length in axes):
+        return rows.reshape(1, positions)
+    return rows.expand(*batch, positions).reshape(-1, positions)

@@ -16,6 +16,7 @@ from qattn.attention.models import (
     check_interaction,
     masked_weights_and_info,
     scores,
+    weighted,
     weights_and_info,
 )
 from qattn.backends import Backend
@@ -27,21 +28,19 @@ from qattn.mean_field import warn_if_failed
 
 def boltzmann_attention(
     query: Float[Tensor, "*batch query_heads queries head_dim"],
-    key: Float[Tensor, "*keybatch heads positions head_dim"],
-    value: Float[Tensor, "*keybatch heads positions value_dim"],
+    key: Float[Tensor, "*keybatch key_heads positions head_dim"],
+    value: Float[Tensor, "*valuebatch value_heads positions value_dim"],
     couplings: Float[Tensor, "*groups rows rows"] | Couplings,
     *,
-    attn_mask: Bool[Tensor, "*mask queries positions"]
-    | Float[Tensor, "*mask queries positions"]
-    | None = None,
+    attn_mask: Bool[Tensor, "*mask"] | Float[Tensor, "*mask"] | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-    rows: Int[Tensor, "#batch positions"] | Int[Tensor, " positions"] | None = None,
+    rows: Int[Tensor, "*rowsbatch positions"] | None = None,
     interaction: str = "spin",
-    field_bias: Float[Tensor, " query_heads"] | float | None = None,
-    position_bias: Float[Tensor, "#query_heads queries positions"] | None = None,
+    field_bias: Float[Tensor, "*heads"] | float | None = None,
+    position_bias: Float[Tensor, "bias_heads queries positions"] | None = None,
     beta: float | Tensor = 1.0,
     normalize: bool = False,
     backend: str | Backend = "exact",
@@ -49,7 +48,7 @@ def boltzmann_attention(
     estimator: str | None = None,
     moments: str = "exact",
     validate: bool = True,
-) -> Float[Tensor, "*batch query_heads queries value_dim"]:
+) -> Float[Tensor, "*out all_heads queries value_dim"]:
     r"""Attention whose pattern is an Ising model with learnable couplings between positions.
 
     The pattern of query :math:`i` is a configuration of spins :math:`s_j = \pm 1` (attend to
@@ -144,7 +143,7 @@ def boltzmann_attention(
     >>> boltzmann_attention(query, key, value, couplings=chain).shape
     torch.Size([1, 2, 4, 6])
     """
-    check_value(value, key)
+    check_value(value, query, key, enable_gqa)
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"Argument `dropout_p` must lie between 0 and 1, but is {dropout_p}.")
     weights = boltzmann_weights(
@@ -169,26 +168,22 @@ def boltzmann_attention(
     )
     if dropout_p:
         weights = F.dropout(weights, dropout_p)
-    if enable_gqa:
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    return weights.to(value.dtype) @ value
+    return weighted(weights, value)
 
 
 def boltzmann_weights(
     query: Float[Tensor, "*batch query_heads queries head_dim"],
-    key: Float[Tensor, "*keybatch heads positions head_dim"],
+    key: Float[Tensor, "*keybatch key_heads positions head_dim"],
     couplings: Float[Tensor, "*groups rows rows"] | Couplings,
     *,
-    attn_mask: Bool[Tensor, "*mask queries positions"]
-    | Float[Tensor, "*mask queries positions"]
-    | None = None,
+    attn_mask: Bool[Tensor, "*mask"] | Float[Tensor, "*mask"] | None = None,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-    rows: Int[Tensor, "#batch positions"] | Int[Tensor, " positions"] | None = None,
+    rows: Int[Tensor, "*rowsbatch positions"] | None = None,
     interaction: str = "spin",
-    field_bias: Float[Tensor, " query_heads"] | float | None = None,
-    position_bias: Float[Tensor, "#query_heads queries positions"] | None = None,
+    field_bias: Float[Tensor, "*heads"] | float | None = None,
+    position_bias: Float[Tensor, "bias_heads queries positions"] | None = None,
     beta: float | Tensor = 1.0,
     normalize: bool = False,
     backend: str | Backend = "exact",
@@ -196,7 +191,7 @@ def boltzmann_weights(
     estimator: str | None = None,
     moments: str = "exact",
     validate: bool = True,
-) -> Float[Tensor, "*batch query_heads queries positions"]:
+) -> Float[Tensor, "*out all_heads queries positions"]:
     """The weights w of :func:`boltzmann_attention`; 0 at positions that a query cannot see.
 
     In float32, or in float64 if `query` is.

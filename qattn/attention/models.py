@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn import estimators, exact, mean_field
-from qattn.attention.masks import Lengths, compacted, num_groups
+from qattn.attention.blocks import by_block
+from qattn.attention.compaction import compacted
+from qattn.attention.masks import Lengths, num_groups
 from qattn.backends import Backend, get_backend
 from qattn.couplings import Banded, Block, Cardinality, Couplings
 from qattn.exact.engine import normalized
@@ -31,10 +33,10 @@ many side by side, those of several sequences where one has fewer."""
 
 def scores(
     query: Float[Tensor, "batch heads queries head_dim"],
-    key: Float[Tensor, "batch heads positions head_dim"],
+    key: Float[Tensor, "batch key_heads positions head_dim"],
     scale: float,
     field_bias: Float[Tensor, "*heads"] | None,
-    position_bias: Float[Tensor, "*#where queries positions"] | None,
+    position_bias: Float[Tensor, "*#where #queries positions"] | None,
     *,
     factor: float | Float[Tensor, "heads 1 1"] = 1.0,
 ) -> Float[Tensor, "batch heads queries positions"]:
@@ -47,7 +49,7 @@ def scores(
         # One component more of every query, and 1 of every key: no pass over the scores.
         query = torch.cat([query, field_bias.expand(*query.shape[:3], 1)], -1)
         key = F.pad(key, (0, 1), value=1.0)
-    product = (key @ query.mT).mT
+    product = _products(query, key)
     if field_bias is not None and not many:
         product = product + field_bias  # fewer numbers than the keys have
     if position_bias is None:
@@ -56,6 +58,33 @@ def scores(
     if isinstance(factor, Tensor):
         return product + factor * position_bias
     return torch.add(product, position_bias, alpha=factor)
+
+
+def _products(
+    query: Float[Tensor, "batch heads queries head_dim"],
+    key: Float[Tensor, "batch key_heads positions head_dim"],
+) -> Float[Tensor, "batch heads queries positions"]:
+    """q·k; a head of keys is that of successive heads of queries."""
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1 and query.shape[2] <= query.shape[3]:
+        # Fewer numbers than the keys hold: all their queries together, the keys where they are.
+        product = key @ query.unflatten(1, (-1, shared)).flatten(2, 3).mT
+        return product.unflatten(3, (shared, -1)).transpose(2, 3).flatten(1, 2).mT
+    key = key if shared == 1 else key.repeat_interleave(shared, 1)
+    return (key @ query.mT).mT
+
+
+def weighted(
+    weights: Float[Tensor, "*batch heads queries positions"],
+    value: Float[Tensor, "*valuebatch value_heads positions value_dim"],
+) -> Float[Tensor, "*out heads queries value_dim"]:
+    """Σ_j w_ij v_j in the dtype of `value`, of which a head is that of successive heads."""
+    shared, weights = weights.shape[-3] // value.shape[-3], weights.to(value.dtype)
+    if shared > 1 and weights.shape[-2] < value.shape[-1]:
+        together = weights.unflatten(-3, (-1, shared)).flatten(-3, -2) @ value
+        return together.unflatten(-2, (shared, -1)).flatten(-4, -3)
+    value = value if shared == 1 else value.repeat_interleave(shared, -3)
+    return weights @ value
 
 
 def weights_and_info(
@@ -95,18 +124,39 @@ def weights_and_info(
 
 
 def masked_weights_and_info(
-    fields: Float[Tensor, "#batch heads queries positions"],
-    couplings: Float[Tensor, "heads rows rows"] | Couplings,
+    fields: Float[Tensor, "batch heads queries positions"],
+    couplings: Float[Tensor, "groups rows rows"] | Couplings,
     *args: Any,
-    mask: Bool[Tensor, "#batch #heads queries positions"],
+    mask: Bool[Tensor, "#batch #heads #queries positions"],
     rows: Int[Tensor, "#batch positions"] | None,
     beta: float | Tensor,
+    normalize: bool,
     **options: Any,
 ) -> tuple[Float[Tensor, "batch heads queries positions"], Mapping[str, Any]]:
     """The same where a mask says which positions a query sees; J is that of their rows."""
+    if isinstance(couplings, Block):
+        parts = by_block(fields, couplings, beta, mask, rows)
+        weights, info = masked_weights_and_info(
+            parts.fields,
+            parts.couplings,
+            *args,
+            mask=parts.mask,
+            rows=None,
+            beta=parts.beta,
+            normalize=False,
+            **options,
+        )
+        weights = parts.placed(weights, fields.shape[1])
+        return normalized(weights) if normalize else weights, info
     small = compacted(fields, couplings, beta, mask, rows)
     weights, info = weights_and_info(
-        small.fields, small.couplings, *args, lengths=small.lengths, beta=small.beta, **options
+        small.fields,
+        small.couplings,
+        *args,
+        lengths=small.lengths,
+        beta=small.beta,
+        normalize=normalize,
+        **options,
     )
     return small.placed(weights), info
 

@@ -121,6 +121,18 @@ class Backend(ABC):
                 made without a look at its values: a field or coupling that is not finite, say.
         """
 
+    def divide(self, rank: int, size: int) -> None:
+        """This is the backend of one of several processes that train together.
+
+        Called before :meth:`open`. A backend that has a budget takes its part of it, and one that
+        keeps records keeps them apart from those of the others. Does nothing unless overridden.
+
+        Args:
+            rank: Number of the process, from 0 on.
+            size: Number of processes.
+        """
+        return
+
     def open(self, folder: Path | None = None) -> None:
         """Get ready to sample: connect to a service, say. Does nothing unless overridden.
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "experiment run": "Run an experiment, or go on with it; ends by writing its report.",
     "experiment status": "Say how far experiments are, and what the rest takes.",
     "fit-sampler": "Fit an autoregressive sampler to a problem, or to a family of problems.",
+    "generate": "Generate text with a trained model, token by token.",
     "plot": "Draw learning curves of several runs over each other.",
     "qpu-check": "Check a QPU in under ten seconds of its time; one file of results to attach.",
     "runs": "List runs: what was trained, how far each is, and how well it does.",

@@ -11,6 +11,7 @@ from qattn.cli.terminal.flags import flags_of, with_flags
 from qattn.training import RunFolder, TrainConfig, plots, read_settings
 from qattn.training import train as run
 from qattn.training.config import SETTINGS
+from qattn.training.ranks import joined
 from qattn.training.resuming import resume_command
 from qattn.training.tasks import shakespeare
 
@@ -41,32 +42,47 @@ def train(
     """Train a small transformer with Boltzmann attention, or with one of its controls.
 
     Writes config.toml, metrics.jsonl, checkpoint.pt, summary.json and plots to the run's folder.
+    With torchrun --nproc-per-node N -m qattn train ... N processes divide the members of an
+    ensemble, or the batches of one model.
     """
-    if download:
-        shakespeare.download()
     given = {name: value for name, value in options.items() if is_flag(ctx, name)}
-    if resume is not None:
-        if out is not None or config is not None:
-            raise ValueError("--resume takes the folder and its settings: drop --out and --config.")
-        settings = dataclasses.replace(RunFolder(resume).read_config(), **given)
-    else:
-        settings = TrainConfig(**(({} if config is None else read_settings(config)) | given))
-    if buy_again and resume is None:
-        raise ValueError("--buy-again goes with --resume: a new run has bought nothing yet.")
-    if "num_reads" in given and not settings.sampled:
-        raise ValueError(
-            "--num-reads has no effect on exact moments, which draw no reads: choose a --sampler "
-            "or an --estimator, or leave it out."
-        )
-    out = resume or out or Path("runs") / _default_name(settings)
-    summary = run(settings, out, resume=resume is not None, buy_again=buy_again)
+    with joined() as ranks, ranks.said_by_rank_0():
+        if download:
+            ranks.first(shakespeare.download)
+        settings = ranks.first(_settings, given, out, resume, config)
+        if buy_again and resume is None:
+            raise ValueError("--buy-again goes with --resume: a new run has bought nothing yet.")
+        if "num_reads" in given and not settings.sampled:
+            raise ValueError(
+                "--num-reads has no effect on exact moments, which draw no reads: choose a "
+                "--sampler or an --estimator, or leave it out."
+            )
+        folder = resume or out or Path("runs") / _default_name(settings)
+        resumes = resume is not None
+        summary = run(settings, folder, resume=resumes, buy_again=buy_again, ranks=ranks)
+        if ranks.rank == 0:
+            _say(summary, folder, ranks.size)
+
+
+def _settings(
+    given: dict[str, Any], out: Path | None, resume: Path | None, config: Path | None
+) -> TrainConfig:
+    """The settings: flags, over those of a file or of the run that goes on."""
+    if resume is None:
+        return TrainConfig(**(({} if config is None else read_settings(config)) | given))
+    if out is not None or config is not None:
+        raise ValueError("--resume takes the folder and its settings: drop --out and --config.")
+    return dataclasses.replace(RunFolder(resume).read_config(), **given)
+
+
+def _say(summary: dict[str, Any], out: Path, processes: int) -> None:
+    """Draw the plots of a finished run, and say what came out and where it is."""
     with Console(stderr=True).status("drawing the plots"):
         try:
             pictures = plots.plot_run(out)
         except OSError as error:
-            raise OSError(
-                f"{error}: the run is complete, and {resume_command(out)} draws its plots."
-            ) from error
+            again = resume_command(out, processes=processes)
+            raise OSError(f"{error}: the run is complete, and {again} draws its plots.") from error
     metric = summary["metric"]
     interval = summary.get(f"{metric}_interval")
     console.print(

@@ -88,6 +88,10 @@ class Banded(Couplings):
             found[:, d:, d - 1] = torch.where(coupled, J, 0.0)
         return Banded(found)
 
+    def equivalent(self, rows: Int[Tensor, "*shape spins"]) -> Int[Tensor, "*shape spins"] | None:
+        """Rows from 0 on, at the same distances, of a band that is :meth:`relative`."""
+        return rows - rows[..., :1] if self.values.stride(1) == 0 else None
+
     def scaled(self, beta: float | Tensor) -> "Banded":
         """βJ."""
         return Banded(self.values * beta_like(beta, self.values))

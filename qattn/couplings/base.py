@@ -60,7 +60,6 @@ class Couplings(ABC):
     def scaled(self, beta: "float | Tensor") -> "Couplings":
         """The couplings whose interaction is β I(s); β is a number or of shape () or (groups,)."""
 
-    @abstractmethod
     def restricted(
         self, group: Int[Tensor, " models"], rows: Int[Tensor, "models spins"]
     ) -> "Couplings":
@@ -69,7 +68,22 @@ class Couplings(ABC):
         Args:
             group: The group that each model takes its couplings from.
             rows: The spins of each model, in ascending order.
+
+        Raises:
+            NotImplementedError: The structure has no such couplings, as blocks of one size do not.
         """
+        raise NotImplementedError(f"{type(self).__name__} is no structure of some of its spins.")
+
+    def equivalent(self, rows: Int[Tensor, "*shape spins"]) -> Int[Tensor, "*shape spins"] | None:
+        """Other rows with the same couplings among them; None where none are known.
+
+        Such that models with different spins can be seen to have the same couplings, not by the
+        values, which may have different gradients.
+
+        Args:
+            rows: The spins of models, in ascending order.
+        """
+        return None
 
     def interaction(self, s: Float[Tensor, "groups n columns"]) -> Float[Tensor, "groups columns"]:
         """I(s) of each column; an absent spin is 0 in it."""

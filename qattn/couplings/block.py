@@ -3,11 +3,10 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from qattn.couplings.banded import Banded
 from qattn.couplings.base import Couplings, beta_like, check_values
 
 
@@ -78,18 +77,6 @@ class Block(Couplings):
         """The couplings among the first spins."""
         blocks = -(-num_spins // self.block_size)
         return Block(self.values[:, :blocks], num_spins)
-
-    def restricted(
-        self, group: Int[Tensor, " models"], rows: Int[Tensor, "models spins"]
-    ) -> Couplings:
-        """The couplings among some of the spins, of which a block has no fixed number any more."""
-        m, n = self.block_size, rows.shape[1]
-        found = self.values.new_zeros(*rows.shape, min(m, n) - 1)
-        for d in range(1, min(m, n)):
-            later, earlier = rows[:, d:], rows[:, :-d]
-            J = self.values[group[:, None], later // m, later % m, earlier % m]
-            found[:, d:, d - 1] = torch.where(later // m == earlier // m, J, 0.0)
-        return Banded(found)
 
     def scaled(self, beta: float | Tensor) -> "Block":
         """βJ."""

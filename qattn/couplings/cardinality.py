@@ -175,6 +175,10 @@ class Cardinality(Couplings):
         """The same potential on some of the spins."""
         return Cardinality(self.values[group], rows.shape[1])
 
+    def equivalent(self, rows: Int[Tensor, "*shape spins"]) -> Int[Tensor, "*shape spins"]:
+        """Any rows."""
+        return torch.arange(rows.shape[-1], device=rows.device).expand(rows.shape)
+
     def scaled(self, beta: float | Tensor) -> "Cardinality":
         """φ^β; a forbidden count stays forbidden."""
         allowed = self.values > -torch.inf

@@ -47,7 +47,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         purge = None if last is None else last + 1
-        self.writer: Any = SummaryWriter(folder / "tensorboard", purge_step=purge)  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(folder / "tensorboard", purge_step=purge)
         if last is None:
             self.writer.add_text("settings", f"```\n{settings}```")
 

@@ -182,7 +182,11 @@ class MultiheadAttention(WithCriticalBeta):
         query, key, value = self._heads(x)
         inputs: Tensor | None = x
         if cache is not None:
-            self._check_cache()
+            if reason := self._why_no_cache():
+                raise ValueError(
+                    f"Argument `cache` must be left out for this {type(self).__name__}, and all "
+                    f"positions be passed: {reason}."
+                )
             key, value, *kept = cache.extended(key, value, *self._kept_inputs(x))
             inputs = kept[0] if kept else None
         with without_autocast(x.device):
@@ -242,13 +246,14 @@ class MultiheadAttention(WithCriticalBeta):
         """What a cache keeps besides keys and values: x where couplings depend on it."""
         return ()
 
-    def _check_cache(self) -> None:
-        """Raise a ValueError unless what the layer makes of a position waits for no later one."""
-        if not self.is_causal:
-            raise ValueError(
-                f"Argument `cache` is for layers with is_causal=True, but this "
-                f"{type(self).__name__} lets positions see later ones: pass all of them."
-            )
+    @property
+    def takes_cache(self) -> bool:
+        """Whether ``forward`` takes a cache."""
+        return not self._why_no_cache()
+
+    def _why_no_cache(self) -> str:
+        """Why what the layer makes of a position depends on later ones; "" if it does not."""
+        return "" if self.is_causal else "with is_causal=False positions see later ones"
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None

@@ -119,13 +119,9 @@ class SpinModelAttention(SoftmaxAttention):
         query_and_key = self.qkv(normalised.flatten(-3)).unflatten(-1, (2, self.num_heads, -1))
         return torch.cat([query_and_key, field.to(query_and_key.dtype)], -3)
 
-    def _check_cache(self) -> None:
-        super()._check_cache()
-        if self.steady_state:
-            raise ValueError(
-                "Argument `cache` is for spin models of one step, but this one has steady_state="
-                "True, which is a state of all positions at once: pass all of them."
-            )
+    def _why_no_cache(self) -> str:
+        steady = "a steady state is one of all positions at once"
+        return super()._why_no_cache() or (steady if self.steady_state else "")
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, couplings: Tensor | Couplings | None

@@ -19,7 +19,7 @@ SHAPE = (6, 4)
 
 
 @contextmanager
-def on_an_emulated_qpu(config: TrainConfig, step: int = 0) -> Iterator[TrainConfig]:
+def on_an_emulated_qpu(config: TrainConfig, step: int = 0, rank: int = 0) -> Iterator[TrainConfig]:
     """The settings, with credentials of an emulator if they ask for one, which ends afterwards.
 
     It is a perfect Zephyr Z6, whose reads are Boltzmann distributed with β_h = 10.2 and β_J = 11.2;
@@ -29,13 +29,14 @@ def on_an_emulated_qpu(config: TrainConfig, step: int = 0) -> Iterator[TrainConf
     Args:
         config: Settings of the training.
         step: The step at which it begins.
+        rank: Which of several processes it is for: each has a processor with noise of its own.
     """
     if not config.emulate_qpu:
         yield config
         return
     from qattn.hardware.emulator import EmulatedQPU
 
-    seed = config.seed + 10**6 * step  # reads that it has not had
+    seed = config.seed + 10**6 * step + 10**12 * rank  # reads that it has not had
     with TemporaryDirectory() as private, EmulatedQPU(shape=SHAPE, seed=seed) as qpu:
         found: Any = {"credentials": str(write_credentials(Path(private), qpu))}
         yield replace(config, **found)

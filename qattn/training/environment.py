@@ -26,9 +26,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3): how much free memory is kept, and what is too large to be kept."""
 
 
-def choose_threads(config: TrainConfig) -> int:
-    """One thread for models whose tensors are small, all cores of this process for others."""
-    tokens = config.ensemble * config.batch_size * config.context
+def choose_threads(config: TrainConfig, processes: int = 1) -> int:
+    """One thread for models whose tensors are small, all cores of this process for others.
+
+    Args:
+        config: The settings.
+        processes: Processes of this machine among which members or batches, and cores, are divided.
+    """
+    tokens = config.ensemble * config.batch_size * config.context // processes
     largest = tokens * (config.ffn_width or 4 * config.width)  # inside the feed-forward network
     if config.structure is not None:
         largest = max(largest, tokens * config.heads * config.context)  # the fields
@@ -36,7 +41,7 @@ def choose_threads(config: TrainConfig) -> int:
         queries = config.context if config.attention == "couplings" else tokens
         half = 1 << (config.context + 1) // 2  # states of half the spins, for each query
         largest = max(largest, config.heads * max(1 << config.context, queries * half))
-    return 1 if largest <= SMALL_TENSOR else cores()
+    return 1 if largest <= SMALL_TENSOR else max(1, cores() // processes)
 
 
 @contextmanager
@@ -63,8 +68,8 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, 2**25)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Threads in use and versions, as a checkpoint keeps them.
+def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """Threads in use, processes where there are several, and versions, as a checkpoint keeps them.
 
     PyTorch rounds otherwise with another number of threads, another version, another set of vector
     instructions (AVX2, AVX512), or on another GPU.
@@ -78,7 +83,10 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         found |= {"CUDA": torch.version.cuda, "GPU": torch.cuda.get_device_name(device)}
-    return {name: value if name == "threads" else str(value) for name, value in found.items()}
+    if processes > 1:
+        found["processes"] = processes
+    numbers = ("threads", "processes")
+    return {name: value if name in numbers else str(value) for name, value in found.items()}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@ r"""One model, or an ensemble of models trained side by side, behind one interfa
 
 An ensemble stacks the parameters of its members and runs them under ``torch.func.vmap``: the
 members' small matrix products become batched ones, and their Ising models more groups of the same
-enumeration. Members share nothing: each has its own seed, weights and data.
+enumeration. Members share nothing: each has its own seed, weights and data. Several processes
+(:mod:`qattn.training.ranks`) divide the members, or the batches of one model.
 """
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +21,39 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from qattn.layers import BoltzmannAttention
 from qattn.layers.beta import CRITICAL
 from qattn.training.config import TrainConfig
+from qattn.training.ranks import Ranks, share_of
+from qattn.training.ranks.processes import connected
+from qattn.training.steps import (
+    diverged,
+    make_optimizer,
+    mean_field_figures,
+    regrouped,
+    share_of_peak,
+)
 from qattn.training.tasks import Task
 
 EVALUATION_BATCH = 256
 """Sequences per forward pass of a validation."""
 
 
-OWN_RATE = ("coupling_values", "field_bias", "position_bias_values", "log_beta")
-"""Ends of the names of parameters whose learning rate has a factor of its own."""
-
-
 class Learner:
-    """Models, data and optimiser of a run, for members with seeds seed, seed + 1 and so on."""
+    """Models, data and optimiser of a run, for members with seeds seed, seed + 1 and so on.
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    Args:
+        config: The settings.
+        ranks: The processes that train together; None for this one alone. All methods that look at
+            other members than this process's own are then to be called in all.
+    """
+
+    def __init__(self, config: TrainConfig, ranks: Ranks | None = None) -> None:
+        self.config, self.ranks = config, ranks or Ranks()
+        self.share = share_of(config, self.ranks)
         self._backends = config.check_here()
-        self.device = torch.device(config.device)
-        seeds = range(config.seed, config.seed + config.ensemble)
-        self.tasks: list[Task] = [config.make_task(s) for s in seeds]
+        for backend in self._backends.values():
+            backend.divide(self.ranks.rank, self.ranks.size)
+        self.device = self.ranks.device(config.device)
+        seeds = [config.seed + member for member in self.share.members]
+        self.tasks: list[Task] = [config.make_task(seed) for seed in seeds]
         models = []
         for seed, task in zip(seeds, self.tasks, strict=True):
             torch.manual_seed(seed)
@@ -50,7 +66,10 @@ class Learner:
             self.parameters = dict(self.model.named_parameters())
         learned = {name for name, own in self.model.named_parameters() if own.requires_grad}
         self.learned = {name: v for name, v in self.parameters.items() if name in learned}
-        self.optimizer = _optimizer(self.learned, config)
+        self.optimizer = make_optimizer(self.learned, config)
+        self._trained: nn.Module | None = None
+        if self.ranks.rank:
+            torch.manual_seed(self.ranks.stream(config.seed))  # no two ranks draw the same reads
         self.beta_found: Bool[Tensor, "members layers heads"] | None = None
         self._use_backend(config.sampler, config.estimator, config.moments)
         self._moments_found: dict[str, float] = {}
@@ -58,17 +77,19 @@ class Learner:
     def step(self, number: int) -> Float[Tensor, " members"]:
         """One training step (the first has number 0); returns each member's loss."""
         self.set_betas(number)
-        inputs, targets = self._stacked(
-            [task.batch(number, self.config.batch_size) for task in self.tasks]
-        )
+        if self._trained is None:
+            self._trained = self._parallel()
+        inputs, targets = self._batch(number)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * _share_of_peak(number, self.config)
+            group["lr"] = group["peak_lr"] * share_of_peak(number, self.config)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._losses(inputs, targets)
-        losses.sum().backward()
+        with self.ranks.together():
+            losses = self._losses(inputs, targets, self._trained)
+        with connected():
+            losses.sum().backward()
         self.optimizer.step()
-        self._moments_found = self._mean_field_figures()
-        return losses.detach()
+        self._moments_found = mean_field_figures(self.model)
+        return self.share.mean(losses.detach())
 
     def exact_gradient(self, number: int) -> Float[Tensor, "members parameters"]:
         """Gradient of step `number`'s loss with exact moments at the present weights.
@@ -77,18 +98,13 @@ class Learner:
         is set before.
         """
         self.set_betas(number)
-        inputs, targets = self._stacked(
-            [task.batch(number, self.config.batch_size) for task in self.tasks]
-        )
-        self._use_backend("exact", None)
-        try:
-            loss = self._losses(inputs, targets).sum()
+        inputs, targets = self._batch(number)
+        with self.ranks.together(), self._using("exact"):
+            loss = self._losses(inputs, targets, self.model).sum()
             gradients = torch.autograd.grad(
                 loss, list(self.learned.values()), materialize_grads=True, allow_unused=True
             )
-        finally:
-            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
-        return torch.cat([g.reshape(len(self.tasks), -1) for g in gradients], 1)
+        return self.share.mean(torch.cat([g.reshape(len(self.tasks), -1) for g in gradients], 1))
 
     def gradient_errors(
         self, exact: Float[Tensor, "members parameters"]
@@ -111,38 +127,50 @@ class Learner:
         tracked, every = self.config.beta == "critical-tracked", self.config.beta_every
         if self.config.beta not in CRITICAL or (number % every if tracked else number):
             return
+        self.beta_found, found = self.share.compute(lambda: self._critical_betas(number))
+        for name, value in found.items():
+            self.parameters[name].copy_(value)
+
+    def _critical_betas(
+        self, number: int
+    ) -> tuple[Bool[Tensor, "members layers heads"], dict[str, Tensor]]:
+        """Set critical β of this rank's members; whether each has a new one, and ln β."""
         before, found = self.chance_state(), []
-        self._use_backend(self.config.eval_sampler, None, self.config.eval_moments)
         try:
-            for member, task in enumerate(self.tasks):
-                pairs = [(own, self._of(member, k)) for k, own in self.model.named_parameters()]
-                for own, value in pairs:
-                    own.copy_(value)
-                tokens, _ = task.batch(number, self.config.batch_size)
-                found.append(self.model.set_critical_betas(tokens.to(self.device)))
-                for own, value in pairs:
-                    value.copy_(own)
+            with self._using(self.config.eval_sampler, self.config.eval_moments):
+                for member, task in enumerate(self.tasks):
+                    pairs = [(own, self._of(member, k)) for k, own in self.model.named_parameters()]
+                    for own, value in pairs:
+                        own.copy_(value)
+                    tokens, _ = task.batch(number, self.config.batch_size)
+                    found.append(self.model.set_critical_betas(tokens.to(self.device)))
+                    for own, value in pairs:
+                        value.copy_(own)
         finally:
-            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
             self.load_chance_state(before)
-        self.beta_found = torch.stack(found).cpu()
+        logs = {k: v.detach().cpu() for k, v in self.parameters.items() if k.endswith("log_beta")}
+        return torch.stack(found).cpu(), logs
 
     def betas(self) -> Float[Tensor, "members layers heads"] | None:
         """β of every head, or None where it is a fixed number."""
         logs = [v.detach() for name, v in self.parameters.items() if name.endswith("log_beta")]
         if not logs:
             return None
-        return torch.stack([v.view(len(self.tasks), -1) for v in logs], 1).exp().cpu()
+        own = torch.stack([v.view(len(self.tasks), -1) for v in logs], 1).exp().cpu()
+        betas: Tensor = self.share.whole(own)
+        return betas
 
     @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
         """Each member's metrics on its validation set."""
+        metrics: list[dict[str, float]] = self.share.whole(self.share.compute(self._evaluate))
+        return metrics
+
+    def _evaluate(self) -> list[dict[str, float]]:
+        """The metrics of this rank's members."""
         inputs, targets = self._stacked([task.validation() for task in self.tasks])
-        self._use_backend(self.config.eval_sampler, None, self.config.eval_moments)
-        try:
-            parts = [self._logits(x).cpu() for x in inputs.split(EVALUATION_BATCH, 1)]
-        finally:
-            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
+        with self._using(self.config.eval_sampler, self.config.eval_moments):
+            parts = [self._logits(x, self.model).cpu() for x in inputs.split(EVALUATION_BATCH, 1)]
         logits = torch.cat(parts, 1)
         return [
             task.metrics(*member)
@@ -159,19 +187,12 @@ class Learner:
             try:
                 functional_call(self.model, own, (tokens,))
             except ValueError:
-                found.append(member)
-        return found or list(range(len(self.tasks)))
+                found.append(self.share.members[member])
+        return self.ranks.union(found) or list(range(self.config.ensemble))
 
     def diverged(self, losses: Float[Tensor, " members"]) -> list[int]:
-        """Members whose loss or weights are no longer finite, in order."""
-        if bool(losses.isfinite().all()):
-            largest = torch._foreach_norm(list(self.parameters.values()), float("inf"))
-            if bool(torch.stack(largest).isfinite().all()):
-                return []
-        sound = losses.isfinite().cpu()
-        for value in self.parameters.values():
-            sound &= value.isfinite().view(len(sound), -1).all(1).cpu()
-        return (~sound).nonzero().flatten().tolist()
+        """Members of this rank whose loss or weights are no longer finite, in order."""
+        return [self.share.members[member] for member in diverged(self.parameters, losses)]
 
     @property
     def paid(self) -> bool:
@@ -180,7 +201,7 @@ class Learner:
 
     @property
     def replaying(self) -> bool:
-        """Whether a backend still answers from its records, past the checkpoint."""
+        """Whether a backend of this rank still answers from records past the checkpoint."""
         return any(backend.replaying for backend in self._backends.values())
 
     def resume_backends(self, *, buy_again: bool) -> None:
@@ -190,8 +211,9 @@ class Learner:
 
     def open_backends(self, folder: Path) -> None:
         """Let the backends connect and keep records in the run's folder; see `Backend.open`."""
-        for backend in self._backends.values():
-            backend.open(folder)
+        with self.ranks.together():
+            for backend in self._backends.values():
+                backend.open(folder)
 
     def close_backends(self) -> None:
         """Close the backends; they may be opened again."""
@@ -199,22 +221,12 @@ class Learner:
             backend.close()
 
     def backend_metrics(self) -> dict[str, float]:
-        """Figures that the backends report of themselves, and mean-field moments of a step."""
-        reported = {k: v for b in self._backends.values() for k, v in b.metrics().items()}
-        return reported | self._moments_found
+        """Figures that the backends report of themselves, and mean-field moments of a step.
 
-    def _mean_field_figures(self) -> dict[str, float]:
-        """Estimated rms error of ⟨s⟩ and share without a solution to be trusted, of all layers."""
-        layers = [m for m in self.model.modules() if isinstance(m, BoltzmannAttention)]
-        found = [layer.last_info for layer in layers if "report" in layer.last_info]
-        if not found:
-            return {}
-        squares = sum(float(info["mean_field_error"]) ** 2 for info in found)
-        failed = sum(float(info["not_converged"]) for info in found)
-        return {
-            "mean_field_error": math.sqrt(squares / len(found)),
-            "not_converged": failed / len(found),
-        }
+        Of several processes seconds are added up; of other figures this is the mean.
+        """
+        reported = {k: v for b in self._backends.values() for k, v in b.metrics().items()}
+        return self.ranks.figures(reported | self._moments_found)
 
     def backend_provenance(self) -> dict[str, Any]:
         """Where the backends' reads came from."""
@@ -223,36 +235,28 @@ class Learner:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, and what :meth:`chance_state` holds."""
-        return {
+        """Weights, optimiser, and what :meth:`chance_state` holds, of all members, on rank 0."""
+        own = {
             "parameters": {k: v.detach() for k, v in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
             "beta_found": self.beta_found,
             "moments_found": self._moments_found,
             **self.chance_state(),
         }
+        return self.share.whole_state(own)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
+        state = self.share.own_state(state)
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(self._regrouped(state["optimizer"]))
+        self.optimizer.load_state_dict(
+            regrouped(state["optimizer"], self.optimizer.state_dict(), self.learned)
+        )
         self.beta_found = state.get("beta_found")
         self._moments_found = state.get("moments_found", {})
         self.load_chance_state(state)
-
-    def _regrouped(self, saved: dict[str, Any]) -> dict[str, Any]:
-        """An optimiser's state in the present groups, from when biases had no rate of their own."""
-        own = self.optimizer.state_dict()
-        sizes = [[len(group["params"]) for group in s["param_groups"]] for s in (saved, own)]
-        if sizes[0] == sizes[1]:
-            return saved
-        before = sorted(self.learned, key=lambda name: name.endswith("coupling_values"))
-        now = sorted(self.learned, key=lambda name: name.endswith(OWN_RATE))
-        place = {name: number for number, name in enumerate(before)}
-        state = {number: saved["state"].get(place[name]) for number, name in enumerate(now)}
-        return {"state": {k: v for k, v in state.items() if v}, "param_groups": own["param_groups"]}
 
     def chance_state(self) -> dict[str, Any]:
         """States of the random numbers and the backends: what a step changes before its end."""
@@ -275,27 +279,53 @@ class Learner:
     def _of(self, member: int, name: str) -> Tensor:
         """A parameter of a member."""
         value = self.parameters[name]
-        return value[member] if len(self.tasks) > 1 else value
+        return value[member] if self.config.ensemble > 1 else value
 
-    def _losses(self, inputs: Tensor, targets: Tensor) -> Float[Tensor, " members"]:
-        logits = self._logits(inputs)
+    def _parallel(self) -> nn.Module:
+        """The model as a step calls it, whose gradients may be those of several processes."""
+        inputs, targets = self._stacked([task.validation() for task in self.tasks])
+        example = inputs[:, :1, :2], targets[:, :1, :2]  # exact with any couplings, at once
+        with self._using("exact"):
+            return self.share.parallel(
+                self.model, lambda model: self._losses(*example, model).sum()
+            )
+
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step, as far as they are this rank's."""
+        batches = [task.batch(number, self.config.batch_size) for task in self.tasks]
+        inputs, targets = self._stacked(batches)
+        return self.share.rows(inputs), self.share.rows(targets)
+
+    def _losses(
+        self, inputs: Tensor, targets: Tensor, model: nn.Module
+    ) -> Float[Tensor, " members"]:
+        logits = self._logits(inputs, model)
         losses = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none")
         return losses.view(len(self.tasks), -1).mean(1)
 
     def _logits(
-        self, inputs: Int[Tensor, "members batch T"]
+        self, inputs: Int[Tensor, "members batch T"], model: nn.Module
     ) -> Float[Tensor, "members batch T vocab"]:
         if self.config.ensemble == 1:
-            logits: Tensor = self.model(inputs[0])
+            logits: Tensor = model(inputs[0])
             return logits.unsqueeze(0)
 
         def member(parameters: dict[str, Tensor], tokens: Tensor) -> Tensor:
-            logits: Tensor = functional_call(self.model, parameters, (tokens,))
+            logits: Tensor = functional_call(model, parameters, (tokens,))
             return logits
 
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no batching rule
             together: Tensor = vmap(member)(self.parameters, inputs)
         return together
+
+    @contextmanager
+    def _using(self, name: str, moments: str = "exact") -> Iterator[None]:
+        """With this backend and the estimator that goes with it, instead of those of training."""
+        self._use_backend(name, None, moments)
+        try:
+            yield
+        finally:
+            self._use_backend(self.config.sampler, self.config.estimator, self.config.moments)
 
     def _use_backend(self, name: str, estimator: str | None, moments: str = "exact") -> None:
         exactly = name == "exact" and estimator is None
@@ -309,26 +339,3 @@ class Learner:
     def _stacked(self, examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         inputs, targets = zip(*examples, strict=True)
         return torch.stack(inputs).to(self.device), torch.stack(targets).to(self.device)
-
-
-def _share_of_peak(number: int, config: TrainConfig) -> float:
-    """Share of the peak learning rate that step `number`, from 0 on, takes."""
-    if number < config.warmup:
-        return (number + 1) / config.warmup
-    if config.lr_decay == "none":
-        return 1.0
-    # From 1 at the first step after the warm-up to 0 at the one after the last.
-    left = max(0.0, (config.steps - number) / max(1, config.steps - config.warmup))
-    return left if config.lr_decay == "linear" else math.sin(math.pi / 2 * left) ** 2
-
-
-def _optimizer(parameters: dict[str, Tensor], config: TrainConfig) -> torch.optim.AdamW:
-    groups = []
-    for own_rate in (False, True):
-        chosen = [v for k, v in parameters.items() if k.endswith(OWN_RATE) == own_rate]
-        if chosen:
-            factor = config.coupling_lr_factor if own_rate else 1.0
-            groups.append({"params": chosen, "peak_lr": config.lr * factor})
-    for value in parameters.values():
-        value.requires_grad_()
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,14 @@ from qattn.training.environment import (
 from qattn.training.folder import RunFolder
 from qattn.training.learner import Learner
 from qattn.training.progress import Progress
-from qattn.training.resuming import Interrupted, check_resumes, resume_command, stop_requests
+from qattn.training.ranks import RankLost, Ranks, joined
+from qattn.training.resuming import (
+    Interrupted,
+    check_processes,
+    check_resumes,
+    resume_command,
+    stop_requests,
+)
 from qattn.training.summary import betas, described, summarised, validated
 from qattn.training.trained_run import save_weights
 
@@ -44,6 +51,7 @@ def train(
     buy_again: bool = False,
     stop: Callable[[], bool] | None = None,
     quiet: bool = False,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Train as `config` says, writing to the folder `out`; returns the summary.
 
@@ -60,53 +68,67 @@ def train(
             records hold, because the run does not repeat itself to the bit.
         stop: Asked before each step: whether to stop, as a signal would.
         quiet: Show no progress.
+        ranks: The processes that train together; None for those that ``torchrun`` has started.
+            All of them call this, rank 0 writes, and what ends one ends all.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came, `stop` said so, a sampler cannot go on (a QPU budget is
             spent, say), or a file cannot be written. The message says whether there is a
-            checkpoint.
+            checkpoint. Or another process is gone.
         BackendStopped: A sampler is not available from the start.
         FloatingPointError: A loss is no longer finite; the last checkpoint is from before.
         FileExistsError: `out` exists and `resume` is false.
         ValueError: A setting may not change on resuming, or no checkpoint can be read.
     """
     keep_freed_memory()
-    folder = RunFolder(out)
-    state, before = None, None
-    if resume:
-        state = folder.read_checkpoint()
-        started = folder.trained_config(state)
-        check_resumes(started, config, out)
-        before = {"threads": started.threads} if state is None else state["environment"]
-    threads = config.threads or (before or {}).get("threads") or choose_threads(config)
-    config = replace(config, threads=threads)
-    step = 0 if state is None else state["progress"]["step"]
-    with (
-        using_threads(threads),
-        on_an_emulated_qpu(config, step) as served,
-        folder.tracked(config),
-    ):
-        learner = Learner(served)
-        if not resume and out.exists():
-            folder.create(config)  # refuses, before anything is connected
-        try:
-            if before is not None and (other := changes(before, environment(learner.device))):
-                log.warning(
-                    "Resuming with %s: weights may differ in their last bits from those of an "
-                    "uninterrupted run.",
-                    other,
-                )
-            with Progress(config, learner.tasks[0].metric, quiet=quiet) as bar:
-                bar.status("opening the sampler")
-                learner.open_backends(out)
-                run = _Run(config, learner, folder, bar)
-                if resume:
-                    run.restore(state, buy_again=buy_again)
-                else:
-                    folder.create(config)
-                return run.go_on(stop or (lambda: False))
-        finally:
-            learner.close_backends()
+    with joined() if ranks is None else nullcontext(ranks) as ranks:
+        folder = RunFolder(out)
+        state, before = None, None
+        if resume:
+            state = ranks.first(folder.read_checkpoint)
+            started = ranks.first(folder.trained_config, state)
+            check_resumes(started, config, out)
+            check_processes(state, ranks.size, out)
+            before = {"threads": started.threads} if state is None else state["environment"]
+        chosen = choose_threads(config, ranks.local_size)
+        threads = config.threads or (before or {}).get("threads") or chosen
+        config = replace(config, threads=threads)
+        step = 0 if state is None else state["progress"]["step"]
+        with (
+            using_threads(threads),
+            on_an_emulated_qpu(config, step, ranks.rank) as served,
+            folder.tracked(config),
+        ):
+            with ranks.together():
+                learner = Learner(served, ranks)
+            if not resume:
+                ranks.first(_refuse_to_replace, folder, config)
+            try:
+                now = environment(learner.device, ranks.size)
+                if before is not None and (other := changes(before, now)) and ranks.rank == 0:
+                    log.warning(
+                        "Resuming with %s: weights may differ in their last bits from those of an "
+                        "uninterrupted run.",
+                        other,
+                    )
+                quiet = quiet or ranks.rank > 0
+                with Progress(config, learner.tasks[0].metric, quiet=quiet) as bar:
+                    bar.status("opening the sampler")
+                    learner.open_backends(out)
+                    run = _Run(config, learner, folder, bar)
+                    if resume:
+                        run.restore(state, buy_again=buy_again)
+                    else:
+                        ranks.first(folder.create, config)
+                    return run.go_on(stop or (lambda: False))
+            finally:
+                learner.close_backends()
+
+
+def _refuse_to_replace(folder: RunFolder, config: TrainConfig) -> None:
+    """Raise the error of a folder that is there already, before anything is connected."""
+    if folder.path.exists():
+        folder.create(config)
 
 
 class _Run:
@@ -116,8 +138,10 @@ class _Run:
         self, config: TrainConfig, learner: Learner, folder: RunFolder, bar: Progress
     ) -> None:
         self.config, self.learner, self.folder, self.bar = config, learner, folder, bar
+        self.ranks, self.share = learner.ranks, learner.share
         self.made: dict[str, Any] = {"step": 0, "seconds": 0.0, "sampling_seconds": 0.0}
-        self.losses, self.unlogged = torch.zeros(config.ensemble), 0
+        self.losses, self.unlogged = self._no_losses(), 0
+        self.last_losses = self._no_losses()
         self.gradient_errors: Tensor | None = None
         self.validation: dict[str, Any] = {}
         self.saved: int | None = None
@@ -131,14 +155,16 @@ class _Run:
         if state is not None:
             self.learner.load_state_dict(state["learner"])
             self.made = state["progress"]
-            self.losses, self.unlogged = state["pending"]["losses"], state["pending"]["steps"]
-            self.gradient_errors = state["pending"].get("gradient_errors")
+            self.losses = self.share.own(state["pending"]["losses"])
+            self.unlogged = state["pending"]["steps"]
+            if (errors := state["pending"].get("gradient_errors")) is not None:
+                self.gradient_errors = self.share.own(errors)
             self.saved = self.made["step"]
         self.learner.resume_backends(buy_again=buy_again)
-        records = self.folder.forget_metrics_after(self.made["step"])
+        records = self.ranks.first(self.folder.forget_metrics_after, self.made["step"])
         self.validation = next((r for r in reversed(records) if "validation_loss" in r), {})
-        if not self.learner.replaying:
-            self.folder.write_config(self.config)
+        if not self.ranks.any(self.learner.replaying)[0]:
+            self.ranks.first(self.folder.write_config, self.config)
 
     def go_on(self, asked_to_stop: Callable[[], bool]) -> dict[str, Any]:
         """Train to the end; returns the summary."""
@@ -149,26 +175,43 @@ class _Run:
                 try:
                     if self.made["step"] == 0:
                         self.learner.set_betas(0)
+                    asked = self._agree(bool(signals) or asked_to_stop())
                     self._write_what_is_due()
                     if self.made["step"] == self.config.steps:
                         summary = summarised(self.config, self.learner, self.made, self.validation)
-                        save_weights(
-                            self.folder.path,
-                            self.config,
-                            self.learner.tasks,
-                            self.learner.parameters,
-                        )
-                        self.folder.write_summary(summary)
+                        self._write_the_end(summary)
                         return summary
-                    if signals or asked_to_stop():
+                    if asked:
                         raise self._interrupted("Stopped")
                     self._step()
                 except NotFinite as error:
                     members = self.learner.overflowing(self.made["step"])
                     raise self._divergence(members, "its fields are not finite") from error
+                except RankLost as error:
+                    raise self._forsaken(error) from error
                 except (BackendStopped, OSError) as error:
                     reason = str(error).rstrip(".")
                     raise self._interrupted(f"{reason}. Stopped", error) from error
+
+    def _write_the_end(self, summary: dict[str, Any]) -> None:
+        """The weights of all members, and the summary."""
+        weights = self.learner.state_dict().get("parameters")  # on rank 0
+        task = self.learner.tasks[0]
+        self.ranks.first(save_weights, self.folder.path, self.config, task, weights)
+        self.ranks.first(self.folder.write_summary, summary)
+
+    def _agree(self, asked: bool) -> bool:
+        """Whether some rank is asked to stop; all agree on what is to be done between two steps."""
+        late = time.monotonic() - self.saved_at >= self.patience
+        diverged = self.learner.diverged(self.last_losses)
+        some, self.late, self.replaying, asked = self.ranks.any(
+            bool(diverged), late, self.learner.replaying, asked
+        )
+        if some:
+            members = self.ranks.union(diverged)
+            loss = self.share.whole(self.last_losses)[members[0]].item()
+            raise self._divergence(members, f"the loss is {loss}")
+        return asked
 
     def _step(self) -> None:
         every, step, exact = self.config.gradient_every, self.made["step"], None
@@ -181,26 +224,33 @@ class _Run:
         self.made["seconds"] += time.perf_counter() - start
         self.made["sampling_seconds"] += sampling_clock.take()
         self.made["step"] += 1
-        if diverged := self.learner.diverged(losses):
-            loss = losses[diverged[0]].item()
-            raise self._divergence(diverged, f"the loss is {loss}")
+        self.last_losses = losses
         self.losses, self.unlogged = self.losses + losses, self.unlogged + 1
         if exact is not None:
             self.gradient_errors = self.learner.gradient_errors(exact).cpu()
-        self.bar.step(self.made, losses.mean().item(), self.learner.backend_metrics())
+        shown = self.ranks.size == 1 or self.learner.paid
+        reported = self.learner.backend_metrics() if shown else {}
+        self.bar.step(self.made, losses.mean().item(), reported)
+
+    def _no_losses(self) -> Tensor:
+        return torch.zeros(len(self.share.members))
+
+    def _record(self, record: dict[str, Any]) -> None:
+        """Add a line to the run's metrics."""
+        self.ranks.first(self.folder.append_metrics, record)
 
     def _write_what_is_due(self) -> None:
         """Lines of metrics and the checkpoint, unless they are written already."""
         config, step = self.config, self.made["step"]
         last = step == config.steps
         if self.unlogged and (last or step % config.log_every == 0):
-            record = {"step": step, **described("loss", (self.losses / self.unlogged).tolist())}
-            record |= self.made | self.learner.backend_metrics() | betas(self.learner)
-            self.folder.append_metrics(record)
-            self.losses, self.unlogged = torch.zeros(config.ensemble), 0
+            losses = self.share.whole(self.losses / self.unlogged)
+            record = {"step": step, **described("loss", losses.tolist())}
+            self._record(record | self.made | self.learner.backend_metrics() | betas(self.learner))
+            self.losses, self.unlogged = self._no_losses(), 0
         if self.gradient_errors is not None:
-            errors = described("gradient_error", self.gradient_errors.tolist())
-            self.folder.append_metrics({"step": step, **errors})
+            members = self.share.whole(self.gradient_errors).tolist()
+            self._record({"step": step, **described("gradient_error", members)})
             self.gradient_errors = None
         # The value at step 0 costs neither money nor random numbers if it is exact.
         due = config.eval_sampler == "exact" if step == 0 else step % config.eval_every == 0
@@ -208,12 +258,11 @@ class _Run:
             self.bar.status("validating")
             with self._all_or_nothing():
                 validation = {"step": step, **validated(self.learner)}
-                self.folder.append_metrics(validation)
+                self._record(validation)
             self.validation = validation
             self.bar.validation(validation)
             sampling_clock.take()
-        late = time.monotonic() - self.saved_at >= self.patience
-        due = (late or step % config.checkpoint_every == 0) and not self.learner.replaying
+        due = (self.late or step % config.checkpoint_every == 0) and not self.replaying
         if (last or due) and self.saved != step:
             self._save()
 
@@ -228,20 +277,20 @@ class _Run:
             raise
 
     def _save(self) -> None:
-        self.folder.write_config(self.config)
-        self.folder.write_checkpoint(
-            {
-                "learner": self.learner.state_dict(),
-                "progress": self.made,
-                "pending": {
-                    "losses": self.losses,
-                    "steps": self.unlogged,
-                    "gradient_errors": self.gradient_errors,
-                },
-                "config": self.config.to_toml(),
-                "environment": environment(self.learner.device),
-            }
-        )
+        errors = self.gradient_errors
+        state = {
+            "learner": self.learner.state_dict(),
+            "progress": self.made,
+            "pending": {
+                "losses": self.share.whole(self.losses),
+                "steps": self.unlogged,
+                "gradient_errors": None if errors is None else self.share.whole(errors),
+            },
+            "config": self.config.to_toml(),
+            "environment": environment(self.learner.device, self.ranks.size),
+        }
+        self.ranks.first(self.folder.write_config, self.config)
+        self.ranks.first(self.folder.write_checkpoint, state)
         self.saved, self.saved_at = self.made["step"], time.monotonic()
 
     def _interrupted(self, why: str, error: Exception | None = None) -> Interrupted:
@@ -249,16 +298,16 @@ class _Run:
         step = self.made["step"]
         flags = error.resume_flags if isinstance(error, BackendStopped) else ""
         if flags is None and step == 0 and not self.resumed:
-            self.folder.discard()
+            self.ranks.first(self.folder.discard)
             return Interrupted(f"{why} before the first step; nothing was written.")
         written = self._saved_or_not()
-        command = resume_command(self.folder.path, flags or "")
+        command = resume_command(self.folder.path, flags or "", processes=self.ranks.size)
         after = "" if flags is None else f" Continue with: {command}"
         return Interrupted(f"{why} at step {step} of {self.config.steps}; {written}.{after}")
 
     def _saved_or_not(self) -> str:
         """Write a checkpoint if there is none of this step; returns what came of it."""
-        if self.learner.replaying:
+        if self.ranks.any(self.learner.replaying)[0]:
             return f"the checkpoint of step {self.saved or 0} stands"
         if self.saved != self.made["step"]:
             try:
@@ -271,6 +320,14 @@ class _Run:
                     kept = "none" if self.saved is None else f"that of step {self.saved}"
                     return f"no checkpoint can be written ({error}), the last is {kept}"
         return "checkpoint written"
+
+    def _forsaken(self, error: RankLost) -> Interrupted:
+        """The end of a run of which another process is gone, with its members or its part."""
+        command = resume_command(self.folder.path, processes=self.ranks.size)
+        return Interrupted(
+            f"{error} Stopped at step {self.made['step']} of {self.config.steps}; the checkpoint "
+            f"of step {self.saved} stands. Continue with: {command}"
+        )
 
     def _divergence(self, members: list[int], what: str) -> FloatingPointError:
         seeds = ", ".join(str(self.config.seed + member) for member in members)

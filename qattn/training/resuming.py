@@ -21,9 +21,27 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
     """
 
 
-def resume_command(folder: Path, flags: str = "", *, command: str = "train") -> str:
-    """The command that continues a run."""
-    return f"qattn {command} --resume {shlex.quote(str(folder))} {flags}".rstrip()
+def resume_command(
+    folder: Path, flags: str = "", *, command: str = "train", processes: int = 1
+) -> str:
+    """The command that continues a run in as many processes as it was in."""
+    start = "qattn" if processes == 1 else f"torchrun --nproc-per-node {processes} -m qattn"
+    return f"{start} {command} --resume {shlex.quote(str(folder))} {flags}".rstrip()
+
+
+def check_processes(state: dict[str, Any] | None, processes: int, folder: Path) -> None:
+    """Check that a run goes on in as many processes as it was trained in.
+
+    Raises:
+        ValueError: There are more, or fewer.
+    """
+    before = processes if state is None else state["environment"].get("processes", 1)
+    if before != processes:
+        raise ValueError(
+            f"Cannot resume '{folder}' with another number of processes, {processes} instead of "
+            f"{before}: each has its own random numbers. Continue with: "
+            f"{resume_command(folder, processes=before)}"
+        )
 
 
 def check_resumes(started: TrainConfig, config: TrainConfig, folder: Path) -> None:

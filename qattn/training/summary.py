@@ -36,7 +36,7 @@ def betas(learner: Learner) -> dict[str, Any]:
     """
     values: dict[str, Tensor | None] = {"beta": learner.betas()}
     if learner.beta_found is not None:
-        values["beta_kept"] = (~learner.beta_found).float()
+        values["beta_kept"] = learner.share.whole((~learner.beta_found).float())
     each: dict[str, Any] = {}
     for name, members in values.items():
         if members is not None:
@@ -68,6 +68,7 @@ def summarised(
         **learner.backend_metrics(),
         "parameters": sum(p.numel() for p in learner.model.parameters() if p.requires_grad),
         "threads": torch.get_num_threads(),
+        **({"processes": learner.ranks.size} if learner.ranks.size > 1 else {}),
         "versions": {
             "qattn": __version__,
             "torch": torch.__version__,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from qattn.layers import BoltzmannAttention
@@ -12,7 +11,7 @@ from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.tasks import Task
 from qattn.transformer import Transformer
-from qattn.weights import WEIGHTS
+from qattn.weights import WEIGHTS, unchanged_chance
 
 
 class TrainedRun(NamedTuple):
@@ -75,17 +74,17 @@ def load(folder: str | Path, *, member: int = 0, data: str | Path | None = None)
 
 
 def save_weights(
-    folder: Path, config: TrainConfig, tasks: list[Task], parameters: Mapping[str, Tensor]
+    folder: Path, config: TrainConfig, task: Task, parameters: Mapping[str, Tensor]
 ) -> None:
     """Write the weights of each member as :meth:`qattn.Transformer.save` does.
 
     Args:
         folder: The run's folder.
         config: The settings.
-        tasks: Each member's task.
+        task: The task of a member; all have one vocabulary.
         parameters: By name, of an ensemble stacked.
     """
-    for member, task in enumerate(tasks):
+    for member in range(config.ensemble):
         _model(config, task, parameters, member).save(weights_file(folder, config, member))
 
 
@@ -101,7 +100,7 @@ def _model(
     """A member's model, with exact moments or those of the run's mean-field method."""
     if config.ensemble > 1:
         parameters = {name: stacked[member] for name, stacked in parameters.items()}
-    with torch.device("meta"):  # nothing is drawn for what is replaced at once
+    with unchanged_chance():
         model = config.model(task.vocab_size)
     model.load_state_dict({k: v.detach().cpu() for k, v in parameters.items()}, assign=True)
     for layer in model.modules():

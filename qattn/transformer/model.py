@@ -7,12 +7,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.layers import ATTENTION, BoltzmannAttention, MultiheadAttention
 from qattn.layers.cache import KeyValueCache
 from qattn.layers.multihead import reset_children
+from qattn.transformer.generation import generate
 from qattn.weights import Pretrained
 
 EMBEDDING_STD = 0.02
@@ -40,9 +42,19 @@ class Block(nn.Module):
             else None
         )
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Output of the block for the input x, behind the positions of a cache."""
-        attended = self.attention(self.attention_norm(x), cache=cache)
+    def forward(
+        self, x: Tensor, cache: KeyValueCache | None = None, weights: list[Tensor] | None = None
+    ) -> Tensor:
+        """Output of the block for the input x, behind the positions of a cache.
+
+        Attention weights are added to the list `weights`, if there is one.
+        """
+        attended = self.attention(
+            self.attention_norm(x), cache=cache, need_weights=weights is not None
+        )
+        if weights is not None:
+            attended, found = attended
+            weights.append(found)
         x = attended if self.attention.is_block else x + attended
         return x if self.ffn is None else x + self.ffn(x)
 
@@ -59,6 +71,8 @@ class Transformer(Pretrained):
         embed_dim: Width.
         ffn: Whether blocks have a feed-forward network (GELU).
         ffn_width: Its hidden width; None means 4 `embed_dim`.
+        device: Where the model is moved when it is made; None means PyTorch's default.
+        dtype: The dtype of its parameters; None means PyTorch's default.
         attention_options: Further keyword arguments of the attention layer.
 
     Raises:
@@ -83,6 +97,8 @@ class Transformer(Pretrained):
         embed_dim: int = 64,
         ffn: bool = True,
         ffn_width: int | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         **attention_options: Any,
     ) -> None:
         super().__init__()
@@ -104,6 +120,7 @@ class Transformer(Pretrained):
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.read_out = nn.Linear(embed_dim, vocab_size)
+        self.to(device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, for a model that was made on the meta device, say."""
@@ -111,34 +128,52 @@ class Transformer(Pretrained):
         self._draw_embeddings()
 
     def forward(
-        self, tokens: Int[Tensor, "batch positions"], cache: list[KeyValueCache] | None = None
-    ) -> Float[Tensor, "batch positions vocab"]:
+        self,
+        tokens: Int[Tensor, "batch positions"],
+        cache: list[KeyValueCache] | None = None,
+        need_weights: bool = False,
+    ) -> (
+        Float[Tensor, "batch positions vocab"]
+        | tuple[
+            Float[Tensor, "batch positions vocab"],
+            list[Float[Tensor, "batch heads positions keys"]],
+        ]
+    ):
         """Logits of the next token at every position.
 
         Args:
             tokens: All tokens, or those behind the positions of a cache.
             cache: One of :meth:`new_cache`; it then holds the positions of the tokens too, unless
                 the pass fails, which leaves it as it was.
+            need_weights: Return (logits, attention weights of every layer).
 
         Raises:
-            ValueError: There are more tokens than `context`, with those of the cache.
+            ValueError: There are more tokens than `context`, with those of the cache; or a layer
+                takes no cache (:attr:`takes_cache`).
         """
-        if cache is None:
-            x = self._embedded(tokens)
-            for block in self.blocks:
-                x = block(x)
-        else:
-            start = cache[0].length
-            try:
-                x = self._embedded(tokens, start)
-                for block, kept in zip(self.blocks, cache, strict=True):
-                    x = block(x, kept)
-            except BaseException:
-                for kept in cache:
-                    kept.length = start
-                raise
+        weights: list[Tensor] | None = [] if need_weights else None
+        start = cache[0].length if cache else 0
+        x = self._embedded(tokens, start)
+        try:
+            for block, kept in zip(self.blocks, cache or [None] * len(self.blocks), strict=True):
+                x = block(x, kept, weights)
+        except BaseException:
+            for kept in cache or []:
+                kept.length = start
+            raise
         logits: Tensor = self.read_out(self.norm(x))
-        return logits
+        return logits if weights is None else (logits, weights)
+
+    @property
+    def context(self) -> int:
+        """Largest number of positions."""
+        return len(self.positions)
+
+    @property
+    def takes_cache(self) -> bool:
+        """Whether all layers can compute the last positions alone."""
+        blocks = cast("list[Block]", self.blocks)
+        return all(block.attention.takes_cache for block in blocks)
 
     def new_cache(self) -> list[KeyValueCache]:
         """An empty cache of keys and values for each layer, to decode texts piece by piece.
@@ -151,7 +186,19 @@ class Transformer(Pretrained):
         >>> cache[0]
         KeyValueCache(3 of 6 positions)
         """
-        return [KeyValueCache(len(self.positions)) for _ in self.blocks]
+        return [KeyValueCache(self.context) for _ in self.blocks]
+
+    def generate(
+        self, tokens: Int[Tensor, "batch positions"], num_tokens: int, **options: Any
+    ) -> Int[Tensor, "batch longer"]:
+        """Tokens, and as many more, as :func:`qattn.transformer.generate` draws them.
+
+        Args:
+            tokens: What the texts begin with.
+            num_tokens: Number of tokens to add.
+            options: ``temperature``, ``top_k`` and ``generator``.
+        """
+        return generate(self, tokens, num_tokens, **options)
 
     @torch.no_grad()
     def attention_weights(
@@ -210,7 +257,7 @@ class Transformer(Pretrained):
         positions = self.positions[start : start + tokens.shape[1]]
         if len(positions) < tokens.shape[1]:
             raise ValueError(
-                f"Argument `tokens` must have at most context = {len(self.positions)} positions, "
+                f"Argument `tokens` must have at most context = {self.context} positions, "
                 f"but has {tokens.shape[1]}" + (f" behind {start} of the cache." if start else ".")
             )
         return F.embedding(tokens, self.tokens.weight) + positions

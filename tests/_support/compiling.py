@@ -11,7 +11,13 @@ import torch
 from _support.layers import layer_and_input
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qattn import IsingBatch, Transformer, boltzmann_attention, exact
+from qattn import (
+    BoltzmannMultiheadAttention,
+    IsingBatch,
+    Transformer,
+    boltzmann_attention,
+    exact,
+)
 from qattn.couplings import Banded, Cardinality, LowRank
 from qattn.layers import ATTENTION
 
@@ -129,6 +135,37 @@ def test_inductor_compiles_the_transformer(arm):
     model = Transformer(7, 6, attention=arm, embed_dim=8, num_heads=2)
     tokens = torch.randint(7, (4, 6))
     assert_equal(outcome(torch.compile(model, fullgraph=True), tokens), outcome(model, tokens))
+
+
+@pytest.mark.parametrize("hinted", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_compiled_attention_in_pytorchs_place(hinted):
+    torch.manual_seed(0)
+    module, x = BoltzmannMultiheadAttention(8, 2, context=6, batch_first=True), torch.randn(3, 6, 8)
+    call = [x, x, x]
+    if hinted:
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(6)
+        call += [None, False, mask, True, True]
+
+    def attend(*args):
+        return module(*args)[0]
+
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*call), attend(*call))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # Dynamo's, at every break
+def test_sampling_is_one_break_of_attention_in_pytorchs_place():
+    torch.manual_seed(0)
+    module = BoltzmannMultiheadAttention(
+        8, 2, context=6, batch_first=True, backend="neal", num_reads=4
+    )
+    x = torch.randn(3, 6, 8)
+    assert len(torch._dynamo.explain(module)(x, x, x).break_reasons) == 1
+    results = []
+    for model in (torch.compile(module, backend="aot_eager"), module):
+        torch.manual_seed(1)
+        results.append(model(x, x, x)[0])
+    torch.testing.assert_close(*results)
 
 
 def test_compiled_function_is_one_graph():

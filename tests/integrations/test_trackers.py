@@ -27,8 +27,8 @@ class Killed(BaseException):
     """The process ends here, for all that the training can do."""
 
 
-def dies_at(monkeypatch, step):
-    """A training ends when it has written the training line of this step."""
+def killed(config, folder, monkeypatch, step=35):
+    """A training that ends when it has written the training line of this step."""
     real = RunFolder.append_metrics
 
     def append_metrics(folder, record):
@@ -36,7 +36,10 @@ def dies_at(monkeypatch, step):
         if record["step"] == step and "loss" in record:
             raise Killed
 
-    monkeypatch.setattr(RunFolder, "append_metrics", append_metrics)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", append_metrics)
+        with pytest.raises(Killed):
+            train(config, folder, quiet=True)
 
 
 def points_of(records):
@@ -93,9 +96,7 @@ def test_event_files_have_what_the_metrics_have(tmp_path):
 
 def test_a_resumed_run_has_no_point_twice(tmp_path, monkeypatch, services):
     both = replace(TRACKED, track="tensorboard, wandb")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        dies_at(patch, 35)
-        train(both, tmp_path / "run", quiet=True)
+    killed(both, tmp_path / "run", monkeypatch)
     lines = len(RunFolder(tmp_path / "run").read_metrics())
     train(both, tmp_path / "run", resume=True, quiet=True)
     records = RunFolder(tmp_path / "run").read_metrics()
@@ -111,10 +112,7 @@ def test_a_resumed_run_has_no_point_twice(tmp_path, monkeypatch, services):
 
 
 def test_a_tracker_that_comes_later_gets_the_lines_before(tmp_path, monkeypatch, services):
-    untracked = replace(TRACKED, track=None)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        dies_at(patch, 35)
-        train(untracked, tmp_path / "run", quiet=True)
+    killed(replace(TRACKED, track=None), tmp_path / "run", monkeypatch)
     train(replace(TRACKED, track="wandb,tensorboard"), tmp_path / "run", resume=True, quiet=True)
     records = RunFolder(tmp_path / "run").read_metrics()
     (run,) = services.values()

@@ -9,7 +9,7 @@ from _support.trainings import EVERY, SMALL, assert_members_train_alone, assert_
 
 from qattn.layers import BoltzmannAttention
 from qattn.training import Learner, TrainConfig, load, plot_run, read_settings, train
-from qattn.training.learner import OWN_RATE
+from qattn.training.steps import OWN_RATE
 
 ARMS = {
     "banded": {"couplings": "banded", "coupling_width": 2, "position_bias": "relative"},

@@ -24,9 +24,7 @@ import importlib.abc, importlib.metadata, sys
 
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"qutip", "minorminer", "networkx"} or name.startswith(
-            ("dwave.system", "dwave.cloud", "dwave.samplers")
-        ):
+        if name.partition(".")[0] in {"dwave", "qutip", "minorminer", "networkx"}:
             raise ModuleNotFoundError(f"{name} is not installed", name=name)
 
 sys.meta_path.insert(0, Absent())
@@ -115,6 +113,31 @@ def test_load_gives_the_weights_of_each_member(tmp_path):
         assert loss == pytest.approx(metrics["validation_loss"], abs=1e-5)
     with pytest.raises(ValueError, match="`member` must be between 0 and 2"):
         qattn.load(tmp_path / "run", member=3)
+
+
+@pytest.mark.parametrize("ensemble", [1, 2])
+def test_settings_and_weights_of_a_finished_run_are_enough(tmp_path, ensemble):
+    run = tmp_path / "run"
+    train(TrainConfig(**SMALL, ensemble=ensemble, couplings="banded"), run)
+    names = ["model.safetensors"] if ensemble == 1 else [f"model-{k}.safetensors" for k in (0, 1)]
+    assert sorted(path.name for path in run.glob("*.safetensors")) == names
+    tokens, _ = qattn.load(run).task.validation()
+    expected = [qattn.load(run, member=k).model(tokens) for k in range(ensemble)]
+    for file in run.iterdir():
+        if file.name not in (*names, "config.toml"):
+            file.unlink()
+    for member, name in enumerate(names):
+        assert torch.equal(qattn.load(run, member=member).model(tokens), expected[member])
+        assert torch.equal(qattn.Transformer.load(run / name)(tokens), expected[member])
+    assert ensemble == 1 or not torch.equal(*expected)
+    if ensemble == 1:
+        assert torch.equal(qattn.Transformer.from_pretrained(run)(tokens), expected[0])
+        with pytest.raises(ValueError, match=r"is a file and no run's folder: .*Transformer\.load"):
+            qattn.load(run / names[0])
+    else:
+        hint = r"it has model-0\.safetensors, .* each to be read with Transformer\.load"
+        with pytest.raises(FileNotFoundError, match=hint):
+            qattn.Transformer.from_pretrained(run)
 
 
 def test_what_cannot_be_loaded(tmp_path):

@@ -88,14 +88,16 @@ def show(
 
 
 @contextmanager
-def reads_of(model: nn.Module, sampler: str, num_reads: int, folder: Path) -> Iterator[None]:
-    """Let the layers of a model take their mean spins from reads, for a while.
+def reads_of(
+    model: nn.Module, sampler: str, num_reads: int, folder: Path | None
+) -> Iterator[str | Backend]:
+    """Let the layers of a model take their mean spins from reads of a backend, for a while.
 
     Args:
         model: The model.
         sampler: The backend in words.
         num_reads: Reads of each query.
-        folder: Where the backend may keep records.
+        folder: Where the backend may keep records; None for the user's data folder.
     """
     found = [layer for layer in model.modules() if isinstance(layer, WithCouplings)]
     if not found:
@@ -111,7 +113,7 @@ def reads_of(model: nn.Module, sampler: str, num_reads: int, folder: Path) -> It
             stack.callback(backend.close)
         for layer in found:
             layer.moments, layer.backend, layer.num_reads = "exact", backend, num_reads
-        yield
+        yield backend
 
 
 def numbers(name: str, text: str) -> list[int]:

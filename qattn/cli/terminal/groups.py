@@ -58,6 +58,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "Measurements": "reference num_reads evaluations log_every",
         "Run": "out resume checkpoint_seconds",
     },
+    "generate": {
+        "Model and text": "run prompt tokens member data",
+        "Tokens": "temperature top_k seed",
+        "Mean spins": "sampler num_reads",
+        "Output": "attention",
+    },
     "plot": {"Curves": "runs metric x", "Output": "out"},
     "qpu-check": {
         "Account": "credentials endpoint region solver qpu_budget emulate_qpu",

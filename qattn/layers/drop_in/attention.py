@@ -10,9 +10,10 @@ from torch.types import Device
 from qattn.layers.drop_in.inputs import attended, check_mask, check_shapes
 from qattn.layers.multihead import check_dropout
 from qattn.layers.pattern import IsingPattern
+from qattn.weights import Stored
 
 
-class BoltzmannMultiheadAttention(nn.MultiheadAttention):
+class BoltzmannMultiheadAttention(Stored, nn.MultiheadAttention):
     r"""``nn.MultiheadAttention`` whose pattern of each query is an Ising model.
 
     .. math::

@@ -119,7 +119,7 @@ def read_run(folder: Path) -> tuple[Folder[Any], TrainConfig | FitConfig]:
 
 
 def _training(config: TrainConfig, records: list[dict[str, Any]]) -> dict[str, Any]:
-    last = next((r for r in reversed(records) if "validation_loss" in r), {})
+    last: dict[str, Any] = next((r for r in reversed(records) if "validation_loss" in r), {})
     metric = next((name for name in ("accuracy", "perplexity") if name in last), "")
     return {
         "kind": "train",

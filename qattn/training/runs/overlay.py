@@ -30,8 +30,8 @@ def overlay(
 ) -> "Figure":
     """Metrics of several trainings, a panel for each metric and a line for each run.
 
-    A run is called by the settings in which the runs differ, and by its folder where another one has
-    the same. Of an ensemble the mean, and its 95% interval as a band.
+    A run is called by the settings in which the runs differ, and by its folder where another one
+    has the same. Of an ensemble the mean, and its 95% interval as a band.
 
     Args:
         folders: The runs' folders.
@@ -81,7 +81,7 @@ def labels_of(folders: Sequence[Path], configs: Sequence[TrainConfig]) -> list[s
     ]
     labels = [", ".join(_setting(name, each[name]) for name in differing) for each in values]
     return [
-        label if labels.count(label) == 1 else f"{label} ({folder.name})" if label else folder.name
+        f"{label} ({folder.name})" if label and labels.count(label) > 1 else label or folder.name
         for label, folder in zip(labels, folders, strict=True)
     ]
 

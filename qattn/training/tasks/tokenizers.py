@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from qattn.training.tasks.characters import encoded
 
@@ -62,7 +62,7 @@ class Bytes:
     ([195, 169], 'é�')
     """
 
-    vocab_size: ClassVar[int] = 256
+    vocab_size = 256
 
     def __init__(self, text: str = "") -> None:
         pass

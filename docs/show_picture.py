@@ -1,4 +1,4 @@
-"""The picture of a page of ``qattn show``: ``python docs/show_picture.py PAGE PICTURE '#layer=1'``."""
+"""A picture of a page of ``qattn show``: ``python docs/show_picture.py PAGE PICTURE PLACE``."""
 
 import shutil
 import sys

@@ -127,7 +127,7 @@ def compacted(
 
 def by_row(
     mask: Mask, rows: Int[Tensor, "#batch positions"], num_rows: int
-) -> tuple[Mask, Int[Tensor, "#batch rows"]]:
+) -> tuple[Bool[Tensor, "#batch #heads #queries rows"], Int[Tensor, "#batch rows"]]:
     """Which rows of J a query sees, and the position that has each row.
 
     Raises:

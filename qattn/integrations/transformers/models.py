@@ -64,14 +64,14 @@ class BoltzmannLlamaConfig(LlamaConfig):
         self.boltzmann = boltzmann
 
 
-class _WithPatterns:
+class _WithPatterns(PreTrainedModel):
     """A model without a head, whose attention modules have couplings."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         options = dict(config.boltzmann or {})
         install(self, make_patterns(self, options.pop("context", None), **options))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Start the parameters of a module, but for those that were loaded.
@@ -79,7 +79,7 @@ class _WithPatterns:
         transformers calls it after loading too, and marks each parameter that was in the file.
         """
         if not isinstance(module, AttachedPattern):
-            super()._init_weights(module)
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
             return
         loaded = {
             name: parameter.detach().clone()
@@ -92,7 +92,7 @@ class _WithPatterns:
                 module.get_parameter(name).copy_(value)
 
 
-class _WithHead:
+class _WithHead(PreTrainedModel):
     """A language model, whose model without a head is one with couplings."""
 
     base: ClassVar[type[PreTrainedModel]]
@@ -100,7 +100,7 @@ class _WithHead:
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.base(config))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
 class BoltzmannGPT2Model(_WithPatterns, GPT2Model):

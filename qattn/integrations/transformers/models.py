@@ -116,8 +116,8 @@ class BoltzmannGPT2LMHeadModel(_WithHead, GPT2LMHeadModel):
     ...     n_layer=1, n_head=2, n_embd=8, vocab_size=9, boltzmann={"context": 12}
     ... )
     >>> model = BoltzmannGPT2LMHeadModel(config)
-    >>> model.transformer.h[0].attn.boltzmann
-    AttachedPattern(num_heads=2, context=12, backend=exact)
+    >>> model.transformer.h[0].attn.boltzmann.couplings.shape
+    torch.Size([2, 12, 12])
     """
 
     config_class = BoltzmannGPT2Config

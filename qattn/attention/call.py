@@ -130,7 +130,8 @@ def _hint(call: Call) -> str:
 
 
 def check_value(value: Tensor, query: Tensor, key: Tensor, enable_gqa: bool) -> None:
-    """Raise a ValueError unless values go with queries and keys."""
+    """Raise a ValueError unless queries, keys and values go together."""
+    _check_axes(query, key)
     if value.ndim < 3 or value.shape[-2] != key.shape[-2]:
         raise ValueError(
             f"Argument `value` must have shape (…, heads, positions, value_dim) like `key` "

@@ -46,11 +46,11 @@ class Compacted:
     couplings: Tensor | Couplings
     lengths: Lengths
     beta: float | Tensor
-    index: Index | None
+    index: Int[Tensor, "#batch #heads _ spins"] | None
     shape: tuple[int, int, int, int]
 
     def placed(
-        self, weights: Float[Tensor, "#batch models queries spins"]
+        self, weights: Float[Tensor, "#batch models _ spins"]
     ) -> Float[Tensor, "batch heads queries positions"]:
         """Weights of the spins at their positions, 0 elsewhere."""
         B, H, Q, n = self.shape
@@ -127,7 +127,7 @@ def compacted(
 
 def by_row(
     mask: Mask, rows: Int[Tensor, "#batch positions"], num_rows: int
-) -> tuple[Mask, Int[Tensor, "#batch rows"]]:
+) -> tuple[Bool[Tensor, "#batch #heads #queries rows"], Int[Tensor, "#batch rows"]]:
     """Which rows of J a query sees, and the position that has each row.
 
     Raises:

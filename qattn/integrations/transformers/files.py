@@ -118,7 +118,7 @@ def _check(
 ) -> None:
     """Raise a ValueError unless a module's couplings are of the kind and size of a file's."""
     own = pattern.settings
-    for key in sorted(own.keys() | settings.keys()):
+    for key in sorted(own | settings, key=lambda key: key != "couplings"):
         if own.get(key) != settings.get(key):
             raise ValueError(
                 f"'{path}' has {key}={settings.get(key)!r} for {name}, but the model has "

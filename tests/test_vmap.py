@@ -35,6 +35,7 @@ def test_vmap_of_exact_moments_over_h_and_J():
 
 
 @pytest.mark.parametrize("kind", ["dense", "banded"])
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # PyTorch's own use
 def test_without_gradients_it_is_the_same(kind):
     # There the operation runs without autograd; not where a transformation needs its rules.
     torch.manual_seed(0)

@@ -34,7 +34,8 @@ def layers_of(model: nn.Module, tokens: Int[Tensor, " positions"]) -> list[Layer
     Raises:
         ValueError: The model has no such layers.
 
-    >>> model = qattn.Transformer(vocab_size=10, context=6, num_heads=2, embed_dim=8)
+    >>> from qattn import Transformer
+    >>> model = Transformer(vocab_size=10, context=6, num_heads=2, embed_dim=8)
     >>> layer_0, layer_1 = layers_of(model, torch.arange(5))
     >>> layer_0.weights.shape, layer_0.couplings.shape
     (torch.Size([2, 5, 5]), torch.Size([2, 5, 5]))

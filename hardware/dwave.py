@@ -101,11 +101,11 @@ class DWaveBackend(Backend):
             settings = options.settings_for(device.name, device.properties)
             records = Path(options.journal) if options.journal else _journal_folder(folder)
             journal = Journal(journal_of_rank(records, self._rank))
-            ceiling = credentials.qpu_budget
             budget = QPUBudget(
-                None if ceiling is None else ceiling / self._size,
+                credentials.qpu_budget,
                 journal.calls.resolved_access_time,
                 journal.calls.worst_estimate,
+                self._size,
             )
             self._session = Session(device, options, settings, journal, budget, credentials)
         except BaseException:

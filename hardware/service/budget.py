@@ -103,9 +103,10 @@ class QPUBudget:
         limit: Seconds of QPU access time; None means no ceiling (time is added up all the same).
         spent: Seconds spent by the run that this one continues.
         worst_estimate: Largest ratio of the time that a job of that run took to its estimate.
+        parts: Number of processes that divide the ceiling equally; this is the budget of one.
 
     Attributes:
-        limit: The ceiling, or None.
+        limit: The ceiling of this process, or None.
         spent: Seconds of the jobs that have settled, and of the run before.
         margin: Factor that a reservation puts on its estimate.
 
@@ -114,12 +115,17 @@ class QPUBudget:
     """
 
     def __init__(
-        self, limit: float | None, spent: float = 0.0, worst_estimate: float = 0.0
+        self,
+        limit: float | None,
+        spent: float = 0.0,
+        worst_estimate: float = 0.0,
+        parts: int = 1,
     ) -> None:
         if limit is not None:
             _check_seconds("limit", limit)
         _check_seconds("spent", spent)
-        self.limit = limit
+        self.limit = None if limit is None else limit / parts
+        self.parts = parts
         self.spent = spent
         learnt = worst_estimate > SAFETY_MARGIN
         self.margin = SAFETY_MARGIN * (worst_estimate if learnt else 1.0)
@@ -170,12 +176,13 @@ class QPUBudget:
         return Reservation(self, estimate)
 
     def _refusal(self, needed: float) -> str:
+        whose = f" of each of {self.parts} processes" if self.parts > 1 else ""
         waiting = ""
         if self._open:
             waiting = f", {format_duration(self.reserved)} reserved for jobs in flight"
         return (
-            f"The QPU budget of {format_duration(self.limit or 0.0)} does not allow another job: "
-            f"{format_duration(self.spent)} spent{waiting}, and the next job needs "
+            f"The QPU budget of {format_duration(self.limit or 0.0)}{whose} does not allow another "
+            f"job: {format_duration(self.spent)} spent{waiting}, and the next job needs "
             f"{format_duration(needed)}. Raise --qpu-budget to go on."
         )
 

@@ -22,7 +22,7 @@ from torch._compile import _disable_dynamo  # torch.compiler.disable would load 
 from torch.nn import functional as F
 
 from qattn._tracing import is_traced
-from qattn.attention.masks import Lengths, leading, num_groups, num_rows
+from qattn.attention.masks import leading, num_groups, num_rows
 from qattn.couplings import Couplings
 
 Mask = Bool[Tensor, "#batch #heads #queries positions"]
@@ -44,13 +44,13 @@ class Compacted:
 
     fields: Float[Tensor, "batch models queries spins"]
     couplings: Tensor | Couplings
-    lengths: Lengths
+    lengths: Int[Tensor, "#batch #models queries"]
     beta: float | Tensor
-    index: Int[Tensor, "#batch #heads _ spins"] | None
+    index: Int[Tensor, "#batch #heads #own spins"] | None
     shape: tuple[int, int, int, int]
 
     def placed(
-        self, weights: Float[Tensor, "#batch models _ spins"]
+        self, weights: Float[Tensor, "#batch models columns spins"]
     ) -> Float[Tensor, "batch heads queries positions"]:
         """Weights of the spins at their positions, 0 elsewhere."""
         B, H, Q, n = self.shape

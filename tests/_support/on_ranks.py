@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import torch
-from trainings import EVERY, SMALL
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as under pytest
+
+from _support.trainings import EVERY, SMALL
 
 from qattn.backends import BackendStopped
 from qattn.couplings.base import NotFinite
@@ -120,7 +123,7 @@ def seeds(ranks):
 
 
 def all_checks(ranks, folder):
-    """All of the above, and a run of an ensemble."""
+    """All of the above, a run of an ensemble, and one that is killed."""
     found = {
         "words": words(ranks),
         "one": caught(ranks, 1),
@@ -129,7 +132,8 @@ def all_checks(ranks, folder):
         "parts": parts_of_batches(ranks),
     }
     train(TrainConfig(**ENSEMBLE), folder / "ensemble", quiet=True)
-    return found
+    torch.save(found, folder / f"rank-{ranks.rank}.pt")
+    killed(ranks, folder, 3)
 
 
 def killed(ranks, folder, ensemble):
@@ -147,8 +151,13 @@ def killed(ranks, folder, ensemble):
     train(config, folder / "parts", quiet=True, ranks=ranks)
 
 
+def resumed(ranks, folder, ensemble):
+    """That one to its end."""
+    config = TrainConfig(**SAMPLED, ensemble=int(ensemble))
+    train(config, folder / "parts", resume=True, quiet=True, ranks=ranks)
+
+
 if __name__ == "__main__":
     name, folder, *rest = sys.argv[1:]
     with joined() as ranks:
-        found = globals()[name](ranks, Path(folder), *rest)
-        torch.save(found, f"{folder}/rank-{ranks.rank}.pt")
+        globals()[name](ranks, Path(folder), *rest)

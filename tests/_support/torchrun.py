@@ -3,20 +3,22 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import torch
+OF_OTHERS = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_")
+"""Beginnings of the names of variables that torchrun sets, and that may be those of another one."""
 
-CHECKS = Path(__file__).with_name("on_ranks.py")
+
+def command_of(*arguments, processes=2):
+    """What `torchrun --nproc-per-node N ARGUMENTS` is, at a port that is free."""
+    started = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *started, *map(str, arguments)]
 
 
 def torchrun(*arguments, processes=2, check=True):
-    """What `torchrun --nproc-per-node N ARGUMENTS` does, at a port that is free."""
-    of_others = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(of_others)}
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    """The end of such a command."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(OF_OTHERS)}
     done = subprocess.run(
-        [sys.executable, *command, *map(str, arguments)],
+        command_of(*arguments, processes=processes),
         capture_output=True,
         text=True,
         timeout=300,
@@ -25,11 +27,3 @@ def torchrun(*arguments, processes=2, check=True):
     )
     assert not check or done.returncode == 0, done.stderr
     return done
-
-
-def results_of(name, folder):
-    """What a function of on_ranks.py returned on each rank."""
-    done = torchrun(CHECKS, name, folder)
-    found = sorted(folder.glob("rank-*.pt"))
-    assert found, done.stderr
-    return [torch.load(file) for file in found]

@@ -94,10 +94,9 @@ def test_other_models_by_the_same_route(name):
 def test_a_text_in_chunks():
     model, text = coupled_model("llama"), tokens(1, 6)
     expected = model(text).logits
-    cache, found = transformers.DynamicCache(), []
     name = "past_key_values" if transformers.__version__ < "5" else "cache"
-    for chunk in text.split(2, 1):
-        found.append(model(chunk, **{name: cache}).logits)
+    cache = {name: transformers.DynamicCache()}
+    found = [model(chunk, **cache).logits for chunk in text.split(2, 1)]
     torch.testing.assert_close(torch.cat(found, 1), expected, rtol=0, atol=1e-5)
 
 

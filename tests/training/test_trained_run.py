@@ -158,6 +158,12 @@ def test_a_text_that_has_moved_is_given_anew(tmp_path):
         qattn.load(tmp_path / "run")
     _, task = qattn.load(tmp_path / "run", data=moved)
     assert task.vocab_size == len(set(moved.read_text()))
+    moved.write_text("to be or not to be, that is the question.\n" * 10)
+    for _ in ("checkpoint", "weights alone"):
+        with pytest.raises(ValueError, match="vocabulary of 15 tokens, but its text now one of 16"):
+            qattn.load(tmp_path / "run", data=moved)
+        (tmp_path / "run" / "checkpoint.pt").unlink(missing_ok=True)
+        (tmp_path / "run" / "checkpoint.previous.pt").unlink(missing_ok=True)
 
 
 def test_a_config_constructs_nothing_and_says_what_is_missing():

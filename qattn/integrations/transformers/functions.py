@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -17,6 +18,7 @@ UNSUPPORTED = ("softcap", "s_aux", "head_mask", "position_bias")
 """Arguments of other attention functions that change the scores or weights."""
 
 
+@torch.compiler.disable  # what is computed depends on the values of masks
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -86,6 +88,7 @@ def attention(
     return output.transpose(1, 2).contiguous(), weights
 
 
+@torch.compiler.disable
 def mask(
     *args: Any,
     kv_length: int,

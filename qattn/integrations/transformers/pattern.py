@@ -108,7 +108,9 @@ class AttachedPattern(IsingPattern):
         )
         return output, F.pad(weights, (0, keys - size))
 
-    def _windowed(self, mask: Tensor | None, positions: Positions, queries: int, keys: int) -> Tensor:
+    def _windowed(
+        self, mask: Tensor | None, positions: Positions, queries: int, keys: int
+    ) -> Tensor:
         """The mask that leaves each query the last positions that it sees."""
         assert self.window is not None
         if mask is None:

@@ -1,5 +1,6 @@
 """The processes that ``torchrun`` starts for one training, and what they tell each other."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -172,8 +173,11 @@ class Ranks:
     def said_by_rank_0(self) -> Iterator[None]:
         """An error of all ranks is said by rank 0 alone: the others leave in silence.
 
-        A rank whose error rank 0 does not share says it itself, a moment later.
+        A rank whose error rank 0 does not share says it itself, a moment later. Of notices it says
+        none, of warnings all.
         """
+        if self.rank:
+            logging.getLogger("qattn").setLevel(logging.WARNING)
         try:
             yield
         except Exception as error:

@@ -156,6 +156,7 @@ def source_of(layer: WithCouplings) -> str:
         known = "" if error is None else f", estimated rms error of ⟨s⟩ {float(error):.1g}"
         return f"mean field ({layer.moments}{known})"
     if layer.backend == "exact" and layer.estimator is None:
-        return f"exact moments, {layer.structure.kind.replace('_', ' ')} couplings"
+        kind = layer.structure.kind.replace("_", "-")
+        return f"exact moments, {kind}" + ("" if kind == Cardinality.kind else " couplings")
     name = layer.backend if isinstance(layer.backend, str) else type(layer.backend).__name__
     return f"{layer.num_reads} reads of {name} for each query"

@@ -104,17 +104,17 @@ class Printer:
     def add(self, token: int) -> None:
         """One more token."""
         self.tokens = torch.cat([self.tokens, self.tokens.new_tensor([token])])
-        text = self.task.decode(self.tokens)
-        if not text.endswith("\ufffd"):  # a character whose other bytes are to come
-            self._print(text)
+        # The last bytes may be those of a character whose others are to come.
+        self._print(self.task.decode(self.tokens).rstrip("\ufffd"))
 
     def end(self) -> None:
         """What was held back, and the end of the line."""
         self._print(self.task.decode(self.tokens) + "\n")
 
     def _print(self, text: str) -> None:
-        print(text[len(self._printed) :], end="", flush=True)
-        self._printed = text
+        if len(text) > len(self._printed):
+            print(text[len(self._printed) :], end="", flush=True)
+            self._printed = text
 
 
 def with_step(

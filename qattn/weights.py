@@ -16,7 +16,8 @@ The header (``__metadata__`` of the format) holds texts:
 import contextlib
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,20 +56,11 @@ class Stored(nn.Module):
 
     _arguments: dict[str, Any]
 
-    def __new__(cls: type[M], *args: Any, **options: Any) -> M:
-        """Note the arguments; wrong ones are left to the constructor to refuse."""
-        made = super().__new__(cls)
-        signature = inspect.signature(cls.__init__)
-        arguments: dict[str, Any] = {}
-        with contextlib.suppress(TypeError):
-            bound = signature.bind(made, *args, **options)
-            bound.apply_defaults()
-            _, *named = bound.arguments.items()
-            for name, value in named:
-                further = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-                arguments |= value if further else {name: value}
-        made.__dict__["_arguments"] = {k: v for k, v in arguments.items() if _is_plain(v)}
-        return made
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the constructor note what it is called with."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting(cls.__init__)  # type: ignore[method-assign]
 
     def save(self, path: str | Path) -> None:
         """Write the weights, and how to make the module that they belong to.
@@ -202,6 +194,26 @@ class Pretrained(Stored):
                 f"arguments: delete it, or write both anew with save_pretrained."
             )
         return cls.load(weights, device=device)
+
+
+def _noting(constructor: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that notes its arguments, unless that of a subclass has done so."""
+    signature = inspect.signature(constructor)
+    further = {p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD}
+
+    @wraps(constructor)
+    def noted(self: Stored, *args: Any, **options: Any) -> None:
+        with contextlib.suppress(TypeError):  # wrong arguments are the constructor's to refuse
+            if "_arguments" not in vars(self):
+                bound = signature.bind(self, *args, **options)
+                bound.apply_defaults()
+                named = dict(bound.arguments)
+                for name in further:
+                    named |= named.pop(name)
+                vars(self)["_arguments"] = {k: v for k, v in named.items() if _is_plain(v)}
+        constructor(self, *args, **options)
+
+    return noted
 
 
 @contextlib.contextmanager

@@ -190,3 +190,5 @@ def test_what_a_cache_is_not_for():
         model(tokens, cache)
         with pytest.raises(ValueError, match="at most context = 6 positions, but has 1 behind 6"):
             model(tokens[:, :1], cache)
+        with pytest.raises(ValueError, match=r"one of each of the 2 layers, .* but holds 1"):
+            model(tokens[:, :1], cache[:1])

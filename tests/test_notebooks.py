@@ -29,8 +29,8 @@ def cells(notebook, kind):
     return [cell for cell in found if cell["cell_type"] == kind]
 
 
-def test_there_are_seven():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number}_" for number in range(1, 8)]
+def test_there_are_eight():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number}_" for number in range(1, 9)]
 
 
 @every_notebook

@@ -220,6 +220,17 @@ def test_a_folder_of_a_transformer(tmp_path):
         Transformer.from_pretrained("gpt2")
 
 
+WRITE = """
+from qattn.transformer import generate
+
+def text_of(model, task):
+    tokens = generate(model, task.encode("([")[None], 9, temperature=0.7, generator=seeded())
+    return task.decode(tokens[0])
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+"""
+
 ELSEWHERE = """
 import importlib.abc, sys
 
@@ -233,26 +244,18 @@ import torch
 import qattn
 from pathlib import Path
 from qattn.training.tasks import make_task
-
+WRITE
 task = make_task("brackets", 8, 0)
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     model = qattn.Transformer.from_pretrained(folder)
     assert torch.equal(model(torch.arange(7)[None]), torch.load(folder / "logits.pt")), folder
     print(folder.name, text_of(model, task))
-"""
-
-GREEDY = """
-def text_of(model, task):
-    tokens = task.encode("([")
-    while len(tokens) < 8:
-        tokens = tokens.new_tensor([*tokens, model(tokens[None])[0, -1, :-1].argmax()])
-    return task.decode(tokens)
-"""
+""".replace("WRITE", WRITE)
 
 
 def test_without_ocean_and_qutip_every_structure_writes_the_same_text(tmp_path):
-    names, expected = {}, []
-    exec(GREEDY, names)
+    names, expected = {"torch": torch}, []
+    exec(WRITE, names)
     for name, options in sorted(STRUCTURES.items()):
         torch.manual_seed(1)
         model = Transformer(7, 8, num_heads=2, embed_dim=8, **options).eval()
@@ -261,7 +264,7 @@ def test_without_ocean_and_qutip_every_structure_writes_the_same_text(tmp_path):
         model.save_pretrained(tmp_path / name)
         torch.save(model(torch.arange(7)[None]).detach(), tmp_path / name / "logits.pt")
         expected.append(f"{name} {names['text_of'](model, Brackets(8))}")
-    script = [sys.executable, "-W", "error", "-c", GREEDY + ELSEWHERE, str(tmp_path)]
+    script = [sys.executable, "-W", "error", "-c", ELSEWHERE, str(tmp_path)]
     result = subprocess.run(script, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == expected

@@ -22,7 +22,7 @@ from torch._compile import _disable_dynamo  # torch.compiler.disable would load 
 from torch.nn import functional as F
 
 from qattn._tracing import is_traced
-from qattn.attention.masks import Lengths, leading, num_groups, num_rows
+from qattn.attention.masks import leading, num_groups, num_rows
 from qattn.couplings import Couplings
 
 Mask = Bool[Tensor, "#batch #heads #queries positions"]
@@ -44,13 +44,13 @@ class Compacted:
 
     fields: Float[Tensor, "batch models queries spins"]
     couplings: Tensor | Couplings
-    lengths: Lengths
+    lengths: Int[Tensor, "#batch #models queries"]
     beta: float | Tensor
-    index: Int[Tensor, "#batch #heads _ spins"] | None
+    index: Int[Tensor, "#batch #heads #own spins"] | None
     shape: tuple[int, int, int, int]
 
     def placed(
-        self, weights: Float[Tensor, "#batch models _ spins"]
+        self, weights: Float[Tensor, "#batch models columns spins"]
     ) -> Float[Tensor, "batch heads queries positions"]:
         """Weights of the spins at their positions, 0 elsewhere."""
         B, H, Q, n = self.shape
@@ -109,12 +109,11 @@ def compacted(
         if at is not None:
             at = at[:, None, None].expand(-1, *lists.shape[1:3], -1)
             index = at.gather(-1, lists.expand(len(at), -1, -1, -1))
-    if index is None:
-        spins = fields[..., :size]
-    else:
-        spins = fields.gather(-1, index.expand(B, H, Q, -1))
-        # Whatever stands at masked positions, NaN even, does not come into the models.
-        spins = spins.masked_fill(torch.arange(size, device=seen.device) >= seen[..., None], 0.0)
+    first = fields[..., :size]
+    spins = first if index is None else fields.gather(-1, index.expand(B, H, Q, -1))
+    # Whatever stands at masked positions, NaN even, does not come into the models.
+    absent = torch.arange(size, device=seen.device) >= seen[..., None]
+    spins = spins.masked_fill(absent, 0.0)
     lengths = _on_cpu(seen).expand(-1, -1, Q)
     if row is not None and row.shape[2] > 1:
         # A model is a query.

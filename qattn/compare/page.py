@@ -112,7 +112,7 @@ def write_sections(
         values: What the page shows besides.
     """
     page.parent.mkdir(parents=True, exist_ok=True)
-    context = {"command": command, "created": created, "versions": versions()}
+    context: dict[str, Any] = {"command": command, "created": created, "versions": versions()}
     paths = [page.with_suffix(".json")]
     found = [section.to_dict() for section in sections]
     data = {"settings": dict(settings), "sections": found, "context": context}

@@ -106,6 +106,7 @@ def write_layers(
         "fields": any(layer.kind in FIELDS for layer in layers),
     }
     figures, bokeh, palettes = embedded(names, shown)
+    heads = max(len(layer.weights) for layer in layers)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     page.write_page(
@@ -127,7 +128,7 @@ def write_layers(
         bokeh=Markup(bokeh),
         script=Markup((files("qattn.show") / "templates" / "show.js").read_text("utf-8")),
         tokens_legend=TOKENS + (PARTNERS if shown["couplings"] else ""),
-        thumbnail=48 if len(layers) <= 4 else 28,
+        thumbnail=max(16, min(48 if len(layers) <= 4 else 28, 280 // heads - 10)),
         **{"command": "", "created": "", "emulated": False} | context,
     )
 

@@ -196,8 +196,7 @@ class _Run:
     def _write_the_end(self, summary: dict[str, Any]) -> None:
         """The weights of all members, and the summary."""
         weights = self.learner.state_dict().get("parameters")  # on rank 0
-        task = self.learner.tasks[0]
-        self.ranks.first(save_weights, self.folder.path, self.config, task, weights)
+        self.ranks.first(save_weights, self.folder.path, self.config, weights)
         self.ranks.first(self.folder.write_summary, summary)
 
     def _agree(self, asked: bool) -> bool:

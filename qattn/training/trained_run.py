@@ -69,23 +69,27 @@ def load(folder: str | Path, *, member: int = 0, data: str | Path | None = None)
         raise FileNotFoundError(f"The run in {folder} has no checkpoint yet.")
     task = config.make_task(config.seed + member, None if data is None else Path(data))
     if state is None:
-        return TrainedRun(Transformer.load(weights), task)
-    return TrainedRun(_model(config, task, state["learner"]["parameters"], member), task)
+        model = Transformer.load(weights)
+    else:
+        model = _model(config, state["learner"]["parameters"], member)
+    if (known := model.tokens.num_embeddings) != task.vocab_size:
+        raise ValueError(
+            f"The run in {folder} has a vocabulary of {known} tokens, but its text now one of "
+            f"{task.vocab_size}: give the text that it was trained on, with --data or data=."
+        )
+    return TrainedRun(model, task)
 
 
-def save_weights(
-    folder: Path, config: TrainConfig, task: Task, parameters: Mapping[str, Tensor]
-) -> None:
+def save_weights(folder: Path, config: TrainConfig, parameters: Mapping[str, Tensor]) -> None:
     """Write the weights of each member as :meth:`qattn.Transformer.save` does.
 
     Args:
         folder: The run's folder.
         config: The settings.
-        task: The task of a member; all have one vocabulary.
         parameters: By name, of an ensemble stacked.
     """
     for member in range(config.ensemble):
-        _model(config, task, parameters, member).save(weights_file(folder, config, member))
+        _model(config, parameters, member).save(weights_file(folder, config, member))
 
 
 def weights_file(folder: Path, config: TrainConfig, member: int) -> Path:
@@ -94,14 +98,12 @@ def weights_file(folder: Path, config: TrainConfig, member: int) -> Path:
     return folder / name
 
 
-def _model(
-    config: TrainConfig, task: Task, parameters: Mapping[str, Tensor], member: int
-) -> Transformer:
+def _model(config: TrainConfig, parameters: Mapping[str, Tensor], member: int) -> Transformer:
     """A member's model, with exact moments or those of the run's mean-field method."""
     if config.ensemble > 1:
         parameters = {name: stacked[member] for name, stacked in parameters.items()}
     with unchanged_chance():
-        model = config.model(task.vocab_size)
+        model = config.model(len(parameters["tokens.weight"]))
     model.load_state_dict({k: v.detach().cpu() for k, v in parameters.items()}, assign=True)
     for layer in model.modules():
         if isinstance(layer, BoltzmannAttention):

@@ -152,14 +152,20 @@ class Transformer(Pretrained):
                 takes no cache (:attr:`takes_cache`).
         """
         weights: list[Tensor] | None = [] if need_weights else None
+        caches: list[KeyValueCache | None] = [*cache] if cache else [None] * len(self.blocks)
+        if len(caches) != len(self.blocks):
+            raise ValueError(
+                f"Argument `cache` must hold one of each of the {len(self.blocks)} layers, as "
+                f"new_cache() makes them, but holds {len(caches)}."
+            )
         start = cache[0].length if cache else 0
         x = self._embedded(tokens, start)
         try:
-            for block, kept in zip(self.blocks, cache or [None] * len(self.blocks), strict=True):
+            for block, kept in zip(self.blocks, caches, strict=True):
                 x = block(x, kept, weights)
         except BaseException:
-            for kept in cache or []:
-                kept.length = start
+            for grown in cache or []:
+                grown.length = start
             raise
         logits: Tensor = self.read_out(self.norm(x))
         return logits if weights is None else (logits, weights)

@@ -183,6 +183,32 @@ def test_compiled_function_is_one_graph():
     torch.testing.assert_close(compiled(query, key, value, J), attend(query, key, value, J))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # Dynamo looks at it
+@pytest.mark.parametrize("mask", ["holes", "padding", "numbers"])
+def test_compiled_function_with_a_mask_equals_the_eager_one(mask):
+    # How many models there are depends on the mask's values, so that the graph breaks there.
+    torch.manual_seed(0)
+    leaves = [
+        x.requires_grad_() for x in (*torch.randn(3, 2, 2, 6, 4).unbind(0), torch.randn(2, 6, 6))
+    ]
+    masks = {
+        "holes": torch.rand(2, 1, 6, 6) < 0.6,
+        "padding": torch.arange(6) >= torch.tensor([2, 0])[:, None, None, None],
+        "numbers": torch.randn(6, 6).masked_fill(torch.rand(6, 6) < 0.4, -torch.inf),
+    }
+
+    def attend(query, key, value, J):
+        J = 0.4 * (J.triu(1) + J.triu(1).mT)
+        return boltzmann_attention(query, key, value, J, attn_mask=masks[mask])
+
+    compiled = torch.compile(attend, backend="aot_eager")
+    results = []
+    for function in (compiled, attend):
+        out = function(*leaves)
+        results.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
+    torch.testing.assert_close(*results)
+
+
 def test_moments_of_a_potential_on_counts_are_one_graph():
     torch.manual_seed(0)
     h, values = torch.randn(2, 4, 6), torch.randn(2, 4)

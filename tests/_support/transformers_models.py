@@ -6,6 +6,7 @@ queries, keys and values.
 """
 
 import torch
+from _support.brute_force import all_states
 from transformers import (
     AttentionInterface,
     AutoModelForCausalLM,
@@ -15,7 +16,6 @@ from transformers import (
 )
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from _support.brute_force import all_states
 from qattn.integrations.transformers import attach, patterns
 from qattn.integrations.transformers.attach import set_implementation
 
@@ -73,7 +73,7 @@ def left_padded(short, long):
 
 
 def with_implementation(model, name, function):
-    """Register an attention function with the mask of eager attention, and let the model call it."""
+    """Register an attention function with the mask of eager attention, for the model to call."""
     AttentionInterface.register(name, function)
     AttentionMaskInterface.register(name, eager_mask)
     set_implementation(model, name)

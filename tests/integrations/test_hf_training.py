@@ -10,7 +10,6 @@ from _support.transformers_models import coupled_model, tokens
 from qattn.backends import Backend, get_backend
 from qattn.integrations.transformers import patterns, set_backend
 
-
 NEW = hasattr(transformers.PreTrainedModel, "activation_checkpointing_enable")
 
 

@@ -1,5 +1,7 @@
 """The page of qattn show in a real browser: what is chosen is what is shown."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from _support.browser import WIDTHS
@@ -158,7 +160,7 @@ def test_page_fits(browser, page, width):
     assert opened.evaluate("document.body.scrollWidth") <= width
     # No two cards of a row overlap, and figures fill theirs.
     boxes = [card.bounding_box() for card in opened.locator(".card").all()]
-    for one, other in zip(boxes, boxes[1:], strict=False):
+    for one, other in pairwise(boxes):
         beside = one["x"] + one["width"] <= other["x"] + 1
         above = one["y"] + one["height"] <= other["y"] + 1
         assert beside or above

@@ -38,6 +38,10 @@ model, task = qattn.load(folder)
 tokens, _ = task.validation()
 assert model(tokens[:2]).isfinite().all()
 assert all(picture.stat().st_size for picture in plot_run(folder))
+missing = {info.name: info.missing for info in qattn.available_backends()}
+assert "dwave-ocean-sdk" in missing["dwave"]
+assert "qutip" in missing["qutip"]
+assert missing["exact"] is None
 batch = qattn.problems.named(f"run:{folder},problems=4")
 assert qattn.exact.mean_spins(batch).isfinite().all()
 try:
@@ -94,8 +98,7 @@ def test_a_run_is_used_where_its_backend_cannot_be_made(settings_of, tmp_path, s
     script = [sys.executable, "-W", "error", "-c", ELSEWHERE, str(elsewhere), sampler]
     result = subprocess.run(script, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    if sampler != "dwave":  # the one that is only connected when it is opened
-        assert "cannot be made:" in result.stdout
+    assert "cannot be made:" in result.stdout
 
 
 def test_load_gives_the_weights_of_each_member(tmp_path):
@@ -158,6 +161,12 @@ def test_a_text_that_has_moved_is_given_anew(tmp_path):
         qattn.load(tmp_path / "run")
     _, task = qattn.load(tmp_path / "run", data=moved)
     assert task.vocab_size == len(set(moved.read_text()))
+    moved.write_text("to be or not to be, that is the question.\n" * 10)
+    for _ in ("checkpoint", "weights alone"):
+        with pytest.raises(ValueError, match="vocabulary of 15 tokens, but its text now one of 16"):
+            qattn.load(tmp_path / "run", data=moved)
+        (tmp_path / "run" / "checkpoint.pt").unlink(missing_ok=True)
+        (tmp_path / "run" / "checkpoint.previous.pt").unlink(missing_ok=True)
 
 
 def test_a_config_constructs_nothing_and_says_what_is_missing():

@@ -73,7 +73,7 @@ def show(
             task.token_names(tokens),
             path,
             layers=numbers("layers", layers) or None,
-            title=f"Attention on a text: {run.resolve().name}",
+            title=f"Attention of the run {run.resolve().name}",
             about={
                 "run": run,
                 "attention": config.arm,

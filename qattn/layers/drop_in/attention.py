@@ -1,6 +1,6 @@
 r"""Boltzmann attention with the signature of ``nn.MultiheadAttention``."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -193,12 +193,14 @@ class BoltzmannMultiheadAttention(Stored, nn.MultiheadAttention):
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Queries, keys and values of the heads."""
+        packed = cast("Tensor | None", self.in_proj_weight)
+        bias = cast("Tensor | None", self.in_proj_bias)
         separate = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
-        weights = separate if self.in_proj_weight is None else self.in_proj_weight.chunk(3)
-        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        weights = separate if packed is None else packed.chunk(3)
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
         return [
-            F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+            F.linear(x, weight, b).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x, weight, b in zip((query, key, value), weights, biases, strict=True)
         ]
 
     def _of_nested(

@@ -64,11 +64,18 @@ def attended(
         attn_mask = attn_mask.unflatten(0, (-1, num_heads))
     if key_padding_mask is not None:
         key_padding_mask = key_padding_mask[:, None, None]
-    present, added = None, None
+    merged: Tensor | None = None
     for mask in (attn_mask, key_padding_mask):
         if mask is not None:
-            seen, numbers = (~mask, None) if mask.dtype == torch.bool else split_mask(mask)
-            present = seen if present is None else present & seen
-            if numbers is not None:
-                added = numbers if added is None else added + numbers
-    return present if added is None else torch.where(present, added, -torch.inf)
+            mask = ~mask if mask.dtype == torch.bool else mask
+            merged = mask if merged is None else _both(merged, mask)
+    return merged
+
+
+def _both(a: Tensor, b: Tensor) -> Tensor:
+    """The mask that has what is absent in one of two, and adds what both add."""
+    if a.dtype == b.dtype == torch.bool:
+        return a & b
+    numbers = [torch.where(x, 0.0, -torch.inf) if x.dtype == torch.bool else x for x in (a, b)]
+    present, added = zip(*map(split_mask, numbers), strict=True)
+    return torch.where(present[0] & present[1], added[0] + added[1], -torch.inf)

@@ -178,6 +178,9 @@ window.qattn = (() => {
     }
     drawTables(layer, head, rows);
     drawTokens(head, rows, tops);
+    const strip = at("tokens"), {offsetTop, offsetHeight} = strip.children[i];
+    if (offsetTop < strip.scrollTop || offsetTop + offsetHeight > strip.scrollTop + strip.clientHeight)
+      strip.scrollTop = offsetTop - strip.clientHeight / 2;
     for (const name of ["layer", "head", "query"]) at(name).value = state[name];
     for (const b of document.querySelectorAll("#heads button"))
       b.classList.toggle("chosen", +b.dataset.layer === state.layer && +b.dataset.head === state.head);
@@ -193,8 +196,11 @@ window.qattn = (() => {
     Object.assign(state, next);
     draw();
   };
-  const point = (x, y, map) => set({position: map === "couplings" ? y : x});
+  const point = (x, y, map) => {
+    if (map !== "potential") set({position: map === "couplings" ? y : x});
+  };
   const choose = (x, y, map) => {
+    if (map === "potential") return;
     if (map === "couplings") set({position: y});
     else set(map === "pattern" || map === "alone" ? {query: y, position: x} : {query: x, position: x});
   };

@@ -182,16 +182,19 @@ class Ranks:
         try:
             yield
         except Exception as error:
-            if self._store is None or self.size == 1:
-                raise
-            if self.rank == 0:
+            if self.rank == 0 and self._store is not None:
                 self._store.set("ended", str(error))
+            if self.rank == 0 or not self._has_ended():
                 raise
-            try:
-                self._store.wait(["ended"], ENDING)
-            except Exception:  # it has not ended, or is gone
-                raise error from None
             raise SystemExit(0) from error
+
+    def _has_ended(self) -> bool:
+        """Whether rank 0 ends with an error too, soon."""
+        try:
+            self._store.wait(["ended"], ENDING)
+        except Exception:  # it goes on, or is gone, or there is no store
+            return False
+        return True
 
 
 def _generator(seed: int, rank: int) -> torch.Generator:

@@ -109,12 +109,11 @@ def compacted(
         if at is not None:
             at = at[:, None, None].expand(-1, *lists.shape[1:3], -1)
             index = at.gather(-1, lists.expand(len(at), -1, -1, -1))
-    if index is None:
-        spins = fields[..., :size]
-    else:
-        spins = fields.gather(-1, index.expand(B, H, Q, -1))
-        # Whatever stands at masked positions, NaN even, does not come into the models.
-        spins = spins.masked_fill(torch.arange(size, device=seen.device) >= seen[..., None], 0.0)
+    first = fields[..., :size]
+    spins = first if index is None else fields.gather(-1, index.expand(B, H, Q, -1))
+    # Whatever stands at masked positions, NaN even, does not come into the models.
+    absent = torch.arange(size, device=seen.device) >= seen[..., None]
+    spins = spins.masked_fill(absent, 0.0)
     lengths = _on_cpu(seen).expand(-1, -1, Q)
     if row is not None and row.shape[2] > 1:
         # A model is a query.

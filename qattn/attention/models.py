@@ -135,7 +135,9 @@ def masked_weights_and_info(
 ) -> tuple[Float[Tensor, "batch heads queries positions"], Mapping[str, Any]]:
     """The same where a mask says which positions a query sees; J is that of their rows."""
     if isinstance(couplings, Block):
-        parts = by_block(fields, couplings, beta, mask, rows)
+        # The weights of a query may be below the range of a float32, and so would be their sum.
+        dtype = torch.float64 if normalize else fields.dtype
+        parts = by_block(fields.to(dtype), couplings.to(dtype), beta, mask, rows)
         weights, info = masked_weights_and_info(
             parts.fields,
             parts.couplings,
@@ -147,7 +149,7 @@ def masked_weights_and_info(
             **options,
         )
         weights = parts.placed(weights, fields.shape[1])
-        return normalized(weights) if normalize else weights, info
+        return (normalized(weights) if normalize else weights).to(fields.dtype), info
     small = compacted(fields, couplings, beta, mask, rows)
     weights, info = weights_and_info(
         small.fields,

@@ -82,6 +82,13 @@ def test_masks_of_four_axes():
     assert (model(text, attention_mask=added - 1).logits - expected).abs().max() > 1e-2
 
 
+def test_texts_that_are_packed_into_one_row_are_refused():
+    model, block = coupled_model("llama"), torch.ones(3, 3).tril()
+    packed = torch.block_diag(block, block).bool()
+    with pytest.raises(ValueError, match="a single text in each row"):
+        model(tokens(), attention_mask=packed.expand(2, 1, 6, 6))
+
+
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_other_implementations_and_back(name):

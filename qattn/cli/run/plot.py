@@ -16,8 +16,8 @@ def plot(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="Metric of metrics.jsonl; may be repeated (default: validation_loss, and accuracy "
-            "or perplexity)."
+            help="Metric of metrics.jsonl; may be repeated (default: validation_loss, and the "
+            "task's metric)."
         ),
     ] = None,
     x: Annotated[

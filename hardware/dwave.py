@@ -53,6 +53,7 @@ class DWaveBackend(Backend):
 
     name: ClassVar[str] = "dwave"
     description: ClassVar[str] = "D-Wave QPU with fast anneals; `qattn doctor` checks the set-up"
+    requires: ClassVar[dict[str, str]] = {"dwave.cloud": "dwave-ocean-sdk>=8"}
     paid: ClassVar[bool] = True
     takes_structure: ClassVar[bool] = True
 

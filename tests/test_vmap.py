@@ -3,10 +3,12 @@
 import pytest
 import torch
 from _support.brute_force import random_couplings
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
 from qattn import IsingBatch, Transformer, exact
+from qattn.couplings import Banded
 from qattn.layers import ATTENTION
 from qattn.training import Learner, TrainConfig
 
@@ -30,6 +32,28 @@ def test_vmap_of_exact_moments_over_h_and_J():
     for i in range(3):
         expected = grad(loss, argnums=(0, 1))(h[i], J[i])
         torch.testing.assert_close(tuple(x[i] for x in gradients), expected)
+
+
+@pytest.mark.parametrize("kind", ["dense", "banded"])
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # PyTorch's own use
+def test_without_gradients_it_is_the_same(kind):
+    # There the operation runs without autograd; not where a transformation needs its rules.
+    torch.manual_seed(0)
+    h, J = torch.randn(3, 2, 4, 5), random_couplings(2, 5, 0.8)
+    couplings = Banded(torch.randn(2, 5, 2)) if kind == "banded" else J
+
+    def moments(h):
+        return exact.mean_spins(IsingBatch(h, couplings, validate=False))
+
+    expected = torch.stack([moments(one) for one in h])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.stack([moments(one) for one in h]), expected)
+        torch.testing.assert_close(vmap(moments)(h), expected)
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled), forward_ad.dual_level():
+            dual = forward_ad.make_dual(h[0], torch.ones_like(h[0]))
+            with pytest.raises(NotImplementedError, match="forward mode AD"):
+                moments(dual)
 
 
 def test_vmap_reaches_the_log_space_fallback():

@@ -9,7 +9,7 @@ from qattn.ising.batch import IsingBatch
 from qattn.ising.samples import SpinSamples
 
 FORWARDED = (
-    *("open", "close", "resume", "state_dict", "load_state_dict"),
+    *("divide", "open", "close", "resume", "state_dict", "load_state_dict"),
     *("metrics", "provenance", "paid"),
 )
 """What of a refined backend is its inner backend's own."""

@@ -40,7 +40,7 @@ class Bars:
 
     def weights(self) -> None:
         """The weights, before those at J = 0 where there are couplings."""
-        tooltips, label = [("w", "@weight{0.000000}")], "w"
+        tooltips, label = [("w", "@weight{0.000000}")], ""
         if self.shown["alone"]:
             tooltips.append(("w at J = 0", "@alone{0.000000}"))
             label = "with φ" if self.shown["potential"] else "with J"
@@ -49,7 +49,8 @@ class Bars:
             self._bar(made, "alone", ALONE, "J = 0", width=0.9)
         self._bar(made, "weight", WEIGHT, label)
         made.y_range.start = 0
-        self._legend(made)
+        if label:
+            self._legend(made)
 
     def difference(self) -> None:
         """What couplings do to the weights."""

@@ -28,8 +28,8 @@ def layers_of(model: nn.Module, tokens: Int[Tensor, " positions"]) -> list[Layer
             within those of another library. It is called in the mode that it is in.
         tokens: The sequence.
 
-    Where weights of qattn's own layers come from reads, those are drawn twice: for the pass, and to
-    be shown. Attention to another text, of other length, is left out.
+    The weights are those that the pass is computed with, so that reads are drawn once. Attention to
+    another text, of other length, is left out.
 
     Raises:
         ValueError: The model has no such layers.
@@ -41,17 +41,28 @@ def layers_of(model: nn.Module, tokens: Int[Tensor, " positions"]) -> list[Layer
     (torch.Size([2, 5, 5]), torch.Size([2, 5, 5]))
     """
     found: list[LayerAttention] = []
+    asked: list[bool] = []
+
+    def ask(layer: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        asked.append(options.get("need_weights", False))
+        return args, options | {"need_weights": True}
 
     def note(
         layer: nn.Module, args: tuple[Any, ...], options: Mapping[str, Any], output: Any
-    ) -> None:
+    ) -> Any:
         if isinstance(layer, MultiheadAttention):
-            found.append(of_layer(layer, *args[:1]))
-        elif isinstance(layer, IsingPattern) and args[0].shape[2] == args[1].shape[2]:
+            found.append(of_layer(layer, args[0], output[1][0]))
+            return output if asked.pop() else output[0]
+        if isinstance(layer, IsingPattern) and args[0].shape[2] == args[1].shape[2]:
             found.append(of_pattern(layer, output[1][0], *args, **options))
+        return None
 
-    layers = [m for m in model.modules() if isinstance(m, MultiheadAttention | IsingPattern)]
-    handles = [layer.register_forward_hook(note, with_kwargs=True) for layer in layers]
+    handles = []
+    for layer in model.modules():
+        if isinstance(layer, MultiheadAttention):
+            handles.append(layer.register_forward_pre_hook(ask, with_kwargs=True))
+        if isinstance(layer, MultiheadAttention | IsingPattern):
+            handles.append(layer.register_forward_hook(note, with_kwargs=True))
     try:
         model(tokens.unsqueeze(0))
     finally:
@@ -65,10 +76,9 @@ def layers_of(model: nn.Module, tokens: Int[Tensor, " positions"]) -> list[Layer
     return found
 
 
-def of_layer(layer: MultiheadAttention, x: Tensor) -> LayerAttention:
-    """The attention of a layer on its input x."""
+def of_layer(layer: MultiheadAttention, x: Tensor, weights: Tensor) -> LayerAttention:
+    """The attention of a layer that was called with x and gave these weights."""
     more: dict[str, Any] = {"kind": "softmax"}
-    weights = layer.weights(x)[0]
     if isinstance(layer, BoltzmannAttention):
         more = of_couplings(layer, layer.couplings_of(x)) | {"source": source_of(layer)}
     elif isinstance(layer, SigmoidAttention):
@@ -146,6 +156,7 @@ def source_of(layer: WithCouplings) -> str:
         known = "" if error is None else f", estimated rms error of ⟨s⟩ {float(error):.1g}"
         return f"mean field ({layer.moments}{known})"
     if layer.backend == "exact" and layer.estimator is None:
-        return f"exact moments, {layer.structure.kind.replace('_', ' ')} couplings"
+        kind = layer.structure.kind.replace("_", "-")
+        return f"exact moments, {kind}" + ("" if kind == Cardinality.kind else " couplings")
     name = layer.backend if isinstance(layer.backend, str) else type(layer.backend).__name__
     return f"{layer.num_reads} reads of {name} for each query"

@@ -74,7 +74,14 @@ def legend(layers: Sequence[LayerAttention]) -> list[Markup]:
             f"Pull of the couplings: the mean field {pulls} on position j, of the positions k that "
             f"the query sees."
         )
-    return [
-        Markup(re.sub(r"_(?:\{(.+?)\}|(\w+))", r"<sub>\1\2</sub>", str(escape(line))))
-        for line in lines
-    ]
+    return [html(line) for line in lines]
+
+
+def html(line: str) -> Markup:
+    """A line with its indices below and its exponents above.
+
+    >>> html("J_jk < Σ_{j<k} φ^β^")
+    Markup('J<sub>jk</sub> &lt; Σ<sub>j&lt;k</sub> φ<sup>β</sup>')
+    """
+    text = re.sub(r"_(?:\{(.+?)\}|(\w+))", r"<sub>\1\2</sub>", str(escape(line)))
+    return Markup(re.sub(r"\^(.+?)\^", r"<sup>\1</sup>", text))

@@ -78,7 +78,7 @@ class Learner:
         """One training step (the first has number 0); returns each member's loss."""
         self.set_betas(number)
         if self._trained is None:
-            self._trained = self._parallel()
+            self._trained = self.share.parallel(self.model, self._example_loss)
         inputs, targets = self._batch(number)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share_of_peak(number, self.config)
@@ -281,14 +281,11 @@ class Learner:
         value = self.parameters[name]
         return value[member] if self.config.ensemble > 1 else value
 
-    def _parallel(self) -> nn.Module:
-        """The model as a step calls it, whose gradients may be those of several processes."""
+    def _example_loss(self, model: nn.Module) -> Tensor:
+        """A loss of two positions, which are exact at once with any couplings."""
         inputs, targets = self._stacked([task.validation() for task in self.tasks])
-        example = inputs[:, :1, :2], targets[:, :1, :2]  # exact with any couplings, at once
         with self._using("exact"):
-            return self.share.parallel(
-                self.model, lambda model: self._losses(*example, model).sum()
-            )
+            return self._losses(inputs[:, :1, :2], targets[:, :1, :2], model).sum()
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step, as far as they are this rank's."""

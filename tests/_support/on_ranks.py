@@ -20,7 +20,7 @@ from qattn.training.ranks import joined
 ENSEMBLE = SMALL | EVERY | {"ensemble": 4, "steps": 25, "gradient_every": 9, "beta": "learnable"}
 SAMPLED = SMALL | EVERY | {
     "sampler": "neal", "eval_sampler": "neal:num_sweeps=1", "num_reads": 2, "num_sweeps": 2,
-    "steps": 30, "checkpoint_seconds": 1e6,
+    "steps": 30, "checkpoint_seconds": 1e6, "batch_size": 12,
 }  # fmt: skip
 ARMS = {
     "boltzmann": {},

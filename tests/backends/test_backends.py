@@ -422,11 +422,15 @@ def test_a_refined_backend_is_as_careful_with_money():
         def resume(self, *, buy_again=False):
             resumed.append(buy_again)
 
+        def divide(self, rank, size):
+            resumed.append((rank, size))
+
     backend = RefinedBackend(Paid(), refine_sweeps=1)
     backend.resume(buy_again=True)
+    backend.divide(1, 2)
     assert backend.paid
     assert backend.replaying
-    assert resumed == [True]
+    assert resumed == [True, (1, 2)]
     assert not RefinedBackend(Up(), refine_sweeps=1).paid
 
 

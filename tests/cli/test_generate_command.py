@@ -8,7 +8,9 @@ from _support.command_line import run
 from _support.trainings import SMALL
 
 import qattn
+from qattn.cli.run.generate import Printer
 from qattn.training import TrainConfig, train
+from qattn.training.tasks import make_task
 
 pytestmark = pytest.mark.usefixtures("as_users_call")
 
@@ -122,3 +124,16 @@ def test_what_came_before_an_error_is_printed(monkeypatch, capsys, folder):
     )
     assert (status, err) == (1, "Error: no more\n")
     assert len(out) == 5 + 3 + 1
+
+
+def test_a_character_is_printed_when_its_bytes_are_there(capsys, tmp_path):
+    (tmp_path / "text.txt").write_text("aé" * 50, encoding="utf-8")
+    task = make_task("text", 4, 0, tmp_path / "text.txt", tokens="bytes")
+    printer = Printer(task, task.encode("a"))
+    shown = [capsys.readouterr().out]
+    for byte in (*"é".encode(), *"é".encode()[:1]):
+        printer.add(byte)
+        shown.append(capsys.readouterr().out)
+    printer.end()
+    shown.append(capsys.readouterr().out)
+    assert shown == ["a", "", "é", "", "\ufffd\n"]

@@ -1,6 +1,8 @@
 """Couplings attached to models of transformers: what their attention computes."""
 
 import copy
+import importlib
+import sys
 
 import pytest
 import torch
@@ -80,6 +82,13 @@ def test_masks_of_four_axes():
     torch.testing.assert_close(model(text, attention_mask=added).logits, expected)
     # Numbers that are finite are added to the scores.
     assert (model(text, attention_mask=added - 1).logits - expected).abs().max() > 1e-2
+
+
+def test_texts_that_are_packed_into_one_row_are_refused():
+    model, block = coupled_model("llama"), torch.ones(3, 3).tril()
+    packed = torch.block_diag(block, block).bool()
+    with pytest.raises(ValueError, match="a single text in each row"):
+        model(tokens(), attention_mask=packed.expand(2, 1, 6, 6))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -243,3 +252,11 @@ def test_precision_copies_and_parameters():
     assert (half - expected).abs().max() < 0.1 * expected.abs().max()
     late = plain_model("llama").bfloat16()
     assert {p.coupling_values.dtype for p in attach(late, 8).values()} == {torch.bfloat16}
+
+
+def test_without_transformers_the_error_names_the_extra(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("qattn.integrations.transf")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"boltzmann-attention\[transformers\]"):
+        importlib.import_module("qattn.integrations.transformers")

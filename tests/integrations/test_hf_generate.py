@@ -15,7 +15,7 @@ from _support.transformers_models import (
     tokens,
 )
 
-from qattn.integrations.transformers import attach, set_backend
+from qattn.integrations.transformers import attach, patterns, set_backend
 
 NEW = 5
 OTHERS = {
@@ -74,6 +74,21 @@ def test_left_padding_changes_nothing(name, structure):
     assert_same(generated(model, *left_padded(short, long)), both)
     static = generated(model, *left_padded(short, long), cache_implementation="static")
     assert_same(static, both)
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_a_position_bias_goes_by_positions_of_the_text(cache):
+    model = coupled_model(position_bias="relative")
+    for pattern in patterns(model).values():
+        torch.nn.init.normal_(pattern.position_bias_values)
+    short, long = tokens(1, 3), tokens(1, 5, seed=2)
+    one, two = (generated(model, text, use_cache=False) for text in (short, long))
+    both = torch.cat([one[0], two[0]]), torch.cat([one[1], two[1]])
+    found = generated(model, *left_padded(short, long), cache_implementation=cache)
+    assert_same(found, both)
+    for pattern in patterns(model).values():
+        torch.nn.init.zeros_(pattern.position_bias_values)
+    assert (generated(model, long)[1][:, 0] - two[1][:, 0]).abs().max() > 1e-3  # control
 
 
 @pytest.mark.parametrize("name", OTHERS)

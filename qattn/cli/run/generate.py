@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -70,23 +70,25 @@ def generate(
     steps = stream(
         model, text[None], tokens, temperature=temperature, top_k=top_k, need_weights=attention
     )
-    table, costs = None, {}
-    printer = Printer(task, text)
+    table = None
+    costs: dict[str, Any] = {}
     with ExitStack() as stack:
-        stack.callback(printer.end)
         backend = None
         if sampler is not None:
             backend = stack.enter_context(reads_of(model, sampler, num_reads, None))
+        printer = Printer(task, text)
+        stack.callback(printer.end)
         for step in steps:
             if step.weights is not None:
                 table = with_step(table, task, printer.tokens, int(step.token), step.weights)
             printer.add(int(step.token))
             if backend is not None and not isinstance(backend, str):
-                costs = backend.metrics()
+                costs = backend.provenance() | backend.metrics()
     if table is not None:
         Console(highlight=False).print(table)
     for name, value in costs.items():
-        print(f"{name}: {value:g}", file=sys.stderr)
+        shown = f"{value:g}" if isinstance(value, float) else value
+        print(f"{name}: {shown}", file=sys.stderr)
 
 
 class Printer:
@@ -104,17 +106,17 @@ class Printer:
     def add(self, token: int) -> None:
         """One more token."""
         self.tokens = torch.cat([self.tokens, self.tokens.new_tensor([token])])
-        text = self.task.decode(self.tokens)
-        if not text.endswith("\ufffd"):  # a character whose other bytes are to come
-            self._print(text)
+        # The last bytes may be those of a character whose others are to come.
+        self._print(self.task.decode(self.tokens).rstrip("\ufffd"))
 
     def end(self) -> None:
         """What was held back, and the end of the line."""
         self._print(self.task.decode(self.tokens) + "\n")
 
     def _print(self, text: str) -> None:
-        print(text[len(self._printed) :], end="", flush=True)
-        self._printed = text
+        if len(text) > len(self._printed):
+            print(text[len(self._printed) :], end="", flush=True)
+            self._printed = text
 
 
 def with_step(

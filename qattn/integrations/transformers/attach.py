@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qattn.backends import Backend
@@ -58,8 +58,8 @@ def attach(
     torch.Size([1, 3, 9])
     """
     made = make_patterns(model, context, window=window, couplings=couplings, **options)
-    install(model, made)
     set_implementation(model, IMPLEMENTATION)
+    install(model, made)
     return made
 
 
@@ -90,6 +90,8 @@ def install(model: PreTrainedModel, made: Mapping[str, AttachedPattern]) -> None
     """Give attention modules their patterns; the model still calls the attention that it called."""
     for name, pattern in made.items():
         setattr(model.get_submodule(name), IMPLEMENTATION, pattern)
+        if hasattr(model.config, IMPLEMENTATION):  # of classes that keep their couplings
+            setattr(model.config, IMPLEMENTATION, pattern.settings)
     for module in model.modules():
         if hasattr(module, "gradient_checkpointing"):
             hooks = module._forward_pre_hooks.values()
@@ -192,7 +194,7 @@ def check_length(pattern: AttachedPattern) -> None:
     if structure.kind == "block":
         spins = min(n, structure.options["block_size"])
         groups *= -(-n // spins)
-    lengths = torch.arange(1, n + 1, device="cpu").clamp_max(spins)
+    lengths: Tensor | None = torch.arange(1, n + 1, device="cpu").clamp_max(spins)
     if pattern.window is not None and pattern.window < spins:
         groups, queries, spins, lengths = groups * n, 1, pattern.window, None
     try:
@@ -219,9 +221,10 @@ def set_implementation(model: PreTrainedModel, name: str) -> None:
             if isinstance(module, PreTrainedModel):
                 module.config._attn_implementation = name
                 if hasattr(module, "_attn_implementation"):
-                    module._attn_implementation = name
+                    vars(module)["_attn_implementation"] = name
     for path, module in attention_modules(model).items():
-        if module.config._attn_implementation != name:
+        config: Any = module.config
+        if config._attn_implementation != name:
             raise ValueError(
                 f"{path} of this {type(model).__name__} does not call transformers' attention "
                 f"interface, so that its attention cannot be set to {name!r}."
@@ -233,9 +236,10 @@ def _refuse_to_pay_twice(module: nn.Module, _: Any) -> None:
     if not (module.training and getattr(module, "gradient_checkpointing", False)):
         return
     for part in module.modules():
-        if isinstance(part, AttachedPattern) and getattr(part.backend, "paid", False):
+        if not isinstance(part, AttachedPattern) or isinstance(part.backend, str):
+            continue
+        if part.backend.paid:
             raise ValueError(
                 f"Gradient checkpointing runs each layer twice, and with the backend "
-                f"{part.backend.name!r} each pass is paid for: call "
-                f"model.gradient_checkpointing_disable()."
+                f"{part.backend.name!r} each pass is paid for: switch it off."
             )

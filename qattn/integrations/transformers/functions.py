@@ -18,7 +18,6 @@ UNSUPPORTED = ("softcap", "s_aux", "head_mask", "position_bias")
 """Arguments of other attention functions that change the scores or weights."""
 
 
-@torch.compiler.disable  # what is computed depends on the values of masks
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -88,9 +87,8 @@ def attention(
     return output.transpose(1, 2).contiguous(), weights
 
 
-@torch.compiler.disable
 def mask(
-    *args: Any,
+    *,
     kv_length: int,
     kv_offset: int = 0,
     attention_mask: Tensor | None = None,
@@ -102,16 +100,14 @@ def mask(
     It carries the positions of its keys, found once for all layers.
 
     Args:
-        args: As of ``transformers.masking_utils.sdpa_mask``, whose versions differ.
         kv_length: Number of keys.
         kv_offset: Slot of the first key.
         attention_mask: What of each sequence is text and not padding.
         local_size: Size of a window, if there is one.
-        kwargs: Further ones of ``sdpa_mask``.
+        kwargs: Further ones of ``transformers.masking_utils.sdpa_mask``, whose versions differ.
     """
     kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-    made = sdpa_mask(
-        *args,
+    made: Tensor = sdpa_mask(  # type: ignore[assignment]
         kv_length=kv_length,
         kv_offset=kv_offset,
         attention_mask=attention_mask,
@@ -122,14 +118,18 @@ def mask(
     rows = None
     if local_size is not None:
         rows = counted(attention_mask, kv_offset, kv_length, made.device)
-    made.positions = positions_of(made, rows)
+    made.positions = positions_of(made, rows)  # type: ignore[attr-defined]
     return made
 
 
 def register() -> None:
-    """Make both functions known to transformers, by one name."""
-    AttentionInterface.register(IMPLEMENTATION, attention)
-    AttentionMaskInterface.register(IMPLEMENTATION, mask)
+    """Make both functions known to transformers, by one name.
+
+    What they compute depends on the values of masks, so that ``torch.compile`` calls them as they
+    are.
+    """
+    AttentionInterface.register(IMPLEMENTATION, torch.compiler.disable(attention))
+    AttentionMaskInterface.register(IMPLEMENTATION, torch.compiler.disable(mask))
 
 
 def _check_mask_function(module: nn.Module) -> None:

@@ -64,14 +64,14 @@ class BoltzmannLlamaConfig(LlamaConfig):
         self.boltzmann = boltzmann
 
 
-class _WithPatterns:
+class _WithPatterns(PreTrainedModel):
     """A model without a head, whose attention modules have couplings."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         options = dict(config.boltzmann or {})
         install(self, make_patterns(self, options.pop("context", None), **options))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Start the parameters of a module, but for those that were loaded.
@@ -79,7 +79,7 @@ class _WithPatterns:
         transformers calls it after loading too, and marks each parameter that was in the file.
         """
         if not isinstance(module, AttachedPattern):
-            super()._init_weights(module)
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
             return
         loaded = {
             name: parameter.detach().clone()
@@ -92,7 +92,7 @@ class _WithPatterns:
                 module.get_parameter(name).copy_(value)
 
 
-class _WithHead:
+class _WithHead(PreTrainedModel):
     """A language model, whose model without a head is one with couplings."""
 
     base: ClassVar[type[PreTrainedModel]]
@@ -100,7 +100,7 @@ class _WithHead:
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.base(config))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
 class BoltzmannGPT2Model(_WithPatterns, GPT2Model):
@@ -116,8 +116,8 @@ class BoltzmannGPT2LMHeadModel(_WithHead, GPT2LMHeadModel):
     ...     n_layer=1, n_head=2, n_embd=8, vocab_size=9, boltzmann={"context": 12}
     ... )
     >>> model = BoltzmannGPT2LMHeadModel(config)
-    >>> model.transformer.h[0].attn.boltzmann
-    AttachedPattern(num_heads=2, context=12, backend=exact)
+    >>> model.transformer.h[0].attn.boltzmann.couplings.shape
+    torch.Size([2, 12, 12])
     """
 
     config_class = BoltzmannGPT2Config

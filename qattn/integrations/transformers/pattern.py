@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,6 +37,7 @@ class AttachedPattern(IsingPattern):
             "context": self.context,
             "window": self.window,
             "normalize": self.normalize,
+            "position_bias": self.position_bias,
             "beta": self._beta,
             "couplings": self.structure.kind,
             "interaction": self.interaction,
@@ -104,9 +105,20 @@ class AttachedPattern(IsingPattern):
             None if mask is None else mask[..., :size],
             is_causal=is_causal and mask is None,
             rows=positions.rows,
+            query_rows=self._query_rows(mask, positions.rows, query.shape[2]),
             **options,
         )
         return output, F.pad(weights, (0, keys - size))
+
+    def _query_rows(
+        self, mask: Tensor | None, rows: Tensor | None, queries: int
+    ) -> Int[Tensor, "batch queries"] | None:
+        """Where queries of a cache stand, for a position bias: at the last key that each sees."""
+        if self.position_bias == "none" or rows is None or queries == rows.shape[-1]:
+            return None
+        seen, _ = split_mask(mask)
+        assert seen is not None
+        return torch.where(seen, rows[:, None, None], -1).amax((1, 3))
 
     def _windowed(
         self, mask: Tensor | None, positions: Positions, queries: int, keys: int

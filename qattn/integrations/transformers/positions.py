@@ -35,12 +35,23 @@ def positions_of(
         rows: The positions, if more is known than the mask says: a window hides what is before it.
             Otherwise a key has as many positions before it as a query that sees it sees keys
             before it, so that padding and empty slots of a cache are none.
+
+    Raises:
+        ValueError: The mask is one of several texts in a row, or of branches of a text.
     """
     queries, keys = mask.shape[-2:]
+    counting, live = rows is None, mask.any(2).any(1)
     if rows is None:
         rows = (mask.cumsum(-1) * mask).amax((1, 2)) - 1
-    rows, live = rows.expand(len(mask), -1), mask.any(2).any(1)
-    size = int(torch.where(live, rows, -1).max()) + 1
+    rows = rows.expand(len(mask), -1)
+    sizes = torch.where(live, rows, -1).amax(-1) + 1
+    if counting and bool((sizes != live.sum(-1)).any()):
+        raise ValueError(
+            "Argument `attention_mask` must be one of a single text in each row, but lets no query "
+            "see some positions together, as where texts are packed, with position_ids that start "
+            "again: pass them as rows of a padded batch."
+        )
+    size = int(sizes.max())
     in_order = bool(((rows == torch.arange(keys, device=rows.device)) | ~live).all())
     causal = torch.ones_like(mask[:1, :1]).tril(keys - queries)
     is_causal = in_order and size == keys and bool((mask == causal).all())

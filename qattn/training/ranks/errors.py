@@ -7,7 +7,7 @@ import torch.distributed as dist
 from qattn.backends import BackendStopped
 from qattn.couplings.base import NotFinite
 
-KINDS = (
+KINDS: tuple[type[Exception], ...] = (
     NotFinite,
     FloatingPointError,
     FileExistsError,

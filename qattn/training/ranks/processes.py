@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from qattn.training.ranks.errors import RankLost, Told, is_lost
 
@@ -26,7 +27,7 @@ ENDING = timedelta(seconds=10)
 class Ranks:
     """The processes of a training; as it is made, the only one.
 
-    Everything here but :attr:`rank` and the like is collective: all processes call it, in the same
+    Everything here but ``rank`` and the like is collective: all processes call it, in the same
     order. With one process nothing is sent anywhere.
 
     Args:
@@ -34,7 +35,7 @@ class Ranks:
         size: Number of processes.
         local_rank: Number of this process among those of its machine.
         local_size: Number of processes of its machine.
-        store: What the processes write to where no collective call is possible.
+        store: PyTorch's store of keys and values, where no collective call is possible.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Ranks:
         size: int = 1,
         local_rank: int = 0,
         local_size: int = 1,
-        store: dist.Store | None = None,
+        store: Any = None,
     ) -> None:
         self.rank, self.size = rank, size
         self.local_rank, self.local_size = local_rank, local_size
@@ -224,7 +225,7 @@ def joined() -> Iterator[Ranks]:
         return
     store = None
     if ours:
-        store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         both = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(both, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

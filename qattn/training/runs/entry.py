@@ -33,7 +33,7 @@ class RunEntry:
         finished: Whether it has come to its end.
         validation_loss: Of the last validation, nats; of an ensemble the mean.
         validation_loss_interval: 95% interval of that mean, or None.
-        metric: "accuracy" or "perplexity", "ess" of a fit; "" before the first validation.
+        metric: The task's, "ess" of a fit; "" before the first validation.
         value: Its last value.
         interval: Its 95% interval, or None.
         seconds: Time of its steps.
@@ -118,9 +118,15 @@ def read_run(folder: Path) -> tuple[Folder[Any], TrainConfig | FitConfig]:
         raise
 
 
+def metric_of(validation: dict[str, Any]) -> str:
+    """Name of the task's metric, which a line of a validation has after the loss; "" without."""
+    names = (name for name in validation if not name.startswith(("step", "validation_loss")))
+    return next(names, "")
+
+
 def _training(config: TrainConfig, records: list[dict[str, Any]]) -> dict[str, Any]:
     last: dict[str, Any] = next((r for r in reversed(records) if "validation_loss" in r), {})
-    metric = next((name for name in ("accuracy", "perplexity") if name in last), "")
+    metric = metric_of(last)
     return {
         "kind": "train",
         "task": config.task,

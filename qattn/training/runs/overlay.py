@@ -10,6 +10,7 @@ import numpy as np
 from qattn.training.config import TrainConfig
 from qattn.training.folder import RunFolder
 from qattn.training.plots.panels import grid_of_axes
+from qattn.training.runs.entry import metric_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +36,8 @@ def overlay(
 
     Args:
         folders: The runs' folders.
-        metrics: Names in metrics.jsonl; by default the validation loss, and accuracy or perplexity
-            if all runs have the same.
+        metrics: Names in metrics.jsonl; by default the validation loss, and the task's metric if
+            all runs have the same.
         against: "step" or "seconds", the time of the training steps.
 
     Raises:
@@ -96,11 +97,11 @@ def _setting(name: str, value: Any) -> str:
 
 def _common(records: list[list[dict[str, Any]]]) -> list[str]:
     """The validation loss, and the other metric of validations if it is the same in all runs."""
-    own = [
-        {name for name in ("accuracy", "perplexity") if any(name in line for line in lines)}
+    own = {
+        metric_of(next((line for line in lines if "validation_loss" in line), {}))
         for lines in records
-    ]
-    return ["validation_loss", *sorted(set.intersection(*own))]
+    }
+    return ["validation_loss", *filter(None, own if len(own) == 1 else ())]
 
 
 def _curve(records: list[dict[str, Any]], metric: str, against: str) -> Curve:

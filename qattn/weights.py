@@ -2,15 +2,15 @@ r"""Weights in a file that anybody can read: safetensors, with a header that say
 
 The header (``__metadata__`` of the format) holds texts:
 
-=============  ============================================================================
-``format``     "pt": tensors of PyTorch, as Hugging Face's files say
-``qattn``      the version that wrote the file
-``layout``     number of this layout of the header, :data:`LAYOUT`
-``class``      name of the class
-``arguments``  its constructor's arguments by name, a JSON object
-``changed``    attributes that were set since, "part.name" to value, a JSON object
+===============  ==========================================================
+``format``       "pt": tensors of PyTorch, as Hugging Face's files say
+``qattn``        the version that wrote the file
+``layout``       number of this layout of the header, :data:`LAYOUT`
+``class``        name of the class
+``arguments``    its constructor's arguments by name, a JSON object
+``changed``      attributes that were set since, a JSON object
 ``conventions``  what J means, :data:`CONVENTIONS`
-=============  ============================================================================
+===============  ==========================================================
 """
 
 import contextlib
@@ -95,8 +95,8 @@ class Stored(nn.Module):
 
         Raises:
             FileNotFoundError: The file is not there.
-            ValueError: It is damaged, of another class or layout, or does not hold the tensors of
-                the module that its header describes.
+            ValueError: It is damaged, of another class or layout, or its header describes no module
+                of this version, or one of other tensors.
         """
         header = read_header(Path(path))
         if header["class"] != cls.__name__:
@@ -104,7 +104,12 @@ class Stored(nn.Module):
                 f"'{path}' holds a {header['class']} and no {cls.__name__}: take "
                 f"{header['class']}.load."
             )
-        made = cls._remade(json.loads(header["arguments"]))
+        try:
+            made = cls._remade(json.loads(header["arguments"]))
+        except TypeError as error:
+            raise ValueError(
+                f"'{path}', of qattn {header['qattn']}, does not fit: {error}."
+            ) from None
         tensors = load_file(path, str(device))
         _check_tensors(path, made.state_dict(), tensors)
         made.load_state_dict(tensors, assign=True)
@@ -131,7 +136,7 @@ class Stored(nn.Module):
         for place, part in self.named_modules():
             if isinstance(part, Stored) and place in fresh:
                 own, before = vars(part), vars(fresh[place])
-                for name in _parameters(type(part)):
+                for name in sorted(_parameters(type(part))):
                     key = name if name in own else f"_{name}"
                     if _is_plain(own.get(key)) and own.get(key) != before.get(key):
                         changed[f"{place}.{name}".lstrip(".")] = own[key]

@@ -163,6 +163,10 @@ def test_files_that_are_refused(tmp_path):
         with pytest.raises(ValueError, match=f"does not fit its header: .*{message}"):
             BoltzmannAttention.load(path)
     layer_of("dense").save(path)
+    resaved(path, arguments='{"width": 8, "height": 2}')
+    with pytest.raises(ValueError, match=r"does not fit: .* argument: 'embed_dim'"):
+        BoltzmannAttention.load(path)
+    layer_of("dense").save(path)
     resaved(path, layout="2", qattn="9.0")
     with pytest.raises(ValueError, match=r"layout 2, of qattn 9\.0, where this .* reads 1"):
         BoltzmannAttention.load(path)

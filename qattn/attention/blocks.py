@@ -33,7 +33,7 @@ class Blocks(NamedTuple):
         self, weights: Float[Tensor, "batch blocks queries m"], num_heads: int
     ) -> Float[Tensor, "batch heads queries positions"]:
         """Weights of blocks as those of all positions of a head."""
-        found = weights.unflatten(1, (num_heads, -1)).transpose(2, 3).flatten(3)
+        found: Tensor = weights.unflatten(1, (num_heads, -1)).transpose(2, 3).flatten(3)
         if self.at is None:
             return found[..., : self.num_positions]
         found = found[..., : self.at.shape[-1]]

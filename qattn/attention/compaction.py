@@ -91,7 +91,7 @@ def compacted(
                 f"Argument `{name}` must be the same for all members of a torch.func.vmap: models "
                 f"of different sizes are no members of one. Pass sequences as a batch instead."
             )
-    shape = B, H, Q, _ = tuple(fields.shape)
+    B, H, Q, n = fields.shape
     mask, at = _common(mask), None
     if rows is not None and not _are_first(rows := _common(rows)):
         mask, at = by_row(mask, rows, num_rows(couplings))
@@ -121,7 +121,7 @@ def compacted(
         lengths = lengths.expand(-1, H, -1).flatten(1).unsqueeze(2)
         if isinstance(beta, Tensor) and beta.ndim:
             beta = beta.repeat_interleave(Q)
-    return Compacted(spins, J, lengths, beta, index, shape)
+    return Compacted(spins, J, lengths, beta, index, (B, H, Q, n))
 
 
 def by_row(

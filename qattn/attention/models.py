@@ -69,7 +69,8 @@ def _products(
     if shared > 1 and query.shape[2] <= query.shape[3]:
         # Fewer numbers than the keys hold: all their queries together, the keys where they are.
         product = key @ query.unflatten(1, (-1, shared)).flatten(2, 3).mT
-        return product.unflatten(3, (shared, -1)).transpose(2, 3).flatten(1, 2).mT
+        apart: Tensor = product.unflatten(3, (shared, -1)).transpose(2, 3)
+        return apart.flatten(1, 2).mT
     key = key if shared == 1 else key.repeat_interleave(shared, 1)
     return (key @ query.mT).mT
 
@@ -82,7 +83,8 @@ def weighted(
     shared, weights = weights.shape[-3] // value.shape[-3], weights.to(value.dtype)
     if shared > 1 and weights.shape[-2] < value.shape[-1]:
         together = weights.unflatten(-3, (-1, shared)).flatten(-3, -2) @ value
-        return together.unflatten(-2, (shared, -1)).flatten(-4, -3)
+        apart: Tensor = together.unflatten(-2, (shared, -1))
+        return apart.flatten(-4, -3)
     value = value if shared == 1 else value.repeat_interleave(shared, -3)
     return weights @ value
 
@@ -137,7 +139,8 @@ def masked_weights_and_info(
     if isinstance(couplings, Block):
         # The weights of a query may be below the range of a float32, and so would be their sum.
         dtype = torch.float64 if normalize else fields.dtype
-        parts = by_block(fields.to(dtype), couplings.to(dtype), beta, mask, rows)
+        wide = Block(couplings.values.to(dtype), couplings.num_spins)
+        parts = by_block(fields.to(dtype), wide, beta, mask, rows)
         weights, info = masked_weights_and_info(
             parts.fields,
             parts.couplings,

@@ -110,6 +110,8 @@ def test_writes_both_formats(runs, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, capsys, "plot", *runs, *words)[0] == 0
     assert "<svg" in out.read_text()
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert run(monkeypatch, capsys, "plot", *runs, "--out", tmp_path / "lr-0.1")[0] == 0
+    assert (tmp_path / "lr-0.1.png").is_file()
 
 
 def test_says_what_is_wrong(runs, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """Couplings attached to models of transformers: what their attention computes."""
 
 import copy
+import importlib
+import sys
 
 import pytest
 import torch
@@ -250,3 +252,11 @@ def test_precision_copies_and_parameters():
     assert (half - expected).abs().max() < 0.1 * expected.abs().max()
     late = plain_model("llama").bfloat16()
     assert {p.coupling_values.dtype for p in attach(late, 8).values()} == {torch.bfloat16}
+
+
+def test_without_transformers_the_error_names_the_extra(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("qattn.integrations.transf")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"boltzmann-attention\[transformers\]"):
+        importlib.import_module("qattn.integrations.transformers")

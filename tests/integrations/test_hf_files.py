@@ -166,6 +166,15 @@ def test_couplings_start_as_attached_ones_do(name, tmp_path):
     assert patterns(model).keys() == patterns(loaded).keys()
 
 
+def test_a_class_of_its_own_with_other_couplings(tmp_path):
+    model = made("gpt2", couplings="dense")
+    attach(model, 11, couplings="banded", width=1, window=4)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(tokens()).logits, model(tokens()).logits, rtol=0, atol=0)
+    assert patterns(loaded)["transformer.h.0.attn"].window == 4
+
+
 def test_a_context_that_cannot_be_enumerated_is_refused_by_the_class():
     with pytest.raises(ValueError, match="window=16"):
         AutoModelForCausalLM.from_config(

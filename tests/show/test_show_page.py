@@ -68,18 +68,19 @@ def test_a_potential_takes_the_place_of_couplings(tmp_path):
 
 
 @pytest.mark.parametrize("arm", ["softmax", "sigmoid", "spin-model"])
-def test_controls_have_weights_and_no_couplings(tmp_path, arm):
+def test_controls_have_weights_and_no_couplings(arm):
     model = a_model(attention=arm)
-    data = shown(tmp_path, model)
+    layers = layers_of(model, TOKENS)
     # Softmax attention without weights is fused: what the second layer sees is equal to rounding.
     expected = model.attention_weights(TOKENS[None])[1][0]
-    assert torch.allclose(data["layers"][1]["weights"], expected, atol=1e-6)
-    assert data["layers"][0]["kind"] == arm
-    assert not data["layers"][0]["coupled"]
-    text = (tmp_path / "page.html").read_text()
-    assert "at J = 0" not in text.split("</style>")[1].split("<script")[0].replace(
-        "at J = 0, w", ""
-    )
+    assert torch.allclose(layers[1].weights, expected, atol=1e-6)
+    assert (layers[0].kind, layers[0].is_coupled) == (arm, False)
+
+
+def test_a_page_without_couplings_does_not_speak_of_them(tmp_path):
+    shown(tmp_path, a_model(attention="softmax"))
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "at J = 0" not in text.split("</style>")[1].split("<script")[0]
 
 
 @pytest.mark.parametrize("masking", ["causal", "padding", "numbers", "rows"])

@@ -34,8 +34,9 @@ def plot(
     95% interval.
     """
     figure = overlay(runs, metric or (), against=x)
-    out = out or runs[0].parent / "curves.png"
-    for path in (out.with_suffix(".png"), out.with_suffix(".svg")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    console.print(f"{out.with_suffix('.png')} (and .svg)")
+    out = out or runs[0].parent / "curves"
+    name = out.stem if out.suffix in (".png", ".svg") else out.name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for kind in ("png", "svg"):
+        figure.savefig(out.with_name(f"{name}.{kind}"), dpi=120)
+    console.print(f"{out.with_name(name)}.png (and .svg)")

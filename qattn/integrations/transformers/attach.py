@@ -58,8 +58,8 @@ def attach(
     torch.Size([1, 3, 9])
     """
     made = make_patterns(model, context, window=window, couplings=couplings, **options)
-    install(model, made)
     set_implementation(model, IMPLEMENTATION)
+    install(model, made)
     return made
 
 
@@ -90,6 +90,8 @@ def install(model: PreTrainedModel, made: Mapping[str, AttachedPattern]) -> None
     """Give attention modules their patterns; the model still calls the attention that it called."""
     for name, pattern in made.items():
         setattr(model.get_submodule(name), IMPLEMENTATION, pattern)
+        if hasattr(model.config, IMPLEMENTATION):  # of classes that keep their couplings
+            setattr(model.config, IMPLEMENTATION, pattern.settings)
     for module in model.modules():
         if hasattr(module, "gradient_checkpointing"):
             hooks = module._forward_pre_hooks.values()

@@ -20,15 +20,10 @@ from qattn.integrations.transformers.attach import (
 )
 from qattn.integrations.transformers.functions import IMPLEMENTATION
 from qattn.integrations.transformers.pattern import AttachedPattern
+from qattn.weights import CONVENTIONS
 
 KIND = "couplings of attention modules"
 """What the file's header says that it is."""
-
-CONVENTIONS = (
-    "p(s) = exp(beta (sum_j h_j s_j + sum_{j<k} J_jk s_j s_k)) / Z, s_j = +1 or -1: positive J is "
-    "cooperative"
-)
-"""What J means, for a reader of the file."""
 
 
 def save_couplings(model: nn.Module, path: str | Path) -> None:
@@ -90,8 +85,8 @@ def load_couplings(model: PreTrainedModel, path: str | Path, **options: Any) -> 
         pattern.load_state_dict({k: tensors[f"{name}.{k}"] for k in pattern.state_dict()})
         for option, value in options.items():
             setattr(pattern, option, value)
-    install(model, new)
     set_implementation(model, IMPLEMENTATION)
+    install(model, new)
 
 
 def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:

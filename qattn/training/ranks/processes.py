@@ -27,7 +27,7 @@ ENDING = timedelta(seconds=10)
 class Ranks:
     """The processes of a training; as it is made, the only one.
 
-    Everything here but :attr:`rank` and the like is collective: all processes call it, in the same
+    Everything here but ``rank`` and the like is collective: all processes call it, in the same
     order. With one process nothing is sent anywhere.
 
     Args:

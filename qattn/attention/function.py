@@ -15,10 +15,9 @@ from qattn.attention.masks import causal_lengths, with_lengths
 from qattn.attention.models import (
     check_interaction,
     masked_weights_and_info,
-    scores,
-    weighted,
     weights_and_info,
 )
+from qattn.attention.scores import scores, weighted
 from qattn.backends import Backend
 from qattn.couplings import Couplings
 from qattn.ising.checks import check_beta, checked_couplings

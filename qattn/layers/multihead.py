@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.types import Device
 
 from qattn.attention.masks import causal_lengths
-from qattn.attention.models import masked, scores
+from qattn.attention.models import masked
+from qattn.attention.scores import scores
 from qattn.couplings import Couplings
 from qattn.ising.batch import IsingBatch
 from qattn.ising.precision import at_least_single, without_autocast

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qattn.attention.call import prepared
 from qattn.attention.masks import causal_lengths, with_lengths
-from qattn.attention.models import scores
+from qattn.attention.scores import scores
 from qattn.couplings import Cardinality, Couplings
 from qattn.ising.precision import at_least_single
 from qattn.layers import BoltzmannAttention, IsingPattern, SigmoidAttention, SpinModelAttention

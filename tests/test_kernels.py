@@ -1,5 +1,6 @@
 """Compiled inner loops: which library is taken, and what happens without one."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -64,11 +65,36 @@ def test_usable_for_float32_on_the_cpu_alone():
 
 
 def test_without_a_library(monkeypatch):
-    monkeypatch.setattr(kernels, "_library", lambda: None)
+    monkeypatch.setattr(kernels, "_library", lambda: "not built for want of a C++ compiler")
     monkeypatch.delenv("QATTN_KERNELS", raising=False)
     assert kernels.level() is None
     assert not kernels.usable(torch.zeros(1))
     assert "C++ compiler" in kernels.in_use()
+
+
+@loops
+@pytest.mark.parametrize("before", [0, kernels.INTERFACE - 1, kernels.INTERFACE + 1])
+def test_a_library_of_another_version_is_not_used(monkeypatch, before):
+    monkeypatch.setattr(kernels, "_interface", lambda library: before)
+    kernels._library.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="`pip install -e .` builds them anew"):
+            assert kernels.level() is None
+        assert "built for an earlier version" in kernels.in_use()
+        assert not kernels.usable(torch.zeros(1))
+    finally:
+        kernels._library.cache_clear()
+
+
+@pytest.mark.skipif(not SOURCES.exists(), reason="needs the clone")
+def test_what_is_called_has_a_number():
+    """With other functions or arguments, INTERFACE must be another too, here and in native.cpp."""
+    code = "".join(path.read_text() for path in sorted(SOURCES.rglob("*.[hc]pp")))
+    declared = re.findall(r"(?:void|int64_t) qattn_\w+\([^)]*\)", code)
+    assert "int64_t qattn_interface()" in declared
+    text = re.sub(r"\s+", " ", "; ".join(sorted(declared)))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert (kernels.INTERFACE, digest) == (1, "d20e4c0bef56")
 
 
 @pytest.mark.skipif(not SOURCES.exists(), reason="needs the clone")

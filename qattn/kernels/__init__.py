@@ -8,6 +8,7 @@ works on float32 tensors on the CPU. ``QATTN_KERNELS=off`` switches it off, and
 
 import ctypes
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,13 +24,16 @@ LANES = {"avx512": 16, "avx2": 8, "baseline": 4}
 
 LEVELS = tuple(LANES)
 
+INTERFACE = 1
+"""Number of the functions and arguments that are called, which a library must have too."""
+
 _enabled = True
 
 
 def level() -> str | None:
     """The level of the library that is in use; None if the PyTorch twins run."""
     found = _library()
-    return found[0] if found and _enabled else None
+    return None if isinstance(found, str) or not _enabled else found[0]
 
 
 def lanes() -> int:
@@ -41,9 +45,9 @@ def in_use() -> str:
     """The level that is in use, or why there is none, in words."""
     if (found := level()) is not None:
         return found
-    if _wanted() == "off" or not _enabled:
-        return "none, switched off: PyTorch does their work"
-    return "none built, for want of a C++ compiler: PyTorch does their work"
+    reason = _library()
+    why = reason if isinstance(reason, str) and _enabled else "switched off"
+    return f"none, {why}: PyTorch does their work"
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -60,7 +64,7 @@ def call(name: str, *arguments: "Tensor | int | float | None") -> None:
     affair. Whole numbers become int64, others float.
     """
     found = _library()
-    assert found is not None, "no compiled library: ask `usable` first"
+    assert not isinstance(found, str), "no compiled library: ask `usable` first"
     converted = [
         ctypes.c_void_p(a.data_ptr() if isinstance(a, Tensor) else None)
         if a is None or isinstance(a, Tensor)
@@ -92,11 +96,11 @@ def _wanted() -> str:
 
 
 @cache
-def _library() -> tuple[str, ctypes.CDLL] | None:
-    """The fastest library that was built and that this machine can run."""
+def _library() -> tuple[str, ctypes.CDLL] | str:
+    """The fastest library that was built and that this machine can run, or why there is none."""
     wanted = _wanted()
     if wanted == "off":
-        return None
+        return "switched off"
     capability = torch.backends.cpu.get_cpu_capability()
     runs = {"AVX512": LEVELS, "AVX2": LEVELS[1:]}.get(capability, LEVELS[2:])
     for name in (wanted,) if wanted in runs else runs:
@@ -105,5 +109,16 @@ def _library() -> tuple[str, ctypes.CDLL] | None:
                 library = ctypes.CDLL(str(file))
             except OSError:
                 continue
+            if _interface(library) != INTERFACE:
+                # As in a clone that was updated after it was installed.
+                old = "built for an earlier version: `pip install -e .` builds them anew"
+                warnings.warn(f"The compiled inner loops are not used, {old}.", stacklevel=3)
+                return old
             return name, library
-    return None
+    return "not built for want of a C++ compiler"
+
+
+def _interface(library: ctypes.CDLL) -> int:
+    """Number of the functions and arguments that a library has; 0 before they were numbered."""
+    number = getattr(library, "qattn_interface", None)
+    return 0 if number is None else int(number())

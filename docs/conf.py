@@ -66,7 +66,10 @@ python_maximum_signature_line_length = 88
 # their inventories would have to be fetched.
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|numpy|dimod|dwave|minorminer|networkx|matplotlib|qutip|jaxtyping)\..*"),
+    (
+        r"py:.*",
+        r"(torch|transformers|numpy|dimod|dwave|minorminer|networkx|matplotlib|qutip|jaxtyping)\..*",
+    ),
     (r"py:.*", r"Tensor|ndarray|Sampler|Figure|qattn\.hardware\.program\.Number"),
     (r"py:.*", r"(.*\| )?(dict|tuple)\[(str|int)"),
     (r"py:.*", r"(abc|collections|contextlib|dataclasses|datetime|pathlib|typing)\..*"),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from qattn.integrations.transformers.pattern import AttachedPattern
+from qattn.integrations.transformers.pattern import AttachedPattern, attend
 from qattn.integrations.transformers.positions import counted, positions_of
 
 IMPLEMENTATION = "boltzmann"
@@ -74,7 +74,8 @@ def attention(
             )
         # GPT-2 had a column for the next position before transformers 5.
         attention_mask = attention_mask[..., : key.shape[2]]
-    output, weights = pattern.attend(
+    output, weights = attend(
+        pattern,
         query,
         key,
         value,

@@ -12,6 +12,7 @@ from torch.types import Device
 
 from qattn.attention.function import weights_of_call
 from qattn.attention.masks import leading, split_mask
+from qattn.attention.models import weighted
 from qattn.backends import Backend
 from qattn.ising.precision import at_least_single
 from qattn.layers.beta import Beta
@@ -184,8 +185,7 @@ class IsingPattern(WithCouplings):
         find = self._weights if self._is_traceable() else partial(uncompiled, self._weights)
         weights: Tensor = find(query, key, attn_mask, is_causal, scale, rows, query_rows)
         dropped = F.dropout(weights, dropout_p) if dropout_p else weights
-        value = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
-        return dropped.to(value.dtype) @ value, weights
+        return weighted(dropped, value), weights
 
     def _weights(
         self,

@@ -12,8 +12,9 @@ from torch.types import Device
 
 from qattn.attention.function import weights_of_call
 from qattn.attention.masks import leading, split_mask
-from qattn.attention.models import weighted
+from qattn.attention.scores import weighted
 from qattn.backends import Backend
+from qattn.couplings import Couplings
 from qattn.ising.precision import at_least_single
 from qattn.layers.beta import Beta
 from qattn.layers.coupled import WithCouplings
@@ -206,7 +207,7 @@ class IsingPattern(WithCouplings):
                 if present is not None:
                     attn_mask = torch.where(present, attn_mask, -torch.inf)
             bias = bias[0] if len(bias) == 1 else None
-        couplings = self._couplings(None, self.context)
+        couplings = self._seen_couplings()
         weights, info = weights_of_call(
             query,
             key,
@@ -229,6 +230,10 @@ class IsingPattern(WithCouplings):
         )
         self._noted(info)
         return weights
+
+    def _seen_couplings(self) -> Tensor | Couplings:
+        """The couplings of all rows, between positions that a query can see together."""
+        return self._couplings(None, self.context)
 
     def _bias(
         self, num_queries: int, num_positions: int, rows: Tensor | None, query_rows: Tensor | None

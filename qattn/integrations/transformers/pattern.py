@@ -8,8 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn.attention.masks import split_mask
+from qattn.couplings import Banded, Couplings
 from qattn.integrations.transformers.positions import Positions, positions_of, within_window
+from qattn.ising.precision import at_least_single
 from qattn.layers import IsingPattern
+from qattn.layers.structures import DenseStructure
 
 
 class AttachedPattern(IsingPattern):
@@ -44,6 +47,14 @@ class AttachedPattern(IsingPattern):
             "moments": self.moments,
             **self.structure.options,
         }
+
+    def _seen_couplings(self) -> Tensor | Couplings:
+        """Within a window J by distance has a band: all full windows are models of one J."""
+        structure, own = self.structure, {name: getattr(self, name) for name in self._coupling_names}
+        if self.window is None or not (isinstance(structure, DenseStructure) and structure.relative):
+            return super()._seen_couplings()
+        values = structure.entries(own)[:, : self.window - 1]
+        return Banded.relative(at_least_single(values), self.context)
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from _support.qpu_backends import accepted, backend_of
 
-from qattn import IsingBatch, get_backend, problems
+from qattn import IsingBatch, boltzmann_weights, get_backend, problems
 from qattn.backends import BackendStopped
 from qattn.hardware.calls.journal import Journal
 from qattn.hardware.calls.submission import OutOfRange
@@ -352,3 +352,24 @@ class TestArguments:
             "out_of_range": "error",
         }
         assert (covariance, calibration) == (None, None)
+
+
+def test_masked_positions_are_no_spins_of_a_qpu(qpu, folder):
+    """Holes: another set of spins for each query. A mask that leaves all would be found out."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 1, 2, 4, 3).unbind(0)
+    J = (0.4 * torch.randn(2, 4, 4)).triu(1)
+    J = J + J.mT
+    mask = torch.rand(4, 4) < 0.7
+    exactly = boltzmann_weights(query, key, J, attn_mask=mask)
+    backend = backend_of(qpu, folder)
+    found = boltzmann_weights(
+        query, key, J, attn_mask=mask, backend=backend, num_reads=1000, estimator="moment"
+    )
+    backend.close()
+    assert bool((found[..., ~mask] == 0).all())
+    error = (exactly * (1 - exactly) / 1000).sqrt()[..., mask]
+    deviation = ((found - exactly)[..., mask] / error).abs()
+    assert deviation.max() < 5
+    whole = boltzmann_weights(query, key, J)[..., mask]
+    assert ((found[..., mask] - whole) / error).abs().max() > 5

@@ -49,7 +49,7 @@ def main() -> None:
         for arm in arguments.arms:
             for batch in (1, 8):
                 table.add_row(size, arm, str(batch), *measured(size, arm, batch, arguments.seconds))
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 @torch.no_grad()

@@ -38,9 +38,9 @@ def runs(
     if not found:
         print(f"No runs in {folder}.")
         return
-    table = Table("run", "task", "attention", "sampler", "T", "seeds", "step")
-    for column in ("validation loss", "metric", "time", "date"):
-        table.add_column(column)
+    table = Table()
+    for column in ("run", "trained", "step", "validation loss", "metric", "time", "date"):
+        table.add_column(column, overflow="fold")  # nothing is cut off where it is narrow
     for entry in found:
         name = str(entry.folder.relative_to(folder)) if entry.folder != folder else str(folder)
         table.add_row(name, *_cells(entry))
@@ -52,17 +52,10 @@ def runs(
 
 def _cells(entry: RunEntry) -> list[str]:
     if entry.problem:
-        return ["cannot be read", *[""] * 8, entry.date]
-    seeds = "" if entry.seed is None else str(entry.seed)
-    if entry.seed is not None and (entry.ensemble or 1) > 1:
-        seeds += f" to {entry.seed + (entry.ensemble or 1) - 1}"
+        return ["cannot be read", *[""] * 4, entry.date]
     of = "" if entry.finished or entry.steps is None else f" of {entry.steps}"
     return [
-        entry.task,
-        entry.attention,
-        entry.sampler,
-        _text(entry.context),
-        seeds,
+        _trained(entry),
         f"{entry.step}{of}" + (", done" if entry.finished else ""),
         _measured(entry.validation_loss, entry.validation_loss_interval),
         f"{entry.metric} {_measured(entry.value, entry.interval)}".strip(),
@@ -71,16 +64,23 @@ def _cells(entry: RunEntry) -> list[str]:
     ]
 
 
+def _trained(entry: RunEntry) -> str:
+    """Task, attention, sampler, T and seeds."""
+    said = [entry.task, entry.attention, entry.sampler]
+    if entry.context is not None:
+        said.append(f"T = {entry.context}")
+    if entry.seed is not None:
+        last = entry.seed + (entry.ensemble or 1) - 1
+        said.append(f"seed {last}" if last == entry.seed else f"seeds {entry.seed} to {last}")
+    return ", ".join(each for each in said if each)
+
+
 def _measured(value: float | None, interval: list[float] | None) -> str:
     """A value, and half of its 95% interval."""
     if value is None:
         return ""
     half = "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.2g}"
     return f"{value:.4f}{half}"
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
 
 
 def _last_if_missing(value: Any) -> tuple[bool, Any]:

@@ -50,8 +50,13 @@ class AttachedPattern(IsingPattern):
 
     def _seen_couplings(self) -> Tensor | Couplings:
         """Within a window J by distance has a band: all full windows are models of one J."""
-        structure, own = self.structure, {name: getattr(self, name) for name in self._coupling_names}
-        if self.window is None or not (isinstance(structure, DenseStructure) and structure.relative):
+        structure, own = (
+            self.structure,
+            {name: getattr(self, name) for name in self._coupling_names},
+        )
+        if self.window is None or not (
+            isinstance(structure, DenseStructure) and structure.relative
+        ):
             return super()._seen_couplings()
         values = structure.entries(own)[:, : self.window - 1]
         return Banded.relative(at_least_single(values), self.context)

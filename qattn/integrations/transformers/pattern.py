@@ -50,16 +50,12 @@ class AttachedPattern(IsingPattern):
 
     def _seen_couplings(self) -> Tensor | Couplings:
         """Within a window J by distance has a band: all full windows are models of one J."""
-        structure, own = (
-            self.structure,
-            {name: getattr(self, name) for name in self._coupling_names},
-        )
-        if self.window is None or not (
-            isinstance(structure, DenseStructure) and structure.relative
-        ):
-            return super()._seen_couplings()
-        values = structure.entries(own)[:, : self.window - 1]
-        return Banded.relative(at_least_single(values), self.context)
+        match self.structure:
+            case DenseStructure(relative=True) as structure if self.window is not None:
+                values = at_least_single(self.get_parameter("coupling_values"))
+                entries = structure.entries({"coupling_values": values})
+                return Banded.relative(entries[:, : self.window - 1], self.context)
+        return super()._seen_couplings()
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -23,9 +23,16 @@ from _support.transformers_models import (
 )
 from transformers import AttentionInterface, GPT2Config, GPT2LMHeadModel
 
-from qattn.integrations.transformers import attach, detach, patterns, set_backend
+from qattn.integrations.transformers import (
+    AttachedPattern,
+    attach,
+    detach,
+    patterns,
+    set_backend,
+)
 from qattn.integrations.transformers.attach import set_implementation
 from qattn.integrations.transformers.functions import attention
+from qattn.integrations.transformers.pattern import attend
 
 MODELS = ("gpt2", "llama")
 
@@ -168,6 +175,26 @@ def test_a_window_of_the_last_positions(structure):
     for pattern in patterns(own).values():
         pattern.window = None
     assert (own(tokens()).logits - expected).abs().max() > 1e-2
+
+
+def test_a_window_over_couplings_by_distance():
+    """They are a band there, with the values and gradients of the whole matrix."""
+    torch.manual_seed(0)
+    by_distance = AttachedPattern(2, 9, window=4, relative=True, std=0.5)
+    whole = AttachedPattern(2, 9, window=4)
+    j, k = torch.triu_indices(9, 9, 1)
+    J = by_distance.couplings.detach()[:, j, k]
+    whole.load_state_dict({"field_bias": by_distance.field_bias, "coupling_values": J})
+    query, key, value = torch.randn(3, 1, 2, 9, 4).unbind()
+    outputs = [
+        attend(pattern, query, key, value, None, positions=None, is_causal=True)[0]
+        for pattern in (by_distance, whole)
+    ]
+    torch.testing.assert_close(*outputs)
+    sum(output.square().sum() for output in outputs).backward()
+    summed = torch.zeros(2, 8).index_add(1, k - j - 1, whole.coupling_values.grad)
+    assert summed[:, :3].abs().min() > 1e-4
+    torch.testing.assert_close(by_distance.coupling_values.grad, summed)
 
 
 def test_a_window_begins_where_its_mask_says():

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 
 
@@ -65,3 +66,17 @@ def fold(value: Any, dim: int | None, size: int) -> Any:
         return value
     value = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
     return value.flatten(0, 1)
+
+
+def unwrapped(x: Tensor) -> Tensor:
+    """A tensor that is no member, out of what ``torch.func`` wraps around all that it sees."""
+    while is_functorch_wrapped_tensor(x):
+        x = get_unwrapped(x)
+    return x
+
+
+def listed(x: Tensor) -> list[Any]:
+    """The numbers of a tensor that is no member; PyTorch 2.6 does not give them inside vmap."""
+    with torch._C._DisableFuncTorch():
+        numbers: list[Any] = unwrapped(x).tolist()
+    return numbers

@@ -12,14 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch._C._functorch import (
-    get_unwrapped,
-    is_functorch_wrapped_tensor,
     is_legacy_batchedtensor,
 )
 
 from qattn._clock import sampling_clock
 from qattn._tracing import is_traced
-from qattn._vmap import BackwardFunction, GroupwiseFunction, fold
+from qattn._vmap import BackwardFunction, GroupwiseFunction, fold, unwrapped
 from qattn.couplings import KINDS, Couplings
 from qattn.couplings.base import check_finite
 from qattn.exact import chain, counts, quadrature
@@ -99,10 +97,8 @@ class Lengths:
     def __init__(self, lengths: Tensor | None, h: Float[Tensor, "g q n"]) -> None:
         if lengths is None:
             lengths = torch.full((1, h.shape[1]), h.shape[2], device="cpu")
-        self.values = lengths if lengths.ndim == 2 else lengths[None]
         # What is made inside vmap or grad is wrapped, also where it does not depend on members.
-        while is_functorch_wrapped_tensor(self.values):
-            self.values = get_unwrapped(self.values)
+        self.values = unwrapped(lengths if lengths.ndim == 2 else lengths[None])
 
     def of(self, num_groups: int) -> Int[Tensor, "#groups queries"]:
         """One row, or one for each of the groups, which may be those of several members."""
@@ -239,7 +235,18 @@ class MomentsBackward(BackwardFunction):
         return grad_h.to(h.dtype), grad_values.to(values.dtype)
 
 
-@torch.library.custom_op("qattn::structured_moments", mutates_args=())
+# Schemas are written out: PyTorch 2.6 cannot infer that of list[int].
+ARGUMENTS = (
+    "Tensor h, Tensor values, Tensor? lengths, str kind, SymInt[] options, bool wants_log_Z, "
+    "bool normalize"
+)
+
+
+@torch.library.custom_op(
+    "qattn::structured_moments",
+    mutates_args=(),
+    schema=f"({ARGUMENTS}) -> Tensor",
+)
 def _operation(
     h: torch.Tensor,
     values: torch.Tensor,
@@ -254,7 +261,11 @@ def _operation(
     return Moments.forward(h, values, call)[0].contiguous()
 
 
-@torch.library.custom_op("qattn::structured_moments_backward", mutates_args=())
+@torch.library.custom_op(
+    "qattn::structured_moments_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {ARGUMENTS}) -> (Tensor, Tensor)",
+)
 def _backward_operation(
     grad: torch.Tensor,
     h: torch.Tensor,

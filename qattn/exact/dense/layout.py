@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qattn._tracing import cached_constant
+from qattn._vmap import listed
 from qattn.ising.states import states
 
 
@@ -92,7 +93,7 @@ def cut(
     """The layout of a batch, for the compiled loops or for plain PyTorch; cached by lengths."""
     rows: tuple[tuple[int, ...], ...] | None = None
     if lengths is not None:
-        values = lengths.tolist()
+        values = listed(lengths)
         rows = tuple(map(tuple, values)) if lengths.ndim == 2 else (tuple(values),)
     elif num_spins % 2:
         rows = ((num_spins,) * num_queries,)

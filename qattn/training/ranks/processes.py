@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -228,6 +229,9 @@ def joined() -> Iterator[Ranks]:
         return
     store = None
     if ours:
+        # Its functions keep the group that there is as they are imported, and with it threads that
+        # would be killed, noisily, when Python ends: so before there is one.
+        import_module("torch.distributed.nn.functional")
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         both = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(both, store=store, rank=rank, world_size=size, timeout=PATIENCE)

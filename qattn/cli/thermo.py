@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
+from qattn.cli.run.trained import Member
 from qattn.cli.terminal.progress import Stages
 from qattn.cli.terminal.report import called, show
 
@@ -47,7 +48,7 @@ def thermo(
     positions: Annotated[
         int, typer.Option(help="Of a run: queries of each sequence, at even distances.")
     ] = 4,
-    member: Annotated[int, typer.Option(help="Of a run that is an ensemble: which seed.")] = 0,
+    member: Member = 0,
     seed: Annotated[int, typer.Option(help="Seed of problems, queries and reads.")] = 0,
     out: Annotated[Path, typer.Option(help="The report's folder, a new one.")] = Path("thermo"),
     json: Annotated[

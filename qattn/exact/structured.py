@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._C._functorch import (
-    is_legacy_batchedtensor,
-)
+from torch._C._functorch import is_legacy_batchedtensor
 
 from qattn._clock import sampling_clock
 from qattn._tracing import is_traced

@@ -114,8 +114,6 @@ class BoltzmannAttention(WithCouplings, SigmoidAttention):
     torch.Size([1, 200, 8])
     """
 
-    has_transition = True
-
     def __init__(
         self,
         embed_dim: int,

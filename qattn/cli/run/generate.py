@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from qattn.cli.run.show import reads_of
+from qattn.cli.run.trained import Data, Member, NumReads, reads_of
 from qattn.training.tasks import Task
 
 LINES = 3
@@ -32,10 +32,8 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(help="Seed of tokens and reads (default: another each time).")
     ] = None,
-    member: Annotated[int, typer.Option(help="Of a run that is an ensemble: which seed.")] = 0,
-    data: Annotated[
-        Path | None, typer.Option(help="The run's text, where it is no longer where it was.")
-    ] = None,
+    member: Member = 0,
+    data: Data = None,
     sampler: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +42,7 @@ def generate(
             "said at the end."
         ),
     ] = None,
-    num_reads: Annotated[int, typer.Option(help="With --sampler: reads of each query.")] = 1000,
+    num_reads: NumReads = 1000,
     attention: Annotated[
         bool,
         typer.Option(

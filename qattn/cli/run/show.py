@@ -1,18 +1,14 @@
 """``qattn show``: the attention of a trained model on a text, as a page."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from torch import nn
 
-from qattn.backends import Backend
-from qattn.backends.spec import parse_sampler
+from qattn.cli.run.trained import Data, Member, NumReads, reads_of
 from qattn.cli.terminal.report import called
-from qattn.layers.coupled import WithCouplings
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -31,10 +27,8 @@ def show(
     layers: Annotated[
         str, typer.Option(help="Show some layers only: 0,3 (default: all of them).")
     ] = "",
-    member: Annotated[int, typer.Option(help="Of a run that is an ensemble: which seed.")] = 0,
-    data: Annotated[
-        Path | None, typer.Option(help="The run's text, where it is no longer where it was.")
-    ] = None,
+    member: Member = 0,
+    data: Data = None,
     sampler: Annotated[
         str | None,
         typer.Option(
@@ -42,7 +36,7 @@ def show(
             "neal:num_sweeps=100 (default: exact ones, or the run's mean field)."
         ),
     ] = None,
-    num_reads: Annotated[int, typer.Option(help="With --sampler: reads of each query.")] = 1000,
+    num_reads: NumReads = 1000,
 ) -> None:
     """Show the attention of a trained model on a text: one page, opened in a browser.
 
@@ -85,35 +79,6 @@ def show(
             **called(),
         )
     console.print(str(path), markup=False)
-
-
-@contextmanager
-def reads_of(
-    model: nn.Module, sampler: str, num_reads: int, folder: Path | None
-) -> Iterator[str | Backend]:
-    """Let the layers of a model take their mean spins from reads of a backend, for a while.
-
-    Args:
-        model: The model.
-        sampler: The backend in words.
-        num_reads: Reads of each query.
-        folder: Where the backend may keep records; None for the user's data folder.
-    """
-    found = [layer for layer in model.modules() if isinstance(layer, WithCouplings)]
-    if not found:
-        raise ValueError(
-            f"Argument `sampler` must be left out for attention without couplings, whose weights "
-            f"need no mean spins, but is {sampler!r}."
-        )
-    spec = parse_sampler(sampler)
-    backend = "exact" if spec.label == "exact" else spec.build()
-    with ExitStack() as stack:
-        if isinstance(backend, Backend):
-            backend.open(folder)
-            stack.callback(backend.close)
-        for layer in found:
-            layer.moments, layer.backend, layer.num_reads = "exact", backend, num_reads
-        yield backend
 
 
 def numbers(name: str, text: str) -> list[int]:
